@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ADDRESS ?= 127.0.0.1
+PORT ?= 8501
+
+.PHONY: run setup test check lint clean lock
+
+run: setup  ## start the dashboard
+	$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT)
+
+setup: $(VENV)/.installed  ## install the locked runtime dependencies and the quantviz command
+
+test: $(VENV)/.installed-dev  ## run every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test  ## what must be clean before a commit
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	touch $@
+
+lock: $(VENV)/.installed-dev  ## write the lock files from what is installed
+	$(BIN)/python tests/tools/write_locks.py
+
+clean:  ## remove the environment and the cache
+	rm -rf $(VENV) cache
