@@ -201,9 +201,17 @@ class QuantSpec:
             if bits is None and what == "activation":
                 continue
             if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS:
-                raise UsageError(
-                    f"{what} bit-width {bits!r} is not a whole number from {MIN_BITS} to {MAX_BITS}."
-                )
+                raise UsageError(f"{what} bit-width {bits!r} is not a whole number from {MIN_BITS} to {MAX_BITS}.")
+
+    @property
+    def headroom(self) -> float:
+        """Factor by which calibrated activation ranges are widened: 2 from 12 bits on, else 1.
+
+        A range from a few dozen images is exceeded by the odd image. Up to 8 bits a wider range costs more by its
+        coarser grid than it saves; with 12 bits and more, saturation is the larger error by far, so one bit is
+        spent on room for it (measured in the method page).
+        """
+        return 2.0 if self.act_bits is not None and self.act_bits >= 12 else 1.0
 
     @property
     def label(self) -> str:
@@ -335,3 +343,85 @@ class StoredRecord:
 
     arrays: Mapping[str, npt.NDArray[Any]]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRef:
+    """Which images the activation ranges come from.
+
+    Attributes:
+        source: ``"bundled photographs"`` or the user's folder name.
+        images: number of network inputs made from them.
+        sha256: over the files' digests and the way crops are taken.
+    """
+
+    source: str
+    images: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saliency:
+    """A map of what is salient in the image, with where it comes from.
+
+    Attributes:
+        heatmap: at the input's resolution.
+        source: the method's or the file's name.
+        predicted: True for a computed prediction, False for a map that the user supplied.
+    """
+
+    heatmap: Heatmap
+    source: str
+    predicted: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One image, one float model and its quantized copy: the maps, what they were made with, and their agreement.
+
+    Attributes:
+        model: name of the architecture.
+        weights: which weights.
+        quant: bit-widths and scheme.
+        calibration: what the activation ranges come from.
+        cam: method and (named) target layer.
+        class_rule: ``"float"``, ``"own"`` or the chosen class index.
+        sample: the picture.
+        crop: uint8 (H, W, 3), the pixels that the network saw, at the input's resolution.
+        reference: the float model's result.
+        quantized: the quantized model's result.
+        saliency: the image's saliency, or None.
+        scores: ``"quantized_v_float"``, and with a saliency ``"float_v_saliency"`` and ``"quantized_v_saliency"``.
+        seconds: what this call took.
+        cached: True when every map came from the store.
+        versions: of quantviz and of the libraries that decide the result.
+    """
+
+    model: str
+    weights: WeightsRef
+    quant: QuantSpec
+    calibration: CalibrationRef
+    cam: CamSpec
+    class_rule: str | int
+    sample: ImageSample
+    crop: RGB
+    reference: CamResult
+    quantized: CamResult
+    saliency: Saliency | None
+    scores: Mapping[str, Scores]
+    seconds: float
+    cached: bool
+    versions: Mapping[str, str]
+
+    @property
+    def flipped(self) -> bool:
+        """True when quantization changed the top-1 class."""
+        return self.reference.predictions[0].index != self.quantized.predictions[0].index
+
+    @property
+    def degenerate(self) -> dict[str, str]:
+        """The maps that carry no evidence, by name, each with the reason."""
+        maps = {"float": self.reference.heatmap, "quantized": self.quantized.heatmap}
+        if self.saliency is not None:
+            maps["saliency"] = self.saliency.heatmap
+        return {name: heatmap.degenerate for name, heatmap in maps.items() if heatmap.degenerate}

@@ -1,0 +1,85 @@
+"""The images that activation ranges are calibrated on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz import images
+from quantviz.specs import RGB, CalibrationRef, ImageError, Preprocessing, UsageError, digest_of
+
+MAX_IMAGES = 256
+_RECIPE = "whole; four corner squares of 0.6 of the shorter side"
+_CORNER = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSet:
+    """Calibration images before they are read.
+
+    Attributes:
+        ref: what they are, for the record and the cache key.
+        files: the pictures.
+        bundled: True for the bundled photographs, of which several crops are taken.
+    """
+
+    ref: CalibrationRef
+    files: tuple[Path, ...]
+    bundled: bool
+
+    def inputs(self, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield one network input (1, 3, crop, crop) after the other.
+
+        Raises:
+            ImageError: a picture cannot be used.
+        """
+        for file in self.files:
+            rgb = images.load(file).rgb
+            for window in _windows(rgb) if self.bundled else (rgb,):
+                yield images.normalize(images.crop(window, preprocessing), preprocessing)
+
+
+def calibration_set(folder: Path | None) -> CalibrationSet:
+    """Describe the calibration images: the bundled photographs, or a folder of the user's.
+
+    Of a folder with more than ``MAX_IMAGES`` pictures, evenly spaced ones of the sorted list are taken.
+
+    Raises:
+        UsageError: the folder does not exist or holds no picture.
+    """
+    if folder is None:
+        return _bundled()
+    if not folder.is_dir():
+        raise UsageError(f"Calibration folder {str(folder)!r} does not exist; name a folder of pictures.")
+    files = images.folder(folder)
+    if len(files) > MAX_IMAGES:
+        files = [files[index * len(files) // MAX_IMAGES] for index in range(MAX_IMAGES)]
+    try:
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    except OSError as error:
+        raise ImageError(f"Calibration picture {error.filename} cannot be read: {error.strerror}.") from None
+    return CalibrationSet(CalibrationRef(folder.name, len(files), digest_of(digests)), tuple(files), bundled=False)
+
+
+@lru_cache(maxsize=1)
+def _bundled() -> CalibrationSet:
+    files = tuple(images.bundled_path(name) for name in images.BUNDLED)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    ref = CalibrationRef("bundled photographs", 5 * len(files), digest_of([_RECIPE, digests]))
+    return CalibrationSet(ref, files, bundled=True)
+
+
+def _windows(rgb: RGB) -> tuple[RGB, ...]:
+    """Return the whole picture and its four corners: more content, at another scale, from few photographs."""
+    height, width = rgb.shape[:2]
+    side = int(min(height, width) * _CORNER)
+    corners = tuple(
+        rgb[top : top + side, left : left + side] for top in (0, height - side) for left in (0, width - side)
+    )
+    return (rgb, *corners)

@@ -1,0 +1,92 @@
+"""A comparison as data (JSON, arrays) and as text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from quantviz.scores import CONVENTIONS
+from quantviz.specs import CamResult, Comparison, FloatMap
+
+
+def report(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON-able data; the README describes every key."""
+    weights, quant = comparison.weights, comparison.quant
+    height, width = comparison.sample.rgb.shape[:2]
+    salient = comparison.saliency
+    return {
+        "model": comparison.model,
+        "weights": {
+            "source": weights.source,
+            "name": weights.name,
+            "sha256": weights.sha256,
+            "trained": weights.trained,
+            "classes": weights.classes,
+            "note": weights.note,
+        },
+        "preprocessing": asdict(weights.preprocessing),
+        "quantization": {
+            "label": quant.label,
+            **asdict(quant),
+            "headroom": quant.headroom,
+            "calibration": asdict(comparison.calibration),
+        },
+        "cam": {**asdict(comparison.cam), "grid": list(comparison.reference.native.values.shape)},
+        "class_rule": comparison.class_rule,
+        "class_index": comparison.reference.class_index,
+        "class_index_quantized": comparison.quantized.class_index,
+        "image": {
+            "sha256": comparison.sample.id,
+            "size": [width, height],
+            "name": comparison.sample.name,
+            "notes": list(comparison.sample.notes),
+        },
+        "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
+        "predictions": {
+            "float": _predictions(comparison.reference),
+            "quantized": _predictions(comparison.quantized),
+        },
+        "flipped": comparison.flipped,
+        "scores": {
+            name: asdict(comparison.scores[name]) if name in comparison.scores else None
+            for name in ("quantized_v_float", "float_v_saliency", "quantized_v_saliency")
+        },
+        "score_conventions": dict(CONVENTIONS),
+        "score_resolution": list(comparison.reference.heatmap.values.shape),
+        "degenerate": comparison.degenerate,
+        "seconds": round(comparison.seconds, 4),
+        "cached": comparison.cached,
+        "versions": dict(comparison.versions),
+    }
+
+
+def arrays(comparison: Comparison) -> dict[str, FloatMap]:
+    """Return the maps by name: float32 in [0, 1].
+
+    ``float``, ``quantized`` and, where there is one, ``saliency`` are (H, W) at the input's resolution;
+    ``float_native`` and ``quantized_native`` are (h, w) on the target layer's grid.
+    """
+    found = {
+        "float": comparison.reference.heatmap.values,
+        "quantized": comparison.quantized.heatmap.values,
+        "float_native": comparison.reference.native.values,
+        "quantized_native": comparison.quantized.native.values,
+    }
+    if comparison.saliency is not None:
+        found["saliency"] = comparison.saliency.heatmap.values
+    return found
+
+
+def npz_bytes(comparison: Comparison) -> bytes:
+    """Return ``arrays`` as the bytes of a compressed .npz file; the same maps give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays(comparison))
+    return buffer.getvalue()
+
+
+def _predictions(result: CamResult) -> list[Mapping[str, Any]]:
+    return [asdict(prediction) for prediction in result.predictions]

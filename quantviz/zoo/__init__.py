@@ -1,0 +1,10 @@
+"""The table of models: weights, preprocessing, target layers.
+
+Importing this package does not import torch, so that listings and cached views stay quick; what needs
+torch is in :mod:`quantviz.zoo.build`.
+"""
+
+from quantviz.zoo.table import DEFAULT_MODEL, MODELS, spec
+from quantviz.zoo.weights import LocatedWeights, State, fetch, resolve, state
+
+__all__ = ["DEFAULT_MODEL", "MODELS", "LocatedWeights", "State", "fetch", "resolve", "spec", "state"]
