@@ -1,0 +1,50 @@
+"""The command line. Exit status: 0 done, 2 wrong use, 1 anything else, each with one line on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from quantviz import __version__
+from quantviz.cli.compare import compare, score
+from quantviz.cli.manage import cache, fetch_weights, models
+from quantviz.specs import QuantvizError
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        cli.main(prog_name="quantviz", standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2 if isinstance(error, click.UsageError) else 1)
+    except QuantvizError as error:
+        _fail(str(error), error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("Interrupted.", 1)
+    except BrokenPipeError:
+        # Whoever read standard output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("QUANTVIZ_DEBUG"):
+            raise
+        _fail(f"Unexpected {type(error).__name__}: {error}; QUANTVIZ_DEBUG=1 shows where.", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print("quantviz: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="quantviz")
+def cli() -> None:
+    """When a network is quantized, does it still look at the same things?"""
+
+
+for _command in (compare, score, models, fetch_weights, cache):
+    cli.add_command(_command)

@@ -1,0 +1,125 @@
+"""The commands that look after models, weights and the cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantviz import zoo
+from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, table_of
+from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every selectable target layer.")
+def models(as_json: bool) -> None:
+    """List the models: parameters, weights and where they are, input size, target layer."""
+    rows = [_model_row(name) for name in zoo.MODELS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = table_of("model", "family", "parameters", "weights", "input", "target layer (of)")
+    for row in rows:
+        weights = ", ".join(f"{entry['name']} {entry['state']}" for entry in row["weights"])
+        layer = f"{row['default_layer']} ({len(row['target_layers'])})"
+        size = f"{row['input_size'][0]} x {row['input_size'][1]}"
+        table.add_row(row["name"], row["family"], f"{row['parameters']:,}", weights, size, layer)
+    show(table)
+
+
+def _model_row(name: str) -> dict[str, Any]:
+    from quantviz.zoo.build import layers
+
+    spec = zoo.spec(name)
+    side = spec.weights[0].preprocessing.crop
+    return {
+        "name": name,
+        "family": spec.family,
+        "parameters": spec.parameters,
+        "weights_state": zoo.state(spec),
+        "weights": [
+            {"name": entry.name, "state": zoo.state(spec, entry.name), "file": entry.file} for entry in spec.weights
+        ],
+        "input_size": [side, side],
+        "default_layer": spec.layer,
+        "target_layers": [
+            {"name": layer.name, "kind": layer.kind, "channels": layer.channels, "grid": [layer.height, layer.width]}
+            for layer in layers(spec)
+        ],
+    }
+
+
+@click.command("fetch-weights")
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="The default weights of every model.")
+@click.option("--weights", help="Name of published weights other than the default, IMAGENET1K_V2 say.")
+def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> None:
+    """Download the published weights of the models NAMES into torch hub's cache and check them."""
+    if bool(names) == every:
+        raise UsageError("Name the models to fetch, or use --all (not both).")
+    specs = [zoo.spec(name) for name in (zoo.MODELS if every else names)]
+    failures = []
+    for spec in specs:
+        try:
+            with progress_bar() as progress:
+                path = zoo.fetch(spec, weights, progress)
+            click.echo(f"{spec.name}: {path}")
+        except WeightsUnavailable as error:
+            failures.append(error)
+    if len(failures) > 1:
+        raise WeightsUnavailable(f"{len(failures)} of {len(specs)} could not be fetched; the first: {failures[0]}")
+    if failures:
+        raise failures[0]
+
+
+@click.group()
+def cache() -> None:
+    """Look after the cache of maps."""
+
+
+@cache.command()
+@cache_option
+def info(cache_dir: Path | None) -> None:
+    """Show where the cache is and what it holds."""
+    with open_store(cache_dir) as store:
+        found = store.info()
+    click.echo(f"folder    {found.directory}")
+    click.echo(f"entries   {found.entries}")
+    click.echo(f"size      {found.bytes / 2**20:.1f} of {found.size_limit / 2**20:.0f} MiB")
+    click.echo(f"eviction  {found.policy}")
+    click.echo(f"state     {found.problem or 'healthy'}")
+    for path in found.set_aside:
+        click.echo(f"set aside {path}")
+    if not found.healthy:
+        raise QuantvizError(found.problem)
+
+
+@cache.command()
+@cache_option
+@click.option("--repair", is_flag=True, help="Remove what is damaged.")
+def verify(cache_dir: Path | None, repair: bool) -> None:
+    """Check every entry: file, size, digest, key."""
+    with open_store(cache_dir) as store:
+        found = store.verify(repair=repair)
+    click.echo(f"{found.checked} checked, {found.good} good, {len(found.bad)} bad, {len(found.orphans)} orphans")
+    for key, reason in found.bad:
+        click.echo(f"{key}: {reason}")
+    for path in found.orphans:
+        click.echo(f"orphan: {path}")
+    if repair:
+        click.echo(f"{found.removed} removed")
+    elif found.bad:
+        raise QuantvizError(
+            f"{len(found.bad)} of {found.checked} entries are damaged; run quantviz cache verify --repair."
+        )
+
+
+@cache.command()
+@cache_option
+def clear(cache_dir: Path | None) -> None:
+    """Remove every entry."""
+    with open_store(cache_dir) as store:
+        click.echo(f"{store.clear()} entries removed")

@@ -1,0 +1,147 @@
+"""What the commands share: argument types, tables, progress, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from quantviz.specs import MAX_BITS, MIN_BITS, Progress, QuantvizError, UsageError, no_progress
+from quantviz.store import TensorStore, default_directory
+
+cache_option = click.option(
+    "--cache", "cache_dir", type=click.Path(path_type=Path), help="Cache folder; QUANTVIZ_CACHE otherwise."
+)
+json_option = click.option(
+    "--json", "json_path", help="Write the result as JSON to this path, or to standard output for -."
+)
+
+
+class Bits(click.ParamType[int | None]):
+    """A bit-width; ``none`` where activations may stay in float."""
+
+    name = "bits"
+
+    def __init__(self, optional: bool) -> None:
+        self.optional = optional
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Return the bit-width, or None for ``none``."""
+        if self.optional and str(value).lower() == "none":
+            return None
+        try:
+            bits = int(value)
+        except ValueError:
+            bits = -1
+        if not MIN_BITS <= bits <= MAX_BITS:
+            choice = f"{MIN_BITS} to {MAX_BITS}" + (" or none" if self.optional else "")
+            self.fail(f"{value!r} is no bit-width; use {choice}.", param, ctx)
+        return bits
+
+
+class Target(click.ParamType[Literal["float", "own"] | int]):
+    """The class to explain."""
+
+    name = "class"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Literal["float", "own"] | int:
+        """Return the rule or the class index."""
+        if value == "float" or value == "own":
+            found: Literal["float", "own"] = value
+            return found
+        if not str(value).isascii() or not str(value).isdigit():
+            self.fail(f"{value!r} is no class; use float, own, or a class index.", param, ctx)
+        return int(value)
+
+
+def open_store(folder: Path | None) -> TensorStore:
+    """Open the store in ``folder``, or in the default cache folder."""
+    return TensorStore((folder or default_directory()) / "tensors")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show progress on standard error where a person watches it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield no_progress
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def tell(message: str, fraction: float | None = None) -> None:
+            bar.update(task, description=message, total=None if fraction is None else 1.0, completed=fraction or 0.0)
+
+        yield tell
+
+
+def table_of(*headings: str) -> Table:
+    """Return an empty table with these headings."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def show(table: Table) -> None:
+    """Print a table; one that goes to a file or a pipe is not cut to a screen that is not there."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=1000)
+    console.print(table)
+
+
+def emit_json(value: dict[str, Any], path: str) -> None:
+    """Write JSON to a file, or to standard output for ``-``."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    if path == "-":
+        click.echo(text, nl=False)
+    else:
+        write_file(Path(path), text.encode())
+
+
+def check_writable(path: Path | None) -> None:
+    """Refuse an output path that cannot be written before anything is computed."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"Output {str(path)!r} is a folder; name a file.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"Folder {str(path.absolute().parent)!r} does not exist; make it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(f"Folder {str(path.absolute().parent)!r} is not writable; choose another.")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.chmod(file.name, 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise QuantvizError(f"{str(path)!r} could not be written: {error.strerror}.") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,172 @@
+"""Bytes, path or bundled name to a picture or a map; every check on untrusted files; the crop's geometry.
+
+Whatever is wrong with a file becomes one ``ImageError``. All functions may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz.images.decode import (
+    FORMATS,
+    MAX_ASPECT,
+    MAX_BYTES,
+    MAX_PIXELS,
+    MIN_SIDE,
+    decode_map,
+    decode_picture,
+    read_bytes,
+)
+from quantviz.images.geometry import align_map, crop, crop_map, normalize, resize_map
+from quantviz.specs import ImageError, ImageSample, UsageError
+
+__all__ = [
+    "BUNDLED",
+    "FORMATS",
+    "MAX_ASPECT",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "align_map",
+    "bundled",
+    "bundled_path",
+    "crop",
+    "crop_map",
+    "digest",
+    "folder",
+    "load",
+    "normalize",
+    "read_bytes",
+    "read_map",
+    "resize_map",
+]
+
+SUFFIXES = frozenset(".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff".split())
+"""Endings of the files that ``folder`` lists."""
+
+_PHOTOGRAPHS = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "grace_hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+}
+BUNDLED = tuple(_PHOTOGRAPHS)
+"""Names of the photographs that installed packages ship."""
+
+
+def load(source: bytes | Path, *, name: str = "") -> ImageSample:
+    """Read one picture as upright 8-bit RGB.
+
+    Of several frames or pages the first is taken; transparency is composited on white; 16-bit values are scaled
+    by their full range; CMYK and Lab become RGB; the orientation tag is applied. Each of these leaves a note.
+    Embedded colour profiles are not applied (nor are they in ImageNet's usual evaluation); a note says so when
+    the profile is not sRGB.
+
+    Args:
+        source: the file's bytes, or its path.
+        name: for display and messages; the path's last part by default.
+
+    Returns:
+        The sample, its ``id`` being the sha256 of the file's bytes.
+
+    Raises:
+        ImageError: the file cannot be read, is no complete PNG, JPEG, WebP, BMP, GIF or TIFF, is larger than
+            ``MAX_BYTES`` or ``MAX_PIXELS``, has a side under ``MIN_SIDE`` or sides in a ratio over ``MAX_ASPECT``,
+            or holds values without a defined range (floating point, 32-bit).
+    """
+    name, data = read_bytes(source, name)
+    rgb, notes = decode_picture(data, name)
+    return ImageSample(hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes))
+
+
+def digest(source: bytes | Path) -> str:
+    """Return the sha256 in hex of a file's bytes, which is the ``id`` of its sample, without decoding it.
+
+    Raises:
+        ImageError: the file cannot be read, is empty or is larger than ``MAX_BYTES``.
+    """
+    return hashlib.sha256(read_bytes(source, "")[1]).hexdigest()
+
+
+def read_map(source: bytes | Path, *, name: str = "") -> npt.NDArray[np.float64]:
+    """Read a map's raw values from a .npy file or a greyscale image, told apart by their content.
+
+    Args:
+        source: the file's bytes, or its path.
+        name: for messages; the path's last part by default.
+
+    Returns:
+        float64 (h, w), finite, not scaled: the array's own values, or the image's grey levels (8-bit 0 to 255,
+        16-bit 0 to 65535, 1-bit 0 and 1, floating-point TIFF as it is), upright.
+
+    Raises:
+        ImageError: the file cannot be read, is neither of the two, is too large (limits as in ``load``; no
+            smallest size), has colours or transparency, more than two dimensions, another type than real
+            numbers, or NaN or infinity.
+    """
+    name, data = read_bytes(source, name)
+    return decode_map(data, name)
+
+
+def bundled_path(name: str) -> Path:
+    """Return the path of a photograph of ``BUNDLED``.
+
+    Raises:
+        UsageError: the name is unknown.
+        ImageError: the package that ships the photograph is not installed, or lacks it.
+    """
+    if name not in _PHOTOGRAPHS:
+        raise UsageError(f"Photograph {name!r} is not bundled; use one of {', '.join(BUNDLED)}.")
+    package, file = _PHOTOGRAPHS[name]
+    found = importlib.util.find_spec(package)  # does not import it, which takes a second for some
+    for folder_ in (found and found.submodule_search_locations) or ():
+        if (path := Path(folder_, file)).is_file():
+            return path
+    raise ImageError(
+        f"Photograph {name!r} is missing because package {package!r} is not installed or incomplete; run make setup."
+    )
+
+
+def bundled(name: str) -> ImageSample:
+    """Load a photograph of ``BUNDLED``; errors as for ``bundled_path`` and ``load``."""
+    return load(bundled_path(name), name=name)
+
+
+def folder(path: Path, limit: int | None = None) -> list[Path]:
+    """List the image files of a folder and the folders in it, by suffix.
+
+    Args:
+        path: the folder. Hidden files and folders are passed over; links to folders are not followed.
+        limit: list only the first so many.
+
+    Returns:
+        At least one path, sorted by the path relative to the folder in POSIX form.
+
+    Raises:
+        ImageError: the folder does not exist, is no folder, or holds no image file.
+        UsageError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"A limit of {limit} images is below 1; give 1 or more.")
+    if not os.path.isdir(path):
+        what = "is not a folder" if os.path.exists(path) else "does not exist"
+        raise ImageError(f"{path} {what}; give the path of a folder of images.")
+    found = []
+    for top, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(top, name) for name in files if not name.startswith(".")]
+    found = [file for file in found if file.suffix.lower() in SUFFIXES]
+    if not found:
+        raise ImageError(f"{path} holds no image file; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
+    return sorted(found, key=lambda file: file.relative_to(path).as_posix())[:limit]

@@ -1,0 +1,195 @@
+"""Scores against closed forms, independent implementations and their own symmetries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+from scipy.special import rel_entr
+
+from quantviz import scores
+from quantviz.specs import Scores, UsageError
+
+RNG = np.random.default_rng(3)
+P, Q = RNG.random((11, 17)), RNG.random((11, 17)) ** 3
+ONE = np.array([[1.0, 0.0], [0.0, 0.0]])
+TWO = np.array([[0.0, 1.0], [0.0, 0.0]])
+HALF = np.array([[1.0, 1.0], [0.0, 0.0]])
+
+maps = arrays(np.float64, (3, 4), elements=st.floats(-1e6, 1e6)).filter(lambda values: not scores.degenerate(values))
+
+
+def test_sim_closed_forms():
+    assert scores.sim(ONE, TWO) == 0.0
+    assert scores.sim(ONE, HALF) == 0.5
+    assert scores.sim(HALF, np.ones((2, 2))) == 0.5
+    assert scores.sim(np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]])) == pytest.approx(0.75)
+
+
+def test_cc_closed_forms():
+    assert scores.cc(ONE, 1 - ONE) == -1.0
+    assert scores.cc(ONE, TWO) == pytest.approx(-1 / 3)
+    assert scores.cc(ONE, HALF) == pytest.approx(1 / np.sqrt(3))
+
+
+def test_kld_closed_forms():
+    p, q = np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]])
+    assert scores.kld(p, q) == pytest.approx(0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75))
+    assert scores.kld(q, p) == pytest.approx(0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5))
+    assert scores.kld(HALF, ONE) == pytest.approx(np.log(2))
+
+
+def test_kld_of_zero_under_reference_mass():
+    assert scores.kld(ONE, TWO) == pytest.approx(-np.log(2.2204e-16))
+    assert scores.kld(ONE, TWO) == pytest.approx(36.04, abs=0.01)
+    assert scores.kld(ONE, HALF) == pytest.approx(0.5 * np.log(0.5) + 0.5 * np.log(0.5 / 2.2204e-16))
+    assert scores.kld(ONE, TWO, epsilon=1e-20) == pytest.approx(-np.log(1e-20))
+
+
+def test_identical_maps():
+    assert scores.compare(P, P) == Scores(pytest.approx(1.0), pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
+    assert scores.compare(ONE, ONE) == Scores(1.0, 1.0, 0.0)
+
+
+def test_against_independent_implementations():
+    p, q = P / P.sum(), Q / Q.sum()
+    found = scores.compare(P, Q)
+    assert found.cc == pytest.approx(stats.pearsonr(P.ravel(), Q.ravel()).statistic, abs=1e-12)
+    assert found.sim == pytest.approx(1 - np.abs(p - q).sum() / 2, abs=1e-12)
+    assert found.kld == pytest.approx(rel_entr(q, p).sum(), abs=1e-9)
+
+
+def test_convention_keeps_a_positive_minimum():
+    # Min-max scaling first, as in the MIT MATLAB code, would give SIM 0 here.
+    assert scores.sim(np.array([[1.0, 2.0]]), np.array([[2.0, 1.0]])) == pytest.approx(2 / 3)
+    # A negative minimum is shifted to 0, and only then.
+    assert scores.sim(np.array([[-1.0, 1.0]]), np.array([[3.0, 1.0]])) == pytest.approx(0.25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(maps, maps)
+def test_ranges_and_symmetry(p, q):
+    found, back = scores.compare(p, q), scores.compare(q, p)
+    assert 0.0 <= found.sim <= 1.0
+    assert -1.0 <= found.cc <= 1.0
+    assert 0.0 <= found.kld <= 36.05
+    assert found.sim == pytest.approx(back.sim, abs=1e-12)
+    assert found.cc == pytest.approx(back.cc, abs=1e-12)
+
+
+def test_kld_is_not_symmetric():
+    assert abs(scores.kld(P, Q) - scores.kld(Q, P)) > 0.1
+
+
+@settings(max_examples=150, deadline=None)
+@given(maps, maps, maps)
+def test_one_minus_sim_obeys_the_triangle_inequality(p, q, r):
+    assert 1 - scores.sim(p, r) <= (1 - scores.sim(p, q)) + (1 - scores.sim(q, r)) + 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e-3, 7.0, 1e200, 1e307])
+def test_positive_scaling_changes_nothing(scale):
+    plain, scaled = scores.compare(P, Q), scores.compare(P * scale, Q)
+    other = scores.compare(P, Q * scale)
+    for found in (scaled, other):
+        assert found.sim == pytest.approx(plain.sim, rel=1e-9)
+        assert found.cc == pytest.approx(plain.cc, rel=1e-9)
+        assert found.kld == pytest.approx(plain.kld, rel=1e-9)
+
+
+def test_cc_ignores_shift_and_flips_with_sign():
+    assert scores.cc(3 * P - 100, Q) == pytest.approx(scores.cc(P, Q), abs=1e-12)
+    assert scores.cc(-P, Q) == pytest.approx(-scores.cc(P, Q), abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", ">i4", "f2", "f4", "g"])
+def test_any_real_type_is_scored_in_float64(dtype):
+    p, q = (P * 9).astype(dtype), (Q * 9).astype(dtype)
+    assert scores.compare(p, q) == scores.compare(p.astype(np.float64), q.astype(np.float64))
+
+
+def test_inputs_are_left_alone():
+    p, q = -P.copy(), Q.copy()
+    p.flags.writeable = q.flags.writeable = False
+    scores.compare(p, q)
+    assert np.array_equal(p, -P)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (1, 500), (600, 800)])
+def test_tiny_and_large_maps(shape):
+    p = RNG.random(shape)
+    found = scores.compare(p, p)
+    assert found.sim == pytest.approx(1.0)
+    assert found.cc == pytest.approx(1.0)
+    assert found.kld == pytest.approx(0.0, abs=1e-9)
+
+
+def test_extreme_values_do_not_overflow():
+    p = np.array([[-1.7e308, 1.7e308], [0.0, 1e308]])
+    assert scores.compare(p, p) == Scores(pytest.approx(1.0), pytest.approx(1.0), pytest.approx(0.0, abs=1e-12))
+
+
+DEGENERATE = [
+    (np.zeros((3, 4)), "all zero"),
+    (np.full((3, 4), 0.25), "constant"),
+    (np.full((3, 4), -2.0), "constant"),
+    (1.0 + 1e-6 * np.eye(3, 4) * 0.9, "constant"),
+    (np.where(np.eye(3, 4) > 0, np.nan, 1.0), "contains NaN or infinity"),
+    (np.where(np.eye(3, 4) > 0, -np.inf, 1.0), "contains NaN or infinity"),
+    (np.ones((1, 1)), "constant"),
+]
+
+
+@pytest.mark.parametrize(("values", "reason"), DEGENERATE)
+def test_degenerate_maps_get_a_reason_and_no_score(values, reason):
+    assert scores.degenerate(values) == reason
+    good = RNG.random(values.shape)
+    assert scores.compare(values, good) == Scores(None, None, None)
+    assert scores.compare(good, values) == Scores(None, None, None)
+    with pytest.raises(UsageError, match="CC is undefined"):
+        scores.cc(values, values)
+
+
+@pytest.mark.parametrize("values", [1.0 + 1e-5 * np.eye(3, 4), 1e-300 * np.eye(3, 4), -np.eye(3, 4), np.eye(3, 4) > 0])
+def test_maps_that_vary_are_not_degenerate(values):
+    assert scores.degenerate(values) == ""
+    assert None not in (scores.compare(values, P[:3, :4]).sim, scores.compare(values, P[:3, :4]).kld)
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2)), np.full((2, 2), -1.0)])
+def test_map_without_mass_has_no_sim_or_kld(values):
+    for score in (scores.sim, scores.kld):
+        with pytest.raises(UsageError, match="without positive mass"):
+            score(values, HALF)
+    with pytest.raises(UsageError, match="NaN or infinity"):
+        scores.sim(np.array([[np.nan, 1.0]]), np.array([[1.0, 1.0]]))
+
+
+def test_shapes_that_differ_are_refused_with_both():
+    for score in (scores.sim, scores.cc, scores.kld, scores.compare):
+        with pytest.raises(UsageError, match=r"shapes \(2, 2\) and \(11, 17\) differ"):
+            score(ONE, P)
+
+
+@pytest.mark.parametrize("values", [np.zeros(4), np.zeros((2, 2, 3)), np.zeros((0, 4)), np.zeros((2, 2), complex)])
+def test_what_is_no_map_is_refused(values):
+    with pytest.raises(UsageError, match="cannot be scored"):
+        scores.compare(values, values)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
+def test_bad_epsilon_is_refused(epsilon):
+    with pytest.raises(UsageError, match="epsilon"):
+        scores.kld(ONE, TWO, epsilon=epsilon)
+
+
+def test_every_score_has_its_convention_and_explanation():
+    fields = list(Scores.__dataclass_fields__)
+    assert list(scores.CONVENTIONS) == list(scores.EXPLANATIONS) == fields
+    for text in (*scores.CONVENTIONS.values(), *scores.EXPLANATIONS.values()):
+        assert text.endswith(".")
+        assert "\n" not in text
+    assert f"{scores.EPSILON:.4e}" in scores.CONVENTIONS["kld"]
