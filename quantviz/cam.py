@@ -7,9 +7,12 @@ What differs here from calling the library directly, and why:
   correlation with the closed form drops to 0.90-0.98.
 - EigenCAM and EigenGradCAM have an arbitrary sign, so that two nearly equal networks can get opposite maps. The
   sign is fixed: towards the activation's energy, and towards positive evidence.
+- AblationCAM sets a channel to zero, as its paper does. Where a layer has negative values the library instead writes
+  -1e7, -2e7, ... by the channel's place in the batch, which says more about the next layer's signs (or clipping).
+  And the drop is taken relative to the score's magnitude, so that a negative score does not turn the map around.
 - The target's activation is shielded from in-place operations that follow it, the graph starts at the target
-  (the weights before it are not backpropagated through), hooks and swapped layers are undone however a call ends,
-  and one model serves one call at a time.
+  (nothing is backpropagated to weights), hooks and swapped layers are undone however a call ends, and one model
+  serves one call at a time.
 - Sums are taken in float64, and maps that carry no evidence are flagged instead of being stretched to [0, 1].
 """
 
@@ -28,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_grad_cam as library
 import torch
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from quantviz.specs import CamSpec, Heatmap, Progress, QuantvizError, UsageError, no_progress
@@ -106,14 +108,12 @@ def lock_of(model: nn.Module) -> Iterator[None]:
 
 
 def _run(maker: Any, method: _Method, image: Tensor, class_index: int | None) -> Explanation:
-    targets = None if class_index is None else [ClassifierOutputTarget(class_index)]
-    try:
-        with np.errstate(all="ignore"):
-            values = maker(input_tensor=image, targets=targets)[0]
-    except IndexError:
-        classes = maker.outputs.shape[-1]
-        raise UsageError(f"Class {class_index} does not exist; this model has classes 0 to {classes - 1}.") from None
+    target = None if class_index is None else _score_of(class_index)
+    with np.errstate(all="ignore"):
+        values = maker(input_tensor=image, targets=target and [target])[0]
     logits = maker.outputs.detach()[0]
+    if target is not None:
+        target(logits)  # methods that explain no class never ask for its score
     if not bool(torch.isfinite(logits).all()):
         raise QuantvizError("The model's logits are not finite; use more bits or other weights.")
     raw, magnitude = maker.raw, maker.magnitude
@@ -126,6 +126,17 @@ def _run(maker: Any, method: _Method, image: Tensor, class_index: int | None) ->
         class_index=int(logits.argmax()) if class_index is None else class_index,
         probabilities=torch.softmax(logits, dim=0).numpy(),
     )
+
+
+def _score_of(class_index: int) -> Callable[[Tensor], Tensor]:
+    """Return the function that takes one image's logits (classes,) to the class's own."""
+
+    def score(logits: Tensor) -> Tensor:
+        if class_index >= len(logits):
+            raise UsageError(f"Class {class_index} does not exist; this model has classes 0 to {len(logits) - 1}.")
+        return logits[class_index]
+
+    return score
 
 
 def _degenerate(raw: Array, magnitude: float, in_logits: bool) -> str:
@@ -182,13 +193,18 @@ def _undisturbed(model: nn.Module, layer: nn.Module, gradients: bool) -> Iterato
     def copy_on(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return output.clone()
 
-    handles = [layer.register_forward_hook(begin)]
     places = [(parent, name) for parent in model.modules() for name, child in parent.named_children() if child is layer]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles = [layer.register_forward_hook(begin)]
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
         yield lambda: handles.append(layer.register_forward_hook(copy_on))
     finally:
         for handle in handles:
             handle.remove()
+        for parameter in learning:
+            parameter.requires_grad_(True)
         for parent, name in places:
             setattr(parent, name, layer)
 
@@ -198,6 +214,7 @@ class _Recorder(library.base_cam.BaseCAM):  # type: ignore[misc]
 
     raw: Array
     magnitude: float
+    weights: npt.NDArray[Any]
 
     def get_cam_image(
         self,
@@ -285,9 +302,11 @@ class _Principal(_Recorder):
             features = features * _present(grads)[0]
         columns = features.reshape(features.shape[0], -1).T
         columns = columns - columns.mean(axis=0)
-        # The library asks for full matrices, which for an early layer takes minutes and gigabytes.
-        component = np.linalg.svd(columns, full_matrices=False)[2][0]
-        projection = columns @ component
+        if np.isfinite(columns).all():
+            # The library asks for full matrices, which for an early layer takes minutes and gigabytes.
+            projection = columns @ np.linalg.svd(columns, full_matrices=False)[2][0]
+        else:  # numpy's decomposition would raise
+            projection = np.full(len(columns), np.nan)
         guide = features.sum(axis=0) if self.uses_gradients else np.square(features).sum(axis=0)
         if projection @ (guide.ravel() - guide.mean()) < 0:
             projection = -projection
@@ -311,17 +330,29 @@ class _ScoreCAM(_Recorder, library.ScoreCAM):  # type: ignore[misc]
         return super().get_cam_weights(*args, **kwargs)
 
 
+class _ZeroingLayer(library.AblationLayer):  # type: ignore[misc]
+    """Stands in for the target layer and gives its activation, each copy in the batch without another channel."""
+
+    def __call__(self, _inputs: Any) -> Tensor:
+        channels = torch.as_tensor(self.indices[: len(self.activations)]).long()
+        self.activations[torch.arange(len(channels)), channels] = 0
+        output: Tensor = self.activations
+        return output
+
+
 class _AblationCAM(_Recorder, library.AblationCAM):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
         # The library's default is one object shared by every instance and thread.
-        super().__init__(ablation_layer=library.AblationLayer(), **kwargs)
+        super().__init__(ablation_layer=_ZeroingLayer(), **kwargs)
 
     def save_activation(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self.activations = output.clone()
 
-    def get_cam_weights(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+    def get_cam_weights(self, input_tensor: Tensor, target_layer: Any, targets: Any, *rest: Any) -> npt.NDArray[Any]:
         self.activations_and_grads.release()
-        return super().get_cam_weights(*args, **kwargs)
+        relative = super().get_cam_weights(input_tensor, target_layer, targets, *rest)
+        self.weights = relative * np.sign(float(targets[0](self.outputs[0])))
+        return self.weights
 
 
 def _present(grads: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

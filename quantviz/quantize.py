@@ -188,7 +188,7 @@ def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor,
         low, high = (limit * spec.headroom for limit in ranges.limits[name])
         module.add_module("input_quantizer", InputQuantizer(affine_grid(low, high, spec.act_bits)))
         module.register_forward_pre_hook(_quantize_input)
-    return copied
+    return copied.eval()  # the modules put in are in training mode until told
 
 
 def fold_batch_norm(model: nn.Module, example: Tensor, keep: str | None = None) -> list[tuple[str, str]]:
@@ -247,11 +247,11 @@ def _conv_norm_pairs(model: nn.Module, example: Tensor, keep: str | None) -> lis
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         source = produced.get(id(inputs[0])) if inputs else None
-        if source is not None and source[1] is inputs[0] and not any(module.children()):
+        # timm's batch norms have children (drop and activation), and read their input themselves all the same.
+        reads = isinstance(module, nn.BatchNorm2d) or not any(module.children())
+        if source is not None and reads:
             unchanged = source[2] == inputs[0]._version
             readers.setdefault(id(inputs[0]), []).append(names[module] if unchanged else "")
-        elif source is not None and isinstance(module, nn.BatchNorm2d):
-            readers.setdefault(id(inputs[0]), []).append(names[module])
 
     def after(module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, nn.Conv2d):

@@ -205,3 +205,18 @@ def _deviations(values: Float64) -> Float64:
     values = _unit_peak(values)
     values = values - values.mean()
     return np.asarray(values / np.sqrt(np.sum(values * values)))
+
+
+def verdict(cc: float) -> str:
+    """Say in words how alike two maps of one image are; the words and limits are quantviz's own.
+
+    Args:
+        cc: Pearson's correlation of the maps.
+
+    Returns:
+        What completes "the quantized model looks ...": from 0.99, 0.95 and 0.8 on, and below.
+    """
+    for least, words in ((0.99, "at the same places"), (0.95, "at nearly the same places"), (0.8, "partly elsewhere")):
+        if cc >= least:
+            return words
+    return "elsewhere"

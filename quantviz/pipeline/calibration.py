@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,22 +25,26 @@ class CalibrationSet:
     Attributes:
         ref: what they are, for the record and the cache key.
         files: the pictures.
+        digests: sha256 in hex of each file's bytes.
         bundled: True for the bundled photographs, of which several crops are taken.
     """
 
     ref: CalibrationRef
     files: tuple[Path, ...]
+    digests: tuple[str, ...]
     bundled: bool
 
     def inputs(self, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
         """Yield one network input (1, 3, crop, crop) after the other.
 
         Raises:
-            ImageError: a picture cannot be used.
+            ImageError: a picture cannot be used, or is no longer what it was.
         """
-        for file in self.files:
-            rgb = images.load(file).rgb
-            for window in _windows(rgb) if self.bundled else (rgb,):
+        for file, digest in zip(self.files, self.digests, strict=True):
+            sample = images.load(file)
+            if sample.id != digest:  # ranges would be kept under the wrong key
+                raise ImageError(f"Calibration picture {file} changed while it was in use; try again.")
+            for window in _windows(sample.rgb) if self.bundled else (sample.rgb,):
                 yield images.normalize(images.crop(window, preprocessing), preprocessing)
 
 
@@ -51,7 +54,7 @@ def calibration_set(folder: Path | None) -> CalibrationSet:
     Of a folder with more than ``MAX_IMAGES`` pictures, evenly spaced ones of the sorted list are taken.
 
     Raises:
-        UsageError: the folder does not exist or holds no picture.
+        UsageError: the folder does not exist, holds no picture, or holds one that cannot be read.
     """
     if folder is None:
         return _bundled()
@@ -60,19 +63,17 @@ def calibration_set(folder: Path | None) -> CalibrationSet:
     files = images.folder(folder)
     if len(files) > MAX_IMAGES:
         files = [files[index * len(files) // MAX_IMAGES] for index in range(MAX_IMAGES)]
-    try:
-        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    except OSError as error:
-        raise ImageError(f"Calibration picture {error.filename} cannot be read: {error.strerror}.") from None
-    return CalibrationSet(CalibrationRef(folder.name, len(files), digest_of(digests)), tuple(files), bundled=False)
+    digests = tuple(images.digest(file) for file in files)
+    ref = CalibrationRef(folder.resolve().name, len(files), digest_of(digests))
+    return CalibrationSet(ref, tuple(files), digests, bundled=False)
 
 
 @lru_cache(maxsize=1)
 def _bundled() -> CalibrationSet:
     files = tuple(images.bundled_path(name) for name in images.BUNDLED)
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    digests = tuple(images.digest(file) for file in files)
     ref = CalibrationRef("bundled photographs", 5 * len(files), digest_of([_RECIPE, digests]))
-    return CalibrationSet(ref, files, bundled=True)
+    return CalibrationSet(ref, files, digests, bundled=True)
 
 
 def _windows(rgb: RGB) -> tuple[RGB, ...]:

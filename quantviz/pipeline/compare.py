@@ -63,6 +63,9 @@ class CompareRequest:
         calibration: folder of calibration pictures, or None for the bundled photographs.
         saliency: ``"spectral_residual"``, None, or the path or the bytes of a map.
         saliency_name: display name of a supplied map.
+
+    Raises:
+        UsageError: the class rule is unknown.
     """
 
     model: str = zoo.DEFAULT_MODEL
@@ -73,6 +76,10 @@ class CompareRequest:
     calibration: Path | None = None
     saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
     saliency_name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.target not in ("float", "own") and type(self.target) is not int:
+            raise UsageError(f"Class rule {self.target!r} is unknown; use float, own or a class index.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +171,9 @@ class Workbench:
         key = job.key("comparison", **job.decides())
         record = self.store.get(key)
         if record is None:
+            salient = _salient(job)  # first, so that a map that does not fit is told at once
             job = self._loaded_job(job)
             reference, quantized = self._pair(job)
-            salient = _salient(job)
             marks = _scores(reference, quantized, salient)
             loaded: dict[str, Any] = {"classes": job.ref.classes, "note": job.ref.note}
             self.store.put(key, pack_comparison(reference, quantized, salient, marks, loaded))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import CamResult, Comparison, FloatMap
+from quantviz.specs import CamResult, Comparison, FloatMap, WeightsRef
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
@@ -20,14 +20,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
     salient = comparison.saliency
     return {
         "model": comparison.model,
-        "weights": {
-            "source": weights.source,
-            "name": weights.name,
-            "sha256": weights.sha256,
-            "trained": weights.trained,
-            "classes": weights.classes,
-            "note": weights.note,
-        },
+        "weights": _weights(weights),
         "preprocessing": asdict(weights.preprocessing),
         "quantization": {
             "label": quant.label,
@@ -86,6 +79,11 @@ def npz_bytes(comparison: Comparison) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays(comparison))
     return buffer.getvalue()
+
+
+def _weights(weights: WeightsRef) -> dict[str, Any]:
+    names = ("source", "name", "sha256", "trained", "classes", "note")
+    return {name: getattr(weights, name) for name in names}
 
 
 def _predictions(result: CamResult) -> list[Mapping[str, Any]]:

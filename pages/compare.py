@@ -1,0 +1,23 @@
+"""Compare one picture's maps before and after quantization."""
+
+import streamlit as st
+
+from quantviz.ui import guarded, store_problem, use_width, visible_progress, workbench
+from quantviz.ui.controls import choose
+from quantviz.ui.results import show
+
+use_width()
+st.header("When a network is quantized, does it still look at the same things?", anchor=False)
+with guarded():
+    choices = choose()
+    for sentence in choices.ignored:
+        st.warning(sentence, icon=":material/link_off:")
+    with visible_progress() as progress:
+        comparison = workbench().compare(choices.request, choices.picture(), progress)
+    show(comparison, choices.opacity)
+    if choices.uploaded:
+        names = " and ".join(f"`{name}`" for name in choices.uploaded)
+        st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
+    else:
+        st.caption("The address holds every choice: share it, or bookmark it, to reopen this view.")
+store_problem()

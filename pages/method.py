@@ -1,0 +1,9 @@
+"""How quantviz computes what it shows."""
+
+from pathlib import Path
+
+import streamlit as st
+
+import quantviz.ui
+
+st.markdown((Path(quantviz.ui.__file__).parent / "method.md").read_text(encoding="utf-8"))

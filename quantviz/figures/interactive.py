@@ -1,0 +1,297 @@
+"""Plotly figures for the page. Colours of text and paper are left to the page's theme."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+from PIL import Image
+
+from quantviz.figures.panels import COLOURS, NEUTRAL, Panel, explained, grey, model_names, panels, percent, wrapped
+from quantviz.specs import RGB, CamResult, Comparison, UsageError
+
+_GAP = 0.012  # between panels, as a part of the figure's width
+_GRID = 112  # samples a side of a map that are sent to the browser; the picture is sent whole
+_DESIGN_WIDTH = 1100  # width in pixels at which panels fill the figure's height
+_TITLE_CHARACTERS = 24
+_BAR_HEIGHT = 0.36  # of a row, which holds one bar of each model
+_CLEAR = "rgba(0,0,0,0)"
+_DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
+
+
+def maps_figure(comparison: Comparison, *, opacity: float) -> go.Figure:
+    """Return the picture and its maps side by side, zoomed together.
+
+    Panels: original, saliency where there is one, float, quantized, and the difference quantized - float. Saliency,
+    float and quantized share one scale, 0 to 1; the difference has its own, symmetric about 0, whose limit is in the
+    panel's title. Hovering tells a pixel's column and row, counted from the upper left from 0, and its value. A map
+    without evidence is replaced by the reason. The figure is about half a megabyte of JSON for 224 x 224 pixels.
+
+    Args:
+        comparison: what to show.
+        opacity: of the maps over the picture, in [0, 1].
+
+    Raises:
+        UsageError: the opacity is out of range.
+    """
+    if not 0 <= opacity <= 1:
+        raise UsageError(f"Opacity {opacity!r} is not a number from 0 to 1.")
+    shown = panels(comparison)
+    height, width = comparison.crop.shape[:2]
+    edges = _edges(len(shown))
+    titles = _titles(comparison, shown)
+    lines = max(title.count("<br>") for title in titles) + 1
+    figure = go.Figure()
+    for number, panel in enumerate(shown, start=1):
+        if panel.values is not None:
+            figure.add_trace(_heat(panel, number, opacity))
+    figure.update_layout(
+        images=_backgrounds(comparison, len(shown)),
+        annotations=[
+            *(_title(title, number) for number, title in enumerate(titles, start=1)),
+            *(_problem(panel.problem, number) for number, panel in enumerate(shown, start=1) if panel.problem),
+        ],
+        coloraxis=_shared_scale(shown, edges),
+        coloraxis2=_difference_scale(shown, edges),
+        height=math.ceil(_DESIGN_WIDTH * (edges[0][1] - edges[0][0]) * height / width) + 16 * lines + 62,
+        margin={"l": 4, "r": 4, "t": 16 * lines + 8, "b": 54},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        uirevision=comparison.sample.id,  # keeps the zoom while opacity or bit-widths change
+        **_axes(edges, height, width),
+    )
+    return figure
+
+
+def predictions_figure(comparison: Comparison) -> go.Figure:
+    """Return both models' top-5 as paired bars, the float model's first and in its order.
+
+    A class that only one model has among its top-5 is told as "below top-5" for the other, whose probability of it
+    is not known here.
+
+    Args:
+        comparison: what to show.
+    """
+    results = {"float": comparison.reference, "quantized": comparison.quantized}
+    labels = {entry.index: entry.label for result in results.values() for entry in result.predictions}
+    rows = {index: row for row, index in enumerate(labels)}
+    figure = go.Figure()
+    for side, (which, result) in enumerate(results.items()):
+        shift = (side - 0.5) * _BAR_HEIGHT
+        figure.add_trace(_bars(result, rows, shift, model_names(comparison)[which], COLOURS[which]))
+        known = {entry.index for entry in result.predictions}
+        for index in labels.keys() - known:
+            figure.add_annotation(
+                x=0, y=rows[index] + shift, text="<i>below top-5</i>", font_size=11, showarrow=False, xanchor="left"
+            )
+    figure.update_layout(_bars_layout(comparison, list(labels.values())))
+    return figure
+
+
+def _edges(count: int) -> list[tuple[float, float]]:
+    """Return the left and right edge of each panel in parts of the plot's width."""
+    step = (1 + _GAP) / count
+    return [(number * step, number * step + step - _GAP) for number in range(count)]
+
+
+def _axis_ids(number: int) -> tuple[str, str]:
+    return ("x", "y") if number == 1 else (f"x{number}", f"y{number}")
+
+
+def _axes(edges: Sequence[tuple[float, float]], height: int, width: int) -> dict[str, Any]:
+    """Return the axes of all panels: without ticks, rows counted downwards, square pixels, one zoom."""
+    common = {"showticklabels": False, "showgrid": False, "zeroline": False, "constrain": "domain"}
+    axes: dict[str, Any] = {}
+    for number, edge in enumerate(edges, start=1):
+        x, y = _axis_ids(number)
+        shared = {} if number == 1 else {"matches": "x"}
+        axes[f"xaxis{x[1:]}"] = common | shared | {"domain": edge, "anchor": y, "range": [-0.5, width - 0.5]}
+        shared = {} if number == 1 else {"matches": "y"}
+        axes[f"yaxis{y[1:]}"] = (
+            common
+            | shared
+            # at the bottom, next to the colour bars, when the figure is narrower than its height was made for
+            | {"constraintoward": "bottom", "anchor": x, "range": [height - 0.5, -0.5], "scaleanchor": x}
+        )
+    return axes
+
+
+def _heat(panel: Panel, number: int, opacity: float) -> go.Heatmap:
+    """Return a map's trace; maps are smooth, so every second or so pixel, interpolated, shows as much as all."""
+    values = panel.values
+    assert values is not None
+    height, width = values.shape
+    rows, columns = _sampled(height), _sampled(width)
+    x, y = _axis_ids(number)
+    difference = panel.kind == "difference"
+    return go.Heatmap(
+        z=values[np.ix_(rows, columns)],
+        x=columns,
+        y=rows,
+        xaxis=x,
+        yaxis=y,
+        name=panel.name,
+        opacity=opacity,
+        zsmooth="best",
+        coloraxis="coloraxis2" if difference else "coloraxis",
+        hovertemplate=(
+            f"x %{{x}}, y %{{y}}<br>{panel.kind if difference else panel.name} "
+            f"%{{z:{'+.3f' if difference else '.2f'}}}<extra></extra>"
+        ),
+    )
+
+
+def _sampled(side: int) -> npt.NDArray[np.int16]:
+    """Return which pixels of a side are sent: evenly spaced ones, and the last, so that no edge stays bare."""
+    return np.union1d(np.arange(0, side, math.ceil(side / _GRID)), side - 1).astype(np.int16)
+
+
+def _backgrounds(comparison: Comparison, count: int) -> list[dict[str, Any]]:
+    """Return the picture for each panel: in colour where nothing lies over it, else in grey."""
+    height, width = comparison.crop.shape[:2]
+    # The grey copies lie under a map, where JPEG's losses do not show and its size counts once for each panel.
+    colour, luma = _data_uri(comparison.crop, "PNG"), _data_uri(grey(comparison.crop), "JPEG", quality=92)
+    images = []
+    for number in range(1, count + 1):
+        x, y = _axis_ids(number)
+        placed = {"x": -0.5, "y": -0.5, "sizex": width, "sizey": height, "xref": x, "yref": y}
+        source = colour if number == 1 else luma
+        images.append(placed | {"source": source, "layer": "below", "sizing": "stretch"})
+    return images
+
+
+def _data_uri(pixels: RGB, form: str, **options: int) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, optimize=True, **options)
+    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _titles(comparison: Comparison, shown: Sequence[Panel]) -> list[str]:
+    second = {
+        "original": comparison.sample.name,
+        "saliency": comparison.saliency.source if comparison.saliency is not None else "",
+        "float": explained(comparison, comparison.reference),
+        "quantized": explained(comparison, comparison.quantized),
+        "difference": f"{comparison.quant.label} − float",
+    }
+    below = [wrapped(second[panel.kind], _TITLE_CHARACTERS) for panel in shown]
+    lines = max(map(len, below))
+    return [
+        "<br>".join([f"<b>{panel.name}</b>", *map(html.escape, rest), *[" "] * (lines - len(rest))])
+        for panel, rest in zip(shown, below, strict=True)
+    ]
+
+
+def _title(text: str, number: int) -> dict[str, Any]:
+    x, y = _axis_ids(number)
+    return {
+        "text": text,
+        "x": 0.5,
+        "xref": f"{x} domain",
+        "y": 1,
+        "yref": f"{y} domain",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 12},
+    }
+
+
+def _problem(text: str, number: int) -> dict[str, Any]:
+    """Return the reason that stands in for a map; it lies on a picture, so it brings its own background."""
+    x, y = _axis_ids(number)
+    return {
+        "text": "<br>".join(map(html.escape, wrapped(text, 20, lines=5))),
+        "x": 0.5,
+        "xref": f"{x} domain",
+        "y": 0.5,
+        "yref": f"{y} domain",
+        "showarrow": False,
+        "font": {"size": 12, "color": "#FFFFFF"},
+        "bgcolor": "rgba(0,0,0,0.75)",
+        "borderpad": 4,
+    }
+
+
+def _shared_scale(shown: Sequence[Panel], edges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    spans = [edge for panel, edge in zip(shown, edges, strict=True) if panel.kind not in ("original", "difference")]
+    bar = _colour_bar(spans[0][0], spans[-1][1], {0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1: "1"})
+    seen = any(panel.values is not None and panel.kind != "difference" for panel in shown)
+    return {"cmin": 0, "cmax": 1, "colorscale": "Viridis", "colorbar": bar, "showscale": seen}
+
+
+def _difference_scale(shown: Sequence[Panel], edges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    limit = shown[-1].limit
+    bar = _colour_bar(*edges[-1], {-limit: f"−{limit:g}", 0: "0", limit: f"+{limit:g}"})
+    seen = shown[-1].values is not None
+    return {"cmin": -limit, "cmax": limit, "colorscale": _DIVERGING, "colorbar": bar, "showscale": seen}
+
+
+def _colour_bar(left: float, right: float, ticks: dict[float, str]) -> dict[str, Any]:
+    return {
+        "orientation": "h",
+        "x": (left + right) / 2,
+        "len": right - left - 0.04,  # the outermost labels stay within the panels
+        "y": 0,
+        "yanchor": "top",
+        "ypad": 8,
+        "xpad": 0,
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+        "tickfont": {"size": 11},
+    }
+
+
+def _bars_layout(comparison: Comparison, labels: Sequence[str]) -> dict[str, Any]:
+    largest = max(comparison.reference.predictions[0].probability, comparison.quantized.predictions[0].probability)
+    return {
+        "barmode": "overlay",  # bars are placed by hand, so that a missing one leaves its place free
+        "height": 38 * len(labels) + 68,
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 32},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "xaxis": {
+            "range": [0, max(1.2 * largest, 0.1)],  # the text of the longest bar needs room
+            "title": {"text": "probability", "font": {"size": 12}},
+            "showticklabels": False,  # each bar tells its number
+            "showgrid": False,
+            "fixedrange": True,
+        },
+        "yaxis": {
+            "tickvals": list(range(len(labels))),
+            "ticktext": ["<br>".join(map(html.escape, wrapped(label, 20))) for label in labels],
+            "range": [len(labels) - 0.5, -0.5],
+            "ticklabelstandoff": 6,
+            "automargin": True,
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+    }
+
+
+def _bars(result: CamResult, rows: dict[int, int], shift: float, name: str, colour: str) -> go.Bar:
+    entries = result.predictions
+    return go.Bar(
+        x=[entry.probability for entry in entries],
+        y=[rows[entry.index] + shift for entry in entries],
+        width=_BAR_HEIGHT,
+        orientation="h",
+        name=name,
+        marker={"color": colour, "line": {"width": 0}},
+        text=[percent(entry.probability) for entry in entries],
+        textposition="outside",
+        textfont={"size": 11},
+        cliponaxis=False,
+        customdata=[[entry.index, html.escape(entry.label)] for entry in entries],
+        hovertemplate=f"{name}<br>%{{customdata[1]}} (class %{{customdata[0]}})<br>%{{x:.2%}}<extra></extra>",
+    )

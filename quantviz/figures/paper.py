@@ -1,0 +1,278 @@
+"""A figure for a paper, drawn by matplotlib's object interface: pyplot keeps global state and is not used."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from quantviz.figures.panels import (
+    COLOURS,
+    NEUTRAL,
+    Panel,
+    class_name,
+    grey,
+    panels,
+    percent,
+    wrapped,
+)
+from quantviz.specs import CamResult, Comparison, Scores, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Lengths in inches, text in points.
+_WIDTH = 7.0  # both columns of the usual two-column page
+_EDGE, _GAP = 0.05, 0.06
+_NAME, _SMALL = 7.0, 6.0
+_NAME_LINE, _SMALL_LINE = 0.125, 0.105
+_BAR, _BAR_STRIP = 0.07, 0.27  # thickness of a colour bar; height of all that belongs to it
+_OPACITY = 0.6
+_FOOT_CHARACTERS = 138
+_FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
+_LOCK = threading.Lock()  # matplotlib promises nothing to concurrent threads
+
+
+def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
+    """Return a PNG, 7 inches wide on white, with all that its caption needs.
+
+    Panels: image, saliency where there is one, float, quantized, and the difference quantized - float, the maps over
+    the picture in grey; a colour bar for the maps and one for the difference. Each model's top-1 class and its
+    probability stand above its map, the scores below it (SIM, CC, and KLD in nats; the second of a pair is the
+    reference), and what everything was made with at the foot. No text is smaller than 6 points. The file's
+    ``Description`` holds the settings as JSON, with whole digests. The same comparison gives the same bytes, however
+    long it took and wherever it came from.
+
+    Args:
+        comparison: what to show.
+        dpi: dots an inch, 50 to 1200.
+
+    Raises:
+        UsageError: the resolution is out of range.
+    """
+    if not 50 <= dpi <= 1200:
+        raise UsageError(f"Figure resolution {dpi!r} dpi is not a number from 50 to 1200.")
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    metadata = {"Software": None, "Description": json.dumps(_settings(comparison), sort_keys=True)}
+    # The default style, because a user's own could ask for LaTeX or change the looks.
+    with _LOCK, matplotlib.style.context("default"):
+        sheet = _draw(comparison, dpi)
+        FigureCanvasAgg(sheet)
+        sheet.savefig(buffer, format="png", dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _draw(comparison: Comparison, dpi: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    shown = panels(comparison)
+    titles = [_title_lines(comparison, panel) for panel in shown]
+    scores = _score_rows(comparison)
+    foot = _foot_lines(comparison)
+    side = (_WIDTH - 2 * _EDGE - (len(shown) - 1) * _GAP) / len(shown)
+    tall = side * comparison.crop.shape[0] / comparison.crop.shape[1]
+    head = _EDGE + _NAME_LINE + (max(map(len, titles)) - 1) * _SMALL_LINE + 0.02
+    table = (1 + max(map(len, scores.values()))) * _SMALL_LINE + _EDGE
+    height = head + tall + _BAR_STRIP + table + len(foot) * _SMALL_LINE + 2 * _EDGE
+    sheet = _Sheet(Figure(figsize=(_WIDTH, height), dpi=dpi, facecolor="white"), height)
+    lefts = [_EDGE + number * (side + _GAP) for number in range(len(shown))]
+    for left, panel, title in zip(lefts, shown, titles, strict=True):
+        _draw_title(sheet, title, left + side / 2)
+        _draw_panel(sheet.axes(left, head, side, tall), panel, comparison)
+        if panel.kind in scores:
+            _draw_scores(sheet, scores[panel.kind], left, head + tall + _BAR_STRIP, side)
+    mapped = [left for left, panel in zip(lefts, shown, strict=True) if panel.kind not in ("original", "difference")]
+    top = head + tall + 0.05
+    if any(panel.values is not None and panel.kind != "difference" for panel in shown):
+        bar = sheet.axes(mapped[0], top, mapped[-1] + side - mapped[0], _BAR)
+        _draw_colour_bar(bar, "viridis", [0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    if shown[-1].values is not None:
+        limit = shown[-1].limit
+        bar = sheet.axes(lefts[-1], top, side, _BAR)
+        _draw_colour_bar(bar, _diverging(), [-limit, 0, limit], [f"−{limit:g}", "0", f"+{limit:g}"])
+    for number, line in enumerate(foot):
+        sheet.text(_EDGE, height - _EDGE - (len(foot) - number) * _SMALL_LINE, line, size=_SMALL)
+    return sheet.figure
+
+
+class _Sheet:
+    """A figure on which everything is placed in inches from the upper left corner."""
+
+    def __init__(self, figure: Figure, height: float) -> None:
+        self.figure = figure
+        self._height = height
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Return new axes without ticks."""
+        bottom = self._height - top - height
+        place = (left / _WIDTH, bottom / self._height, width / _WIDTH, height / self._height)
+        axes = self.figure.add_axes(place)
+        axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def text(self, x: float, top: float, text: str, *, size: float, **style: Any) -> None:
+        """Write one line; a dollar sign in a user's file name must not start a formula."""
+        style = {"va": "top", "family": _FONT, "color": "black", "parse_math": False, **style}
+        self.figure.text(x / _WIDTH, 1 - top / self._height, _drawable(text), size=size, **style)
+
+
+def _draw_title(sheet: _Sheet, lines: Sequence[str], middle: float) -> None:
+    sheet.text(middle, _EDGE, lines[0], size=_NAME, ha="center", weight="bold")
+    for number, line in enumerate(lines[1:]):
+        sheet.text(middle, _EDGE + _NAME_LINE + number * _SMALL_LINE, line, size=_SMALL, ha="center")
+
+
+def _draw_panel(axes: Axes, panel: Panel, comparison: Comparison) -> None:
+    if panel.kind == "original":
+        axes.imshow(comparison.crop, interpolation="bilinear", aspect="auto")
+        return
+    axes.imshow(grey(comparison.crop), cmap="gray", vmin=0, vmax=255, interpolation="bilinear", aspect="auto")
+    if panel.values is None:
+        reason = _drawable("\n".join(wrapped(panel.problem, 22, lines=5)))
+        style: dict[str, Any] = {"ha": "center", "va": "center", "family": _FONT, "color": "black"}
+        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        axes.text(0.5, 0.5, reason, size=_SMALL, transform=axes.transAxes, parse_math=False, **style)
+        return
+    low, colours = (-panel.limit, _diverging()) if panel.kind == "difference" else (0, "viridis")
+    scale: dict[str, Any] = {"cmap": colours, "vmin": low, "vmax": panel.limit}
+    axes.imshow(panel.values, alpha=_OPACITY, interpolation="bilinear", aspect="auto", **scale)
+
+
+def _draw_scores(sheet: _Sheet, rows: list[tuple[str, Scores]], left: float, top: float, width: float) -> None:
+    """Write a small table: the pair, then SIM, CC and KLD in columns that end at the same place."""
+    ends = [left + width * part for part in (0.53, 0.77, 1.0)]
+    for end, heading in zip(ends, ("SIM", "CC", "KLD"), strict=True):
+        sheet.text(end, top, heading, size=_SMALL, ha="right")
+    for number, (pair, marks) in enumerate(rows, start=1):
+        line = top + number * _SMALL_LINE
+        sheet.text(left, line, pair, size=_SMALL)
+        for end, value in zip(ends, (marks.sim, marks.cc, marks.kld), strict=True):
+            sheet.text(end, line, _number(value), size=_SMALL, ha="right")
+
+
+def _number(value: float | None) -> str:
+    """Return a score with three decimals, but never a rounded-up claim of perfect agreement."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return ">0.999" if 0.9995 <= value < 1 else f"{value:.3f}".replace("-", "−")
+
+
+def _draw_colour_bar(axes: Axes, colours: Any, ticks: list[float], labels: list[str]) -> None:
+    import numpy as np
+
+    axes.imshow(
+        np.linspace(0, 1, 256)[None], cmap=colours, vmin=0, vmax=1, aspect="auto", extent=(ticks[0], ticks[-1], 0, 1)
+    )
+    axes.tick_params(bottom=True, labelbottom=True, labelsize=_SMALL, length=1.5, width=0.5, pad=1)
+    axes.set_xticks(ticks, labels, family=_FONT, color="black")
+    # Inwards at both ends, or the outermost labels would leave the figure.
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
+
+
+def _diverging() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("difference", [COLOURS["float"], NEUTRAL, COLOURS["quantized"]])
+
+
+def _drawable(text: str) -> str:
+    """Return a text whose letters the font has, a question mark for each that it lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties(family=_FONT)))
+    return "".join(letter if letter == "\n" or font.get_char_index(ord(letter)) else "?" for letter in text)
+
+
+def _title_lines(comparison: Comparison, panel: Panel) -> list[str]:
+    second = {
+        "original": "",
+        "saliency": comparison.saliency.source if comparison.saliency is not None else "",
+        "float": _top_1(comparison.reference),
+        "quantized": _top_1(comparison.quantized),
+        "difference": f"{comparison.quant.label} − float",
+    }
+    return [panel.name, *wrapped(second[panel.kind], 27)]
+
+
+def _top_1(result: CamResult) -> str:
+    first = result.predictions[0]
+    return f"top-1 {first.label} {percent(first.probability)}"
+
+
+def _score_rows(comparison: Comparison) -> dict[str, list[tuple[str, Scores]]]:
+    """Return the rows of the tables under the float and the quantized panel."""
+    scores = comparison.scores
+    rows = {"quantized": [("v float", scores["quantized_v_float"])]}
+    if comparison.saliency is not None:
+        rows["float"] = [("v saliency", scores["float_v_saliency"])]
+        rows["quantized"].append(("v saliency", scores["quantized_v_saliency"]))
+    return rows
+
+
+def _foot_lines(comparison: Comparison) -> list[str]:
+    weights, calibration = comparison.weights, comparison.calibration
+    height, width = comparison.crop.shape[:2]
+    parts = [
+        comparison.model,
+        f"weights {_cut(weights.name)} ({weights.source})" if weights.trained else "weights UNTRAINED",
+        f"{comparison.quant.label} {comparison.quant.scheme} {comparison.quant.granularity.replace('_', '-')}",
+        f"{comparison.cam.method} at {comparison.cam.layer}",
+        _classes(comparison),
+        f"calibration: {calibration.images} inputs from {_cut(calibration.source)}",
+        f"maps at {width} × {height} px",
+        f"quantviz {comparison.versions['quantviz']}",
+    ]
+    lines = [""]
+    for part in parts:
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) <= _FOOT_CHARACTERS:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
+
+
+def _classes(comparison: Comparison) -> str:
+    first, second = comparison.reference.class_index, comparison.quantized.class_index
+    if first == second:
+        return f"class explained: {_indexed(comparison, first)}"
+    own = f"{_indexed(comparison, first)} (float), {_indexed(comparison, second)} ({comparison.quant.label})"
+    return f"classes explained: {own}"
+
+
+def _indexed(comparison: Comparison, index: int) -> str:
+    name = class_name(comparison, index)
+    return str(index) if name.startswith("class ") else f"{index} {name}"
+
+
+def _cut(name: str) -> str:
+    """Return a file's or folder's name, its middle left out where it is long."""
+    return name if len(name) <= 40 else f"{name[:24]}…{name[-15:]}"
+
+
+def _settings(comparison: Comparison) -> dict[str, Any]:
+    """Return what decides the figure; not what differs between two runs, such as the time taken."""
+    return {
+        "model": comparison.model,
+        "weights": asdict(comparison.weights),
+        "quantization": asdict(comparison.quant),
+        "calibration": asdict(comparison.calibration),
+        "cam": asdict(comparison.cam),
+        "class_rule": comparison.class_rule,
+        "class_index": {"float": comparison.reference.class_index, "quantized": comparison.quantized.class_index},
+        "image": {"name": comparison.sample.name, "sha256": comparison.sample.id},
+        "saliency": None if comparison.saliency is None else comparison.saliency.source,
+        "scores": {pair: asdict(marks) for pair, marks in comparison.scores.items()},
+        "versions": dict(comparison.versions),
+    }

@@ -1,0 +1,34 @@
+"""The error tree.
+
+Example of a message: what was wrong, with the value; what to do next.
+"""
+
+from __future__ import annotations
+
+
+class QuantvizError(Exception):
+    """Whatever quantviz refuses or cannot do, told in one sentence."""
+
+    exit_status = 1
+
+
+class UsageError(QuantvizError):
+    """The request is wrong: a value out of range, an unknown name."""
+
+    exit_status = 2
+
+
+class ImageError(UsageError):
+    """A picture or map file cannot be used."""
+
+
+class CheckpointError(UsageError):
+    """A weights file cannot be used with the model."""
+
+
+class WeightsUnavailable(QuantvizError):
+    """Weights are neither on disk nor reachable."""
+
+
+class StoreError(QuantvizError):
+    """The cache on disk cannot be used."""

@@ -1,0 +1,193 @@
+"""What decides a result: models and weights, quantization, maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from quantviz.specs.errors import UsageError
+
+CAM_METHODS = (
+    "gradcam",
+    "gradcam++",
+    "xgradcam",
+    "hirescam",
+    "layercam",
+    "eigencam",
+    "eigengradcam",
+    "scorecam",
+    "ablationcam",
+)
+
+
+MIN_BITS, MAX_BITS = 2, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes a network's input.
+
+    Attributes:
+        resize: length in pixels that the shorter side is resized to.
+        crop: side in pixels of the square centre crop, which is the input's resolution.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
+        mean: per channel, subtracted after scaling to [0, 1].
+        std: per channel, divided by afterwards.
+    """
+
+    resize: int
+    crop: int
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedWeights:
+    """One set of published weights of a model.
+
+    Attributes:
+        name: as its library calls it, ``"IMAGENET1K_V1"`` for instance.
+        file: the file's name; for torch hub it ends in the first eight digits of its sha256.
+        sha256: the whole digest, or its published prefix.
+        preprocessing: what these weights were evaluated with.
+        bundled: True when an installed package holds the file.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    preprocessing: Preprocessing
+    bundled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One architecture of the table.
+
+    Attributes:
+        name: what users type.
+        family: the name readers of the paper know it by.
+        library: ``"torchvision"`` or ``"timm"``.
+        constructor: the function's name in that library.
+        layer: default CAM target layer, a module's dotted name (the paper's, where it has the model).
+        head: dotted name of the module whose weight's first dimension is the number of classes.
+        parameters: number of parameters at 1,000 classes.
+        weights: the published weights, the default first.
+    """
+
+    name: str
+    family: str
+    library: Literal["torchvision", "timm"]
+    constructor: str
+    layer: str
+    head: str
+    parameters: int
+    weights: tuple[PublishedWeights, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRef:
+    """Which weights are in a model: everything a reader needs to get the same ones.
+
+    Attributes:
+        source: ``"bundled"``, ``"file"`` (the user's), ``"hub"`` or ``"untrained"``.
+        name: name of the published weights, the user's file name, or ``"untrained"``.
+        sha256: of the file's bytes; for untrained weights, of the seeded tensors' names and bytes.
+        preprocessing: the matching preprocessing.
+        classes: number of classes.
+        note: what was adapted while loading (observer entries ignored, say), or "".
+    """
+
+    source: Literal["bundled", "file", "hub", "untrained"]
+    name: str
+    sha256: str
+    preprocessing: Preprocessing
+    classes: int = 1000
+    note: str = ""
+
+    @property
+    def trained(self) -> bool:
+        """False for seeded random weights, which must be labelled wherever they show."""
+        return self.source != "untrained"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantSpec:
+    """How a network is quantized.
+
+    Attributes:
+        weight_bits: 2 to 16.
+        act_bits: 2 to 16, or None for weight-only.
+        scheme: of the weights; activations are affine.
+        granularity: of the weights; activations are per-tensor.
+        ranges: how activation ranges are set from the calibration images.
+        protocol: ``"calibrated"``: eval mode, batch norm folded, ranges calibrated and then frozen.
+
+    Raises:
+        UsageError: a bit-width is out of range.
+    """
+
+    weight_bits: int = 8
+    act_bits: int | None = 8
+    scheme: Literal["symmetric"] = "symmetric"
+    granularity: Literal["per_channel"] = "per_channel"
+    ranges: Literal["minmax"] = "minmax"
+    protocol: Literal["calibrated"] = "calibrated"
+
+    def __post_init__(self) -> None:
+        for what, bits in (("weight", self.weight_bits), ("activation", self.act_bits)):
+            if bits is None and what == "activation":
+                continue
+            if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS:
+                raise UsageError(f"{what} bit-width {bits!r} is not a whole number from {MIN_BITS} to {MAX_BITS}.")
+
+    @property
+    def headroom(self) -> float:
+        """Factor by which calibrated activation ranges are widened: 2 from 12 bits on, else 1.
+
+        A range from a few dozen images is exceeded by the odd image. Up to 8 bits a wider range costs more by its
+        coarser grid than it saves; with 12 bits and more, saturation is the larger error by far, so one bit is
+        spent on room for it (measured in the method page).
+        """
+        return 2.0 if self.act_bits is not None and self.act_bits >= 12 else 1.0
+
+    @property
+    def label(self) -> str:
+        """The field's short name: ``"W8A8"``, or ``"W4"`` for weight-only."""
+        return f"W{self.weight_bits}" + (f"A{self.act_bits}" if self.act_bits else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CamSpec:
+    """Which class activation map is taken, and where.
+
+    Attributes:
+        method: one of ``CAM_METHODS``.
+        layer: dotted name of the target layer, or None for the model's default.
+
+    Raises:
+        UsageError: the method is unknown.
+    """
+
+    method: str = "gradcam++"
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in CAM_METHODS:
+            raise UsageError(f"CAM method {self.method!r} is unknown; use one of {', '.join(CAM_METHODS)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRef:
+    """Which images the activation ranges come from.
+
+    Attributes:
+        source: ``"bundled photographs"`` or the user's folder name.
+        images: number of network inputs made from them.
+        sha256: over the files' digests and the way crops are taken.
+    """
+
+    source: str
+    images: int
+    sha256: str

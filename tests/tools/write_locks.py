@@ -1,0 +1,45 @@
+"""Write the lock files from what is installed: ``name==version`` lines, no addresses.
+
+requirements.lock holds the runtime dependencies and theirs, requirements-dev.lock what the dev extra adds.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+
+
+def closure(name: str, extra: str = "") -> set[str]:
+    """Return the canonical names of everything that ``name`` needs on this platform, itself excluded."""
+    found: set[str] = set()
+    waiting = [Requirement(f"{name}[{extra}]" if extra else name)]
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        wanted = waiting.pop()
+        for chosen in ("", *wanted.extras):
+            if (wanted.name, chosen) in seen:
+                continue
+            seen.add((wanted.name, chosen))
+            for line in distribution(wanted.name).requires or ():
+                needed = Requirement(line)
+                if needed.marker is None or needed.marker.evaluate({"extra": chosen}):
+                    found.add(canonicalize_name(needed.name))
+                    waiting.append(needed)
+    return found - {canonicalize_name(name)}
+
+
+def main() -> None:
+    runtime = closure("quantviz")
+    dev = closure("quantviz", "dev") - runtime
+    for file, names in (("requirements.lock", runtime), ("requirements-dev.lock", dev)):
+        lines = (f"{name}=={distribution(name).version}" for name in sorted(names))
+        (ROOT / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
