@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +16,16 @@ from PIL import Image
 
 from quantviz import figures, images
 from quantviz.figures.panels import percent
-from quantviz.figures.paper import _draw
+from quantviz.figures.paper import _draw, _number
 from quantviz.pipeline import CompareRequest, Workbench
 from quantviz.specs import Heatmap, QuantSpec, UsageError
 from quantviz.store import TensorStore
 
 CASES = {
     "W8A8": {},
-    "W4A4": {"quant": QuantSpec(4, 4)},
+    "W3A3": {"quant": QuantSpec(3, 3)},
     "class 0": {"target": 0},
-    "own": {"quant": QuantSpec(4, 4), "target": "own"},
+    "own": {"quant": QuantSpec(3, 3), "target": "own"},
     "no saliency": {"saliency": None},
     "untrained": {"model": "squeezenet1_1", "weights": "untrained"},
 }
@@ -35,10 +36,15 @@ EVERY = pytest.mark.parametrize("case", [*CASES, "flat saliency", "no evidence"]
 def compared(tmp_path_factory):
     bench = Workbench(TensorStore(tmp_path_factory.mktemp("store")))
     chelsea = images.bundled("chelsea")
-    found = {name: bench.compare(CompareRequest(**choice), chelsea) for name, choice in CASES.items()}
+    few = tmp_path_factory.mktemp("few") / "few pictures"  # calibrating with all of the bundled ones takes long
+    few.mkdir()
+    for name in ("coffee", "china"):
+        path = images.bundled_path(name)
+        shutil.copy(path, few / path.name)
+    found = {name: bench.compare(CompareRequest(calibration=few, **choice), chelsea) for name, choice in CASES.items()}
     flat = io.BytesIO()
     Image.new("L", (chelsea.rgb.shape[1], chelsea.rgb.shape[0]), 90).save(flat, "PNG")
-    request = CompareRequest(saliency=flat.getvalue(), saliency_name="flat.png")
+    request = CompareRequest(calibration=few, saliency=flat.getvalue(), saliency_name="flat.png")
     found["flat saliency"] = bench.compare(request, chelsea)
     found["no evidence"] = _without_evidence(found["W8A8"])
     return found
@@ -114,13 +120,13 @@ def test_the_differences_limit_is_rounded_up_and_told(compared, largest, limit):
 
 
 def test_titles_tell_the_class_explained_and_each_models_own_probability(compared):
-    comparison = compared["W4A4"]
+    comparison = compared["W3A3"]
     own = {entry.label: entry.probability for entry in comparison.quantized.predictions}
     texts = _texts(figures.maps_figure(comparison, opacity=0.5))
     top = comparison.reference.predictions[0]
     assert texts[3] == [f"<b>float</b> {top.label} {percent(top.probability)}"]
     told = percent(own[top.label]) if top.label in own else ", below top-5"
-    assert texts[4][0].replace(" ,", ",") == f"<b>W4A4</b> {top.label} {told}".replace(" ,", ",")
+    assert texts[4][0].replace(" ,", ",") == f"<b>W3A3</b> {top.label} {told}".replace(" ,", ",")
     texts = _texts(figures.maps_figure(compared["class 0"], opacity=0.5))
     assert [texts[number] for number in (3, 4)] == [
         [f"<b>{name}</b> class 0, below top-5"] for name in ("float", "W8A8")
@@ -162,7 +168,7 @@ def test_panels_zoom_together_on_square_pixels_over_the_crop(compared, case):
 
 
 def test_a_figure_is_light_enough_to_send_at_each_turn_of_a_knob(compared, noise_picture):
-    comparison = compared["W4A4"]
+    comparison = compared["W3A3"]
     assert len(figures.maps_figure(comparison, opacity=0.5).to_json()) < 600_000
     hardest = replace(comparison, crop=noise_picture(1, 224, 224))
     assert len(figures.maps_figure(hardest, opacity=0.5).to_json()) < 800_000
@@ -243,7 +249,7 @@ def test_each_bar_is_a_prediction_and_a_missing_one_is_told(compared, case):
 
 
 def test_a_flip_leaves_places_free(compared):
-    comparison = compared["W4A4"]
+    comparison = compared["W3A3"]
     assert comparison.flipped
     assert figures.predictions_figure(comparison).layout.annotations
 
@@ -292,18 +298,34 @@ def test_no_text_of_the_png_is_small_cut_off_or_over_another(compared, case):
 
 
 def test_the_png_shows_the_scores_and_what_they_are_of(compared):
-    comparison = compared["W4A4"]
+    comparison = compared["W3A3"]
     drawn = [text.get_text() for text in _draw(comparison, 100).texts]
     assert drawn.count("v saliency") == 2
     assert drawn.count("v float") == 1
     for marks in comparison.scores.values():
         for value in (marks.sim, marks.cc, marks.kld):
-            assert f"{value:.3f}".replace("-", "−") in drawn
+            assert f"{value:.3f}".replace("-", "−").replace("0.", ".", 1) in drawn
     foot = " ".join(drawn[-3:])
     top = comparison.reference.predictions[0]
-    for told in ("efficientnet_lite0", "W4A4", "gradcam++ at bn2", f"{top.index} {top.label}", "224 × 224", "quantviz"):
+    for told in ("efficientnet_lite0", "W3A3", "gradcam++ at bn2", f"{top.index} {top.label}", "224 × 224", "quantviz"):
         assert told in foot
-    assert f"{comparison.calibration.images} inputs from bundled photographs" in foot
+    assert f"{comparison.calibration.images} inputs from few pictures" in foot
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0, ".000"),
+        (6e-5, "<.001"),
+        (0.6057, ".606"),
+        (-0.136, "−.136"),
+        (0.99973, ">.999"),
+        (1.0, "1.000"),
+        (36.04, "36.040"),
+    ],
+)
+def test_rounding_claims_no_perfect_agreement(value, told):
+    assert _number(value) == told
 
 
 def test_scores_of_a_map_without_evidence_are_dashes(compared):
@@ -317,7 +339,7 @@ def test_the_same_comparison_gives_the_same_bytes(compared):
     with ThreadPoolExecutor(4) as threads:
         several = set(threads.map(lambda each: figures.paper_png(each, dpi=80), [comparison, again] * 3))
     assert len(several) == 1
-    assert several != {figures.paper_png(compared["W4A4"], dpi=80)}
+    assert several != {figures.paper_png(compared["W3A3"], dpi=80)}
 
 
 def test_any_file_name_can_be_drawn(compared):

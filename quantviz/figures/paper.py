@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -159,12 +160,14 @@ def _draw_scores(sheet: _Sheet, rows: list[tuple[str, Scores]], left: float, top
 
 
 def _number(value: float | None) -> str:
-    """Return a score with three decimals, but never a rounded-up claim of perfect agreement."""
+    """Return a score with three decimals and no zero before them, never rounded to a claim of perfect agreement."""
     if value is None:
         return "–"
     if 0 < value < 0.0005:
-        return "<0.001"
-    return ">0.999" if 0.9995 <= value < 1 else f"{value:.3f}".replace("-", "−")
+        return "<.001"
+    if 0.9995 <= value < 1:
+        return ">.999"
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}").replace("-", "−")
 
 
 def _draw_colour_bar(axes: Axes, colours: Any, ticks: list[float], labels: list[str]) -> None:
