@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from quantviz.ui import guarded, store_problem, use_width, visible_progress, workbench
+from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.controls import choose
 from quantviz.ui.results import show
 
-use_width()
+begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
 with guarded():
     choices = choose()

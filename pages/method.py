@@ -6,4 +6,5 @@ import streamlit as st
 
 import quantviz.ui
 
+quantviz.ui.begin_page()
 st.markdown((Path(quantviz.ui.__file__).parent / "method.md").read_text(encoding="utf-8"))

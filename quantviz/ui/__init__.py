@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -14,11 +14,33 @@ from quantviz.pipeline import Workbench
 from quantviz.specs import Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory
 
+if TYPE_CHECKING:
+    from streamlit.navigation.page import Page as StreamlitPage
+
 TITLE = "quantviz"
-PAGES: tuple[dict[str, Any], ...] = (
+_PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
 )
+
+
+def navigation() -> StreamlitPage:
+    """Set the page's title, icon and width, register the pages, and return the one to run."""
+    st.set_page_config(page_title=TITLE, page_icon=icon(), layout="wide")
+    st.session_state["navigated"] = True
+    return st.navigation([st.Page(**page) for page in _PAGES])
+
+
+def begin_page() -> None:
+    """Start a page: give the maps the room that Streamlit leaves empty, and see to it that the app's frame is there.
+
+    Until the first session of a server has registered the pages, Streamlit runs the files of a folder named pages by
+    themselves, so that a link to one of them would miss the settings and the menu.
+    """
+    if "navigated" not in st.session_state:
+        navigation()
+        st.rerun()
+    st.html("<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }</style>")
 
 
 def icon() -> Image.Image:
@@ -34,11 +56,6 @@ def icon() -> Image.Image:
 def workbench() -> Workbench:
     """Return the one workbench that every session shares."""
     return Workbench(TensorStore(default_directory() / "tensors"))
-
-
-def use_width() -> None:
-    """Give the maps the room that Streamlit leaves empty around a wide page."""
-    st.html("<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }</style>")
 
 
 @contextmanager
