@@ -2,9 +2,10 @@
 
 import streamlit as st
 
+from quantviz.pipeline import measure
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.controls import choose
-from quantviz.ui.results import show
+from quantviz.ui.results import show, show_downloads, show_metrics
 
 begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
@@ -15,6 +16,10 @@ with guarded():
     with visible_progress() as progress:
         comparison = workbench().compare(choices.request, choices.picture(), progress)
     show(comparison, choices.opacity)
+    with visible_progress() as progress:
+        tables = measure(workbench(), choices.request, comparison, choices.truth, progress=progress)
+    show_metrics(tables)
+    show_downloads(comparison, tables)
     if choices.uploaded:
         names = " and ".join(f"`{name}`" for name in choices.uploaded)
         st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")

@@ -410,8 +410,7 @@ def test_gradients_flow_where_values_are_in_range_and_stop_where_they_are_clippe
     assert values.grad.tolist() == [0, 1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("bits", [8, 3])
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "densenet121"])
+@pytest.mark.parametrize(("name", "bits"), [("efficientnet_lite0", 8), ("densenet121", 3)])
 def test_gradients_reach_the_input_of_a_quantized_network(photograph, quantized, name, bits):
     image = photograph(name).clone().requires_grad_()
     quantized(name, QuantSpec(bits, bits))(image).max().backward()

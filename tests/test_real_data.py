@@ -21,7 +21,7 @@ DATA = Path(os.environ.get("QUANTVIZ_REAL_DATA") or ROOT / ".." / "shared" / "da
 PICTURES = DATA / "imagenet-sample" / "val"
 LEAST_TOP_1 = {"efficientnet_lite0": 0.88, "squeezenet1_1": 0.64, "mobilenet_v2": 0.84}
 WIDTHS = (16, 8, 6, 5, 4)
-_BATCH = 20
+_BATCH = 8
 
 pytestmark = pytest.mark.skipif(
     not PICTURES.is_dir(), reason=f"no real data at {DATA}; set QUANTVIZ_REAL_DATA to a folder that has it"

@@ -9,8 +9,9 @@ from typing import NoReturn
 import click
 
 from quantviz import __version__
-from quantviz.cli.compare import compare, score
+from quantviz.cli.compare import compare
 from quantviz.cli.manage import cache, fetch_weights, models
+from quantviz.cli.score import pair, score
 from quantviz.specs import QuantvizError
 
 
@@ -46,5 +47,5 @@ def cli() -> None:
     """When a network is quantized, does it still look at the same things?"""
 
 
-for _command in (compare, score, models, fetch_weights, cache):
+for _command in (compare, score, pair, models, fetch_weights, cache):
     cli.add_command(_command)

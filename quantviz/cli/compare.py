@@ -1,4 +1,4 @@
-"""The commands that score: compare and score."""
+"""The command compare."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.table import Table
 
-from quantviz import images, scores, zoo
+from quantviz import images, zoo
+from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import (
     Bits,
     Target,
@@ -22,8 +22,19 @@ from quantviz.cli.terminal import (
     table_of,
     write_file,
 )
-from quantviz.pipeline import SPECTRAL_RESIDUAL, CompareRequest, Workbench, npz_bytes, report
-from quantviz.specs import CAM_METHODS, CamSpec, Comparison, QuantSpec, Scores
+from quantviz.pipeline import (
+    SPECTRAL_RESIDUAL,
+    TRUTH_KINDS,
+    CompareRequest,
+    Workbench,
+    measure,
+    npz_bytes,
+    report,
+    report_tables,
+    truth_source,
+)
+from quantviz.saliency import PREDICTORS
+from quantviz.specs import CAM_METHODS, CamSpec, Comparison, QuantSpec, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -50,8 +61,16 @@ _SCORE_NAMES = {
 )
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given.")
 @click.option(
-    "--saliency", default=SPECTRAL_RESIDUAL, show_default=True, help="spectral_residual, none, or a map's path."
+    "--saliency",
+    default=SPECTRAL_RESIDUAL,
+    show_default=True,
+    help=f"{', '.join(PREDICTORS)}, none, an .onnx network's path, or a map's path.",
 )
+@click.option("--metrics", help="all, or names separated by commas: score by these too, beside the baselines.")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), help="Ground-truth file, or a folder with one of IMAGE's stem."
+)
+@click.option("--truth-kind", type=click.Choice(TRUTH_KINDS), default="map", show_default=True, help="What it holds.")
 @json_option
 @click.option("--png", type=click.Path(path_type=Path), help="Write the figure here.")
 @click.option("--maps", type=click.Path(path_type=Path), help="Write the maps here, as .npz.")
@@ -67,6 +86,9 @@ def compare(
     target: Literal["float", "own"] | int,
     calibration: Path | None,
     saliency: str,
+    metrics: str | None,
+    truth: Path | None,
+    truth_kind: TruthKind,
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
@@ -85,11 +107,16 @@ def compare(
         cam=CamSpec(method, layer),
         target=target,
         calibration=calibration,
-        saliency=None if saliency == "none" else saliency if saliency == SPECTRAL_RESIDUAL else Path(saliency),
+        saliency=None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency),
     )
+    names = metric_names(metrics)
+    source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     sample = images.bundled(image) if image in images.BUNDLED and not Path(image).exists() else images.load(Path(image))
     with open_store(cache_dir) as store, progress_bar() as progress:
-        found = Workbench(store).compare(request, sample, progress)
+        bench = Workbench(store)
+        found = bench.compare(request, sample, progress)
+        wanted = metrics is not None or source is not None
+        tables = measure(bench, request, found, source, names, progress) if wanted else ()
     if png is not None:
         from quantviz.figures import paper_png
 
@@ -98,58 +125,10 @@ def compare(
         write_file(maps, npz_bytes(found))
     if json_path is None:
         _show_comparison(found)
+        for table in tables:
+            show_metrics(table)
     else:
-        emit_json(report(found), json_path)
-
-
-@click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@json_option
-def score(a: Path, b: Path, json_path: str | None) -> None:
-    """Score map A against map B, the ground truth: .npy arrays or greyscale pictures.
-
-    Where only the scale differs, A is resized to B's resolution.
-    """
-    check_writable(Path(json_path) if json_path and json_path != "-" else None)
-    given, second = images.read_map(a), images.read_map(b)
-    resized = given.shape != second.shape
-    first = images.resize_map(given, (second.shape[0], second.shape[1])) if resized else given
-    marks = scores.compare(first, second)
-    degenerate = {
-        name: reason for name, values in (("a", first), ("b", second)) if (reason := scores.degenerate(values))
-    }
-    if json_path is not None:
-        result = {
-            "a": str(a),
-            "b": str(b),
-            "scores": {"sim": marks.sim, "cc": marks.cc, "kld": marks.kld},
-            "score_conventions": dict(scores.CONVENTIONS),
-            "score_resolution": list(second.shape),
-            "a_resized": resized,
-            "degenerate": degenerate,
-        }
-        emit_json(result, json_path)
-        return
-    show(_score_table({f"{a.name} v {b.name}": marks}))
-    _show_conventions(second.shape)
-    if resized:
-        click.echo(f"{a.name} was resized to the resolution of {b.name}.")
-    for name, reason in degenerate.items():
-        click.echo(f"Map {name} carries no evidence ({reason}) and is not scored.")
-
-
-def _score_table(found: dict[str, Scores]) -> Table:
-    table = table_of("", "SIM", "CC", "KLD")
-    for name, marks in found.items():
-        table.add_row(name, *("-" if mark is None else f"{mark:.4f}" for mark in (marks.sim, marks.cc, marks.kld)))
-    return table
-
-
-def _show_conventions(shape: tuple[int, ...]) -> None:
-    click.echo(f"\nScored at {shape[1]} x {shape[0]} pixels.")
-    for name, sentence in scores.CONVENTIONS.items():
-        click.echo(f"{name.upper()}: {sentence}")
+        emit_json(report(found) | ({"metrics": report_tables(tables)} if tables else {}), json_path)
 
 
 def _show_comparison(found: Comparison) -> None:
@@ -166,8 +145,8 @@ def _show_comparison(found: Comparison) -> None:
         pair = (found.reference.predictions[0].label, found.quantized.predictions[0].label)
         click.echo("\nLABEL FLIP: {} -> {}".format(*pair))
     click.echo("")
-    show(_score_table({_SCORE_NAMES[name]: marks for name, marks in found.scores.items()}))
-    _show_conventions(found.reference.heatmap.values.shape)
+    show(score_table({_SCORE_NAMES[name]: marks for name, marks in found.scores.items()}))
+    show_conventions(found.reference.heatmap.values.shape)
     for name, reason in found.degenerate.items():
         click.echo(f"The {name} map carries no evidence ({reason}) and is not scored.")
     if salient is not None:

@@ -23,7 +23,17 @@ from quantviz.images.decode import (
     decode_picture,
     read_bytes,
 )
-from quantviz.images.geometry import align_map, crop, crop_map, normalize, resize_map
+from quantviz.images.geometry import (
+    align_map,
+    align_mask,
+    crop,
+    crop_boxes,
+    crop_map,
+    crop_mask,
+    crop_points,
+    normalize,
+    resize_map,
+)
 from quantviz.specs import ImageError, ImageSample, UsageError
 
 __all__ = [
@@ -35,10 +45,14 @@ __all__ = [
     "MIN_SIDE",
     "SUFFIXES",
     "align_map",
+    "align_mask",
     "bundled",
     "bundled_path",
     "crop",
+    "crop_boxes",
     "crop_map",
+    "crop_mask",
+    "crop_points",
     "digest",
     "folder",
     "load",

@@ -1,4 +1,8 @@
-"""Where the network looks in a picture: resize, centre crop and scaling, for pictures and for their maps."""
+"""Where the network looks in a picture: resize, centre crop and scaling, for pictures, maps, masks, points and boxes.
+
+Coordinates are continuous: a picture spans [0, W) x [0, H), and the centre of pixel (row, column) is at
+x = column + 0.5, y = row + 0.5.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from quantviz.specs import RGB, FloatMap, ImageError, Preprocessing
 
 ASPECT_TOLERANCE = 0.01
 """How far a map's aspect ratio may be from its picture's, as a fraction."""
+
+_ROUNDING = 1e-5  # half a pixel's area, or one pixel's length, may come out this much smaller
 
 
 def crop(rgb: RGB, preprocessing: Preprocessing) -> RGB:
@@ -63,15 +69,94 @@ def align_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
     Raises:
         ImageError: the size is none of these.
     """
-    (h, w), (height, width), side = values.shape, image_size, preprocessing.crop
-    if (h, w) == (side, side) != (height, width):
+    if _is_of_crop(values.shape, image_size, preprocessing, "map"):
         return _as_float32(values)
-    if abs((w * height) / (h * width) - 1.0) <= ASPECT_TOLERANCE:
-        return crop_map(values, image_size, preprocessing)
-    raise ImageError(
-        f"The map's size {w} x {h} fits neither the image's {width} x {height} (by aspect ratio, within 1 %) nor "
-        f"the model's input of {side} x {side}; resize the map to one of them."
-    )
+    return crop_map(values, image_size, preprocessing)
+
+
+def crop_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
+    """Take a binary mask of a whole picture to the crop's pixels, by the geometry of ``crop``.
+
+    A pixel of the crop belongs to the object when the object covers at least half of its area, computed exactly
+    and in one step from the mask's own grid. So the mask stays binary, its area is kept, and its edge is where the
+    edge in the cropped picture is; nearest neighbours would move it by up to half a pixel of the coarser grid.
+
+    Args:
+        values: real (h, w), of the picture's aspect ratio; what is not 0 is object.
+        image_size: (H, W) of the picture.
+        preprocessing: its ``resize`` and ``crop`` are used.
+
+    Returns:
+        float32 (crop, crop) of 0 and 1; 0 beyond the picture.
+    """
+    width, height, left, top = _placement(image_size, preprocessing)
+    mask = (np.asarray(values) != 0).astype(np.float32)  # whose running sums are exact up to 2**24
+    by_row = _areas(mask, width, left, preprocessing.crop)
+    covered = _areas(np.ascontiguousarray(by_row.T), height, top, preprocessing.crop).T
+    return np.asarray(covered >= 0.5 - _ROUNDING, np.float32)
+
+
+def align_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
+    """Take a supplied binary mask to the crop's pixels, judging by its size what it is a mask of, as ``align_map``.
+
+    Args:
+        values: real (h, w); what is not 0 is object.
+        image_size: (H, W) of the upright picture.
+        preprocessing: its ``resize`` and ``crop`` are used.
+
+    Returns:
+        float32 (crop, crop) of 0 and 1.
+
+    Raises:
+        ImageError: the size is neither the picture's (by aspect ratio, within 1 %) nor the crop's.
+    """
+    if _is_of_crop(values.shape, image_size, preprocessing, "mask"):
+        return np.asarray(values != 0, np.float32)
+    return crop_mask(values, image_size, preprocessing)
+
+
+def crop_points(
+    points: npt.NDArray[np.float64], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Take points of a picture to the crop's pixels, by the geometry of ``crop``.
+
+    Args:
+        points: (n, 2), x and y in the picture's pixels.
+        image_size: (H, W) of the picture.
+        preprocessing: its ``resize`` and ``crop`` are used.
+
+    Returns:
+        float64 (m, 2), x and y in [0, crop), in their order; and the number n - m of points that were left out
+        because they lie outside the picture or outside the crop.
+    """
+    scale, offset = _to_crop(image_size, preprocessing)
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    moved = points * scale - offset
+    limit = np.array(image_size[::-1])
+    inside = ((points >= 0) & (points < limit) & (moved >= 0) & (moved < preprocessing.crop)).all(axis=1)
+    return moved[inside], int((~inside).sum())
+
+
+def crop_boxes(
+    boxes: npt.NDArray[np.float64], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Take boxes of a picture to the crop's pixels, by the geometry of ``crop``, and clip them to it.
+
+    Args:
+        boxes: (n, 4), x0, y0, x1, y1, pixel edges in the picture's pixels.
+        image_size: (H, W) of the picture.
+        preprocessing: its ``resize`` and ``crop`` are used.
+
+    Returns:
+        float64 (m, 4) within [0, crop], in their order; and the number n - m of boxes that were left out because
+        what remains of them in the picture and the crop is less than one pixel wide or high.
+    """
+    scale, offset = _to_crop(image_size, preprocessing)
+    corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+    corners = corners.clip(0.0, np.array(image_size[::-1], np.float64)) * scale - offset
+    clipped = corners.clip(0.0, float(preprocessing.crop))
+    kept = (clipped[:, 1] - clipped[:, 0] >= 1.0 - _ROUNDING).all(axis=1)
+    return clipped[kept].reshape(-1, 4), int((~kept).sum())
 
 
 def resize_map(values: npt.NDArray[Any], shape: tuple[int, int]) -> FloatMap:
@@ -90,7 +175,8 @@ def resize_map(values: npt.NDArray[Any], shape: tuple[int, int]) -> FloatMap:
     (h, w), (height, width) = values.shape, shape
     if abs((w * height) / (h * width) - 1.0) > ASPECT_TOLERANCE:
         raise ImageError(
-            f"The maps' sizes {w} x {h} and {width} x {height} differ in aspect ratio; crop or resize one of them first."
+            f"The maps' sizes {w} x {h} and {width} x {height} differ in aspect ratio; "
+            "crop or resize one of them first."
         )
     return np.array(Image.fromarray(_as_float32(values)).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -110,13 +196,54 @@ def normalize(crop: RGB, preprocessing: Preprocessing) -> npt.NDArray[np.float32
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
 
 
+def _is_of_crop(shape: tuple[int, ...], image_size: tuple[int, int], preprocessing: Preprocessing, what: str) -> bool:
+    """Tell a map of the network's input from one of the whole picture, refusing what is neither."""
+    (h, w), (height, width), side = shape, image_size, preprocessing.crop
+    if (h, w) == (side, side) != (height, width):
+        return True
+    if abs((w * height) / (h * width) - 1.0) <= ASPECT_TOLERANCE:
+        return False
+    raise ImageError(
+        f"The {what}'s size {w} x {h} fits neither the image's {width} x {height} (by aspect ratio, within 1 %) nor "
+        f"the model's input of {side} x {side}; resize the {what} to one of them."
+    )
+
+
 def _cut(picture: Image.Image, preprocessing: Preprocessing, resample: Image.Resampling) -> Image.Image:
-    short, long = sorted(picture.size)
-    size = preprocessing.resize, int(preprocessing.resize * long / short)
-    width, height = size if picture.width <= picture.height else size[::-1]
+    width, height, left, top = _placement(picture.size[::-1], preprocessing)
     side = preprocessing.crop
-    left, top = _offset(width, side), _offset(height, side)
     return picture.resize((width, height), resample).crop((left, top, left + side, top + side))
+
+
+def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Return the resized picture's width and height, and the crop's left and top in it (negative where it pads)."""
+    short, long = sorted(image_size)
+    size = preprocessing.resize, int(preprocessing.resize * long / short)
+    width, height = size if image_size[1] <= image_size[0] else size[::-1]
+    return width, height, _offset(width, preprocessing.crop), _offset(height, preprocessing.crop)
+
+
+def _areas(values: npt.NDArray[np.floating[Any]], length: int, start: int, side: int) -> npt.NDArray[np.float64]:
+    """Average each row, resized to ``length`` pixels, over each of the ``side`` pixels from ``start`` on.
+
+    The integral of a row is piecewise linear, so a pixel's average is a difference of two of its values, times scale.
+    """
+    width = values.shape[1]
+    edges = (np.arange(start, start + side + 1) * (width / length)).clip(0.0, width)
+    whole = edges.astype(np.intp).clip(max=width - 1)
+    running = np.zeros((values.shape[0], width + 1), values.dtype)
+    np.cumsum(values, axis=1, out=running[:, 1:])
+    integral = running[:, whole] + values[:, whole] * (edges - whole)
+    return np.asarray(np.diff(integral, axis=1) * (length / width), np.float64)
+
+
+def _to_crop(
+    image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return scale and offset, each (x, y), such that x * scale - offset is in the crop's pixels."""
+    width, height, left, top = _placement(image_size, preprocessing)
+    scale = np.array([width / image_size[1], height / image_size[0]])
+    return scale, np.array([left, top], np.float64)
 
 
 def _offset(length: int, side: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from quantviz import __version__, images, saliency, scores, zoo
+from quantviz import __version__, images, scores, zoo
 from quantviz.pipeline.calibration import CalibrationSet, calibration_set
 from quantviz.pipeline.pool import Pool
 from quantviz.pipeline.records import pack_comparison, pack_result, unpack_comparison, unpack_result
+from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
 from quantviz.specs import (
     COMPUTATION_VERSION,
     RGB,
@@ -30,7 +30,6 @@ from quantviz.specs import (
     Prediction,
     Progress,
     QuantSpec,
-    Saliency,
     Scores,
     StoredRecord,
     UsageError,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
     from quantviz.quantize import Ranges
 
-SPECTRAL_RESIDUAL = "spectral_residual"
 _CALIBRATION_BATCH = 8
 _TOP = 5
 
@@ -61,7 +59,8 @@ class CompareRequest:
         cam: method, and target layer (None for the model's default).
         target: ``"float"``: both maps explain the float model's top-1; ``"own"``: each its own; or a class index.
         calibration: folder of calibration pictures, or None for the bundled photographs.
-        saliency: ``"spectral_residual"``, None, or the path or the bytes of a map.
+        saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
+            map file's bytes.
         saliency_name: display name of a supplied map.
 
     Raises:
@@ -89,18 +88,6 @@ class _Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class _SaliencySource:
-    """Where the saliency comes from; ``key`` is the method's name, a supplied file's digest, or None for none."""
-
-    key: str | None
-    name: str
-    data: bytes | None
-
-    def described(self, heatmap: Heatmap) -> Saliency:
-        return Saliency(heatmap, self.name, predicted=self.data is None)
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
     """A request with everything resolved that decides its result."""
 
@@ -112,7 +99,7 @@ class _Job:
     sample: ImageSample
     crop: RGB
     calibration: CalibrationSet
-    saliency: _SaliencySource
+    saliency: SaliencySource
     progress: Progress
 
     def decides(self) -> dict[str, Any]:
@@ -171,7 +158,8 @@ class Workbench:
         key = job.key("comparison", **job.decides())
         record = self.store.get(key)
         if record is None:
-            salient = _salient(job)  # first, so that a map that does not fit is told at once
+            # First, so that a map that does not fit is told at once.
+            salient = job.saliency.heatmap(sample, job.crop, job.ref.preprocessing)
             job = self._loaded_job(job)
             reference, quantized = self._pair(job)
             marks = _scores(reference, quantized, salient)
@@ -195,7 +183,18 @@ class Workbench:
             seconds=time.perf_counter() - started,
             cached=record is not None,
             versions=versions(),
+            key=key,
         )
+
+    def float_result(
+        self, request: CompareRequest, sample: ImageSample, target: int | None, progress: Progress = no_progress
+    ) -> CamResult:
+        """Return the float model's result alone, explaining class ``target`` or, for None, its own top-1.
+
+        Raises:
+            as ``compare``.
+        """
+        return self._result(self._job(request, sample, progress), None, target)
 
     def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
         spec = zoo.spec(request.model)
@@ -217,7 +216,7 @@ class Workbench:
             sample=sample,
             crop=images.crop(sample.rgb, ref.preprocessing),
             calibration=calibration_set(request.calibration),
-            saliency=_saliency_source(request),
+            saliency=saliency_source(request.saliency, request.saliency_name),
             progress=progress,
         )
 
@@ -331,27 +330,6 @@ class Workbench:
         model = self._float(job.spec, job.located, job.progress).module
         with cam.lock_of(model):
             return calibrate(model, batches())
-
-
-def _saliency_source(request: CompareRequest) -> _SaliencySource:
-    source = request.saliency
-    if source is None or source == SPECTRAL_RESIDUAL:
-        return _SaliencySource(source, "spectral residual (Hou and Zhang 2007)", None)
-    if isinstance(source, str):
-        raise UsageError(f"Saliency {source!r} is unknown; use {SPECTRAL_RESIDUAL}, none, or a map's path.")
-    name, data = images.read_bytes(source, request.saliency_name)
-    return _SaliencySource(hashlib.sha256(data).hexdigest(), name, data)
-
-
-def _salient(job: _Job) -> Heatmap | None:
-    """Return the image's saliency at the input's resolution, on the pixels that the network saw."""
-    if job.saliency.key is None:
-        return None
-    if job.saliency.data is None:
-        return saliency.spectral_residual(job.crop)
-    height, width = job.sample.rgb.shape[:2]
-    values = images.read_map(job.saliency.data, name=job.saliency.name)
-    return saliency.to_heatmap(images.align_map(values, (height, width), job.ref.preprocessing))
 
 
 def _scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:

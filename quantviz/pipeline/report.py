@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import CamResult, Comparison, FloatMap, WeightsRef
+from quantviz.specs import CamResult, Comparison, FloatMap, MetricTable, WeightsRef
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
@@ -55,6 +55,11 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
     }
+
+
+def report_tables(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:
+    """Return tables of metrics as JSON-able data."""
+    return [asdict(table) | {"notes": list(table.notes)} for table in tables]
 
 
 def arrays(comparison: Comparison) -> dict[str, FloatMap]:

@@ -21,7 +21,7 @@ from quantviz.specs.basics import (
     no_progress,
 )
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
-from quantviz.specs.metrics import GroundTruth, Metric, Score, TruthKind
+from quantviz.specs.metrics import GroundTruth, Metric, MetricTable, Score, TruthKind
 from quantviz.specs.results import CamResult, Comparison, Heatmap, ImageSample, Prediction, Saliency, Scores
 from quantviz.specs.settings import (
     CAM_METHODS,
@@ -53,6 +53,7 @@ __all__ = [
     "ImageError",
     "ImageSample",
     "Metric",
+    "MetricTable",
     "ModelSpec",
     "Prediction",
     "Preprocessing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,3 +91,24 @@ class Metric:
     source: str
     cost: str
     compute: Callable[[npt.NDArray[Any], GroundTruth], Score]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MetricTable:
+    """Several maps scored against one reference.
+
+    Attributes:
+        reference: what the maps are scored against, for display.
+        kind: the kind of ground truth that the reference is.
+        predicted: True where the reference is a computed prediction.
+        columns: subject (``"quantized"``, ``"float"``, or a baseline's name) -> metric's name -> its score.
+        absent: baseline -> why it is not there.
+        notes: of the reference: what was left out or changed.
+    """
+
+    reference: str
+    kind: TruthKind
+    predicted: bool
+    columns: Mapping[str, Mapping[str, Score]]
+    absent: Mapping[str, str]
+    notes: tuple[str, ...] = ()

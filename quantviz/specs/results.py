@@ -125,6 +125,7 @@ class Comparison:
         seconds: what this call took.
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
+        key: the store's key, the digest of everything that decides the result.
     """
 
     model: str
@@ -142,6 +143,7 @@ class Comparison:
     seconds: float
     cached: bool
     versions: Mapping[str, str]
+    key: str
 
     @property
     def flipped(self) -> bool:

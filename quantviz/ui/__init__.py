@@ -11,6 +11,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from quantviz.pipeline import Workbench
+from quantviz.scores import describe
 from quantviz.specs import Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TITLE = "quantviz"
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
+    {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
 )
 
@@ -85,6 +87,11 @@ def visible_progress() -> Iterator[Progress]:
         yield tell
     finally:
         place.empty()
+
+
+def metrics_page() -> str:
+    """Return the page of all metrics in Markdown, made from their docstrings."""
+    return describe()
 
 
 def store_problem() -> None:

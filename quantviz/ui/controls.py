@@ -9,7 +9,8 @@ from typing import Any, Literal
 import streamlit as st
 
 from quantviz import images, zoo
-from quantviz.pipeline import SPECTRAL_RESIDUAL, CompareRequest, target_layers
+from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, target_layers
+from quantviz.saliency import PREDICTORS
 from quantviz.specs import CAM_METHODS, MAX_BITS, MIN_BITS, CamSpec, ImageSample, QuantSpec
 from quantviz.ui import workbench
 
@@ -27,6 +28,7 @@ class Choices:
         request: what to compare by.
         picture: reads the picture; raises ImageError where an uploaded file is no usable one.
         uploaded: names of the files that a link cannot carry.
+        truth: ground truth of the user's, or None.
         opacity: of the maps over the picture, 0 to 1.
         ignored: values of the link that no widget has, as sentences.
     """
@@ -34,6 +36,7 @@ class Choices:
     request: CompareRequest
     picture: Callable[[], ImageSample]
     uploaded: tuple[str, ...]
+    truth: TruthSource | None
     opacity: float
     ignored: tuple[str, ...]
 
@@ -66,8 +69,8 @@ def choose() -> Choices:
         opacity = st.slider("Opacity of the maps", 0, 100, 55, 5, format="%d %%", key="opacity", bind="query-params")
         linked.check("opacity", opacity)
         salient, salient_name = _saliency(linked)
-    if salient_name:
-        uploaded = (*uploaded, salient_name)
+        truth = _truth(linked)
+    uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
     request = CompareRequest(
         model=model,
         weights=weights,
@@ -77,7 +80,7 @@ def choose() -> Choices:
         saliency=salient,
         saliency_name=salient_name,
     )
-    return Choices(request, picture, uploaded, opacity / 100, tuple(linked.ignored))
+    return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
 
 
 def _select(
@@ -175,9 +178,9 @@ def _saliency(linked: _Linked) -> tuple[bytes | str | None, str]:
     source = _select(
         linked,
         "Saliency of the picture",
-        [SPECTRAL_RESIDUAL, "none"],
+        [*PREDICTORS, "none"],
         "saliency",
-        help="Spectral residual (Hou and Zhang 2007) is a computed prediction, not a human's gaze.",
+        lambda name: f"{PREDICTORS[name].title}: a computed prediction" if name in PREDICTORS else "no saliency",
     )
     file = st.file_uploader(
         "Or a map of your own",
@@ -189,3 +192,18 @@ def _saliency(linked: _Linked) -> tuple[bytes | str | None, str]:
     if file is not None:
         return file.getvalue(), file.name
     return (None if source == "none" else source), ""
+
+
+def _truth(linked: _Linked) -> TruthSource | None:
+    st.subheader("Ground truth", divider="gray")
+    kind = _select(linked, "Kind", TRUTH_KINDS, "truth_kind", help="What the file below holds.")
+    file = st.file_uploader(
+        "A file of your own",
+        type=["npy", "png", "jpg", "jpeg", "tif", "tiff", "csv", "tsv", "mat", "xml"],
+        key="truth_upload",
+        max_upload_size=images.MAX_BYTES >> 20,
+        help="A density map or mask (.npy or greyscale), fixations (CSV or MAT), or boxes (ILSVRC XML or CSV).",
+    )
+    if file is None:
+        return None
+    return TruthSource(file.getvalue(), file.name, next(known for known in TRUTH_KINDS if known == kind))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.pipeline import npz_bytes, report
-from quantviz.scores import CONVENTIONS, EXPLANATIONS, verdict
-from quantviz.specs import Comparison, Scores
+from quantviz.pipeline import npz_bytes, report, report_tables
+from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
+from quantviz.specs import Comparison, MetricTable, Scores
 
 _PAIRS = {
     "quantized_v_float": "quantized v float",
@@ -20,7 +21,7 @@ _PAIRS = {
 
 
 def show(comparison: Comparison, opacity: float) -> None:
-    """Show the answer, the maps, the predictions, the scores and the downloads."""
+    """Show the answer, the maps, the predictions and the three scores that come first."""
     _answer(comparison)
     st.plotly_chart(figures.maps_figure(comparison, opacity=opacity), key="maps", config={"displayModeBar": False})
     left, right = st.columns([5, 6], gap="large")
@@ -30,7 +31,11 @@ def show(comparison: Comparison, opacity: float) -> None:
     with right:
         st.subheader("Alignment scores")
         _scores(comparison)
-    _downloads(comparison)
+
+
+def show_downloads(comparison: Comparison, tables: Sequence[MetricTable]) -> None:
+    """Offer the figure, the maps and the result, and tell how they were made."""
+    _downloads(comparison, tables)
     _details(comparison)
 
 
@@ -77,12 +82,41 @@ def _scores(comparison: Comparison) -> None:
             st.markdown(f"**{metric.upper()}**: {sentence}")
 
 
+def show_metrics(tables: Sequence[MetricTable]) -> None:
+    """Show every metric against each reference, with what the baselines get, and explain each row."""
+    st.subheader("Every metric, and what a baseline gets")
+    st.caption(
+        "A score means little alone. Beside each stands what a blob at the centre, a uniform map, another picture's "
+        "map and the untrained model get."
+    )
+    for tab, table in zip(st.tabs([f"against {table.reference}" for table in tables]), tables, strict=True):
+        with tab:
+            _metric_table(table)
+
+
+def _metric_table(table: MetricTable) -> None:
+    names = list(next(iter(table.columns.values())))
+    frame = pd.DataFrame({"metric": [METRICS[name].title for name in names]})
+    for subject, column in table.columns.items():
+        frame[subject] = ["–" if column[name].value is None else f"{column[name].value:.3f}" for name in names]
+    frame["closer is"] = ["higher" if METRICS[name].higher_is_closer else "lower" for name in names]
+    frame["what it says"] = [METRICS[name].explanation for name in names]
+    st.table(frame.set_index("metric"))
+    if table.kind != "map" or not table.predicted:
+        st.caption(f"Reference: {table.reference}, ground truth of your own ({table.kind}).")
+    reasons = {score.reason for column in table.columns.values() for score in column.values() if score.reason}
+    for sentence in (*table.notes, *(f"{name}: {why}" for name, why in table.absent.items())):
+        st.caption(f"Note: {sentence}.")
+    if reasons:
+        st.caption(f"– stands for no value: {'; '.join(sorted(reasons))}.")
+
+
 def _cell(marks: Scores, metric: str) -> str:
     value = getattr(marks, metric)
     return "–" if value is None else f"{value:.4f}"
 
 
-def _downloads(comparison: Comparison) -> None:
+def _downloads(comparison: Comparison, tables: Sequence[MetricTable]) -> None:
     stem = f"quantviz-{comparison.model}-{comparison.quant.label}-{comparison.cam.method}"
     columns = st.columns(3)
     with columns[0]:
@@ -110,7 +144,7 @@ def _downloads(comparison: Comparison) -> None:
     with columns[2]:
         st.download_button(
             "Result (JSON)",
-            json.dumps(report(comparison), indent=2, allow_nan=False),
+            json.dumps(report(comparison) | {"metrics": report_tables(tables)}, indent=2, allow_nan=False),
             f"{stem}.json",
             "application/json",
             key="download_json",

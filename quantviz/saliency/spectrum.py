@@ -1,17 +1,12 @@
-"""An image to its predicted saliency, and any map's values to a ``Heatmap``.
-
-Supplied maps are read and aligned by the room that checks untrusted files; ``to_heatmap`` finishes them here.
-"""
+"""Where people look, predicted from the spectrum of the image."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from quantviz.saliency.maps import degenerate, resized, to_heatmap
 from quantviz.specs import RGB, Heatmap
 
 WIDTH = 64
@@ -22,7 +17,6 @@ SIGMA = 2.5
 
 _REACH = 5  # the authors' kernel is 10 taps long
 _FLOOR = 1e-8  # of the largest amplitude; float32 rounding in the resized image lies below it
-_FLAT = 1e-6  # range, relative to the largest magnitude, at and below which values count as constant
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)  # Rec. 601
 
 
@@ -49,8 +43,8 @@ def spectral_residual(rgb: RGB) -> Heatmap:
     height, width = rgb.shape[:2]
     # Channel by channel in float32, because a large photograph in float64 takes a gigabyte.
     grey = sum((rgb[..., i] * weight for i, weight in enumerate(_LUMA)), np.zeros((height, width), np.float32))
-    small = _resized(grey, max(1, round(height * WIDTH / width)), WIDTH, Image.Resampling.BICUBIC)
-    if _degenerate(small):
+    small = resized(grey, max(1, round(height * WIDTH / width)), WIDTH, Image.Resampling.BICUBIC)
+    if degenerate(small):
         return Heatmap(np.zeros((height, width), np.float32), "constant image")
     spectrum = np.fft.fft2(small)
     amplitude = np.abs(spectrum)
@@ -59,39 +53,4 @@ def spectral_residual(rgb: RGB) -> Heatmap:
     residual = log_amplitude - ndimage.uniform_filter(log_amplitude, size=3, mode="nearest")
     energy = np.abs(np.fft.ifft2(np.exp(residual) * spectrum / amplitude)) ** 2
     smooth = ndimage.gaussian_filter(energy, SIGMA, mode="constant", radius=_REACH)
-    return to_heatmap(_resized(smooth / smooth.max(), height, width, Image.Resampling.BILINEAR))
-
-
-def to_heatmap(values: npt.NDArray[Any]) -> Heatmap:
-    """Min-max scale a map, or flag it when it carries no evidence.
-
-    Args:
-        values: (h, w), any real dtype and range.
-
-    Returns:
-        float32 values in [0, 1] that reach both ends; or zeros with ``degenerate`` set to
-        ``"contains NaN or infinity"``, ``"all zero"`` or ``"constant"`` (a range of at most 1e-6 of the largest
-        magnitude).
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if reason := _degenerate(values):
-        return Heatmap(np.zeros(values.shape, np.float32), reason)
-    values = values / np.abs(values).max()  # so that the range of huge values cannot overflow
-    low, high = values.min(), values.max()
-    return Heatmap(((values - low) / (high - low)).astype(np.float32))
-
-
-def _degenerate(values: npt.NDArray[np.float64]) -> str:
-    if not np.isfinite(values).all():
-        return "contains NaN or infinity"
-    peak = np.abs(values).max()
-    if peak == 0.0:
-        return "all zero"
-    return "constant" if values.max() / peak - values.min() / peak <= _FLAT else ""
-
-
-def _resized(
-    values: npt.NDArray[np.floating[Any]], height: int, width: int, resample: Image.Resampling
-) -> npt.NDArray[np.float64]:
-    image = Image.fromarray(values.astype(np.float32, copy=False)).resize((width, height), resample)
-    return np.asarray(image, dtype=np.float64)
+    return to_heatmap(resized(smooth / smooth.max(), height, width, Image.Resampling.BILINEAR))

@@ -1,0 +1,176 @@
+"""What maps are compared with: the saliency of a picture, and ground truth of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from quantviz import images, saliency
+from quantviz.specs import (
+    RGB,
+    GroundTruth,
+    Heatmap,
+    ImageError,
+    ImageSample,
+    Preprocessing,
+    Saliency,
+    TruthKind,
+)
+from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations, to_mask, to_truth
+
+SPECTRAL_RESIDUAL = "spectral_residual"
+TRUTH_KINDS: tuple[TruthKind, ...] = ("map", "mask", "fixations", "boxes")
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencySource:
+    """Where a picture's saliency comes from.
+
+    Attributes:
+        key: what decides its maps beside the picture, or None for no saliency.
+        name: the method's or the file's, for display.
+        data: a supplied file's bytes, or None for a prediction.
+        predict: the method, or None for a supplied file.
+    """
+
+    key: str | None
+    name: str
+    data: bytes | None = None
+    predict: Callable[[RGB], Heatmap] | None = None
+
+    def heatmap(self, sample: ImageSample, crop: RGB, preprocessing: Preprocessing) -> Heatmap | None:
+        """Return the saliency at the input's resolution, on the pixels that the network saw.
+
+        Raises:
+            ImageError: a supplied map cannot be read or does not fit the picture.
+        """
+        if self.predict is not None:
+            return self.predict(crop)
+        if self.data is None:
+            return None
+        values = images.read_map(self.data, name=self.name)
+        return saliency.to_heatmap(images.align_map(values, sample.rgb.shape[:2], preprocessing))
+
+    def described(self, heatmap: Heatmap) -> Saliency:
+        """Return the heatmap with where it comes from."""
+        return Saliency(heatmap, self.name, predicted=self.data is None)
+
+
+def saliency_source(choice: Path | bytes | str | None, name: str = "") -> SaliencySource:
+    """Resolve what a user chose.
+
+    Args:
+        choice: None; a method's name; the path of an .onnx network or of a map; or a map file's bytes.
+        name: display name of a map given as bytes.
+
+    Raises:
+        UsageError: no such method.
+        ImageError: the map's file cannot be read.
+        CheckpointError: the network cannot be used.
+    """
+    if choice is None:
+        return SaliencySource(None, "")
+    if isinstance(choice, str) or (isinstance(choice, Path) and choice.suffix.lower() == ".onnx"):
+        method = saliency.predictor(choice)
+        return SaliencySource(method.key, method.title, predict=method.predict)
+    name, data = images.read_bytes(choice, name)
+    return SaliencySource(hashlib.sha256(data).hexdigest(), name, data)
+
+
+def saliency_truth(found: Saliency) -> GroundTruth:
+    """Return a saliency as the ground truth that maps are scored against."""
+    values = found.heatmap.values
+    return GroundTruth("map", (values.shape[0], values.shape[1]), found.source, found.predicted, values=values)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthSource:
+    """A ground-truth file of the user's.
+
+    Attributes:
+        data: its bytes.
+        name: its name, which also tells its format.
+        kind: what it holds.
+    """
+
+    data: bytes
+    name: str
+    kind: TruthKind
+
+    @property
+    def key(self) -> str:
+        """What decides the ground truth beside the picture: the file's sha256 and the kind."""
+        return f"{self.kind} {hashlib.sha256(self.data).hexdigest()}"
+
+    def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth:
+        """Return the ground truth in the crop's pixels.
+
+        Raises:
+            ImageError: the file cannot be used or does not fit the picture.
+        """
+        height, width = sample.rgb.shape[:2]
+        size, shape = (height, width), (preprocessing.crop, preprocessing.crop)
+        array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
+        left_out = 0
+        if self.kind == "map":
+            array = images.align_map(array, size, preprocessing)
+        elif self.kind == "mask":
+            array = images.align_mask(array, size, preprocessing)
+        elif self.kind == "fixations":
+            array, left_out = images.crop_points(array, size, preprocessing)
+        else:
+            array, left_out = images.crop_boxes(array, size, preprocessing)
+        return to_truth(self.kind, array, shape, source=self.name, notes=notes, left_out=left_out)
+
+
+def read_truth(
+    data: bytes, name: str, kind: TruthKind, size: tuple[int, int], image: str = ""
+) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    """Read a ground-truth file in the picture's own pixels.
+
+    Args:
+        data: the file's bytes.
+        name: the file's name.
+        kind: what it holds.
+        size: (H, W) of the picture.
+        image: the picture's name, for tables of several images.
+
+    Returns:
+        A map's or mask's values (h, w), points (n, 2) or boxes (n, 4), float; and notes.
+
+    Raises:
+        ImageError: the file cannot be used or does not fit the picture.
+    """
+    if kind == "boxes":
+        return read_boxes(data, size, name=name, image=image)
+    if kind == "fixations":
+        if name.lower().endswith((".npy", ".png", ".tif", ".tiff", ".bmp", ".gif")):
+            return fixations_from_map(images.read_map(data, name=name), size, name=name)
+        return read_fixations(data, size, name=name, image=image)
+    values = images.read_map(data, name=name)
+    return (values, ()) if kind == "map" else to_mask(values)
+
+
+def truth_source(path: Path, kind: TruthKind, image: Path | None = None) -> TruthSource:
+    """Open a ground-truth file, or the one of a folder that belongs to an image by its stem.
+
+    Raises:
+        ImageError: there is no such file, or the folder holds none or several for the image.
+    """
+    if path.is_dir():
+        found = pair([image] if image else [], path)
+        if not found.pairs:
+            several = (
+                f"several files ({', '.join(str(file) for file in found.ambiguous[0][1])})"
+                if found.ambiguous
+                else "no file"
+            )
+            raise ImageError(f"Folder {str(path)!r} holds {several} for {image}; name one file.")
+        path = found.pairs[0][1]
+    name, data = images.read_bytes(path, "")
+    return TruthSource(data, name, kind)
