@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ from quantviz.pipeline import (
     truth_source,
 )
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, CamSpec, Comparison, QuantSpec, TruthKind
+from quantviz.specs import CAM_METHODS, CamSpec, Comparison, ImageSample, MetricTable, QuantSpec, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -98,7 +99,7 @@ def compare(
 
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
-    for path in (Path(json_path) if json_path and json_path != "-" else None, png, maps):
+    for path in (None if json_path in (None, "-") else Path(str(json_path)), png, maps):
         check_writable(path)
     request = CompareRequest(
         model=model,
@@ -111,24 +112,35 @@ def compare(
     )
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
-    sample = images.bundled(image) if image in images.BUNDLED and not Path(image).exists() else images.load(Path(image))
     with open_store(cache_dir) as store, progress_bar() as progress:
         bench = Workbench(store)
-        found = bench.compare(request, sample, progress)
+        found = bench.compare(request, _picture(image), progress)
         wanted = metrics is not None or source is not None
         tables = measure(bench, request, found, source, names, progress) if wanted else ()
+    _write_out(found, tables, json_path, png, maps)
+
+
+def _picture(image: str) -> ImageSample:
+    """Return the picture of this path or, where there is no such file, the bundled photograph of this name."""
+    bundled = image in images.BUNDLED and not Path(image).exists()
+    return images.bundled(image) if bundled else images.load(Path(image))
+
+
+def _write_out(
+    found: Comparison, tables: Sequence[MetricTable], json_path: str | None, png: Path | None, maps: Path | None
+) -> None:
     if png is not None:
         from quantviz.figures import paper_png
 
         write_file(png, paper_png(found))
     if maps is not None:
         write_file(maps, npz_bytes(found))
-    if json_path is None:
-        _show_comparison(found)
-        for table in tables:
-            show_metrics(table)
-    else:
+    if json_path is not None:
         emit_json(report(found) | ({"metrics": report_tables(tables)} if tables else {}), json_path)
+        return
+    _show_comparison(found)
+    for table in tables:
+        show_metrics(table)
 
 
 def _show_comparison(found: Comparison) -> None:

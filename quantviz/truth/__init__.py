@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.specs import GroundTruth, TruthKind
+from quantviz.specs import FloatMap, GroundTruth, TruthKind
 from quantviz.truth.boxes import read_boxes
 from quantviz.truth.files import MAX_BYTES
 from quantviz.truth.fixations import fixations_from_map, read_fixations
@@ -72,14 +72,25 @@ def to_truth(
         ValueError: the array has another shape than its kind needs, or lies outside the crop: a mistake of the
             caller, not of the user.
     """
-    said = tuple(notes)
     if kind in ("map", "mask"):
-        values = np.asarray(array, np.float32)
-        if values.shape != tuple(shape) or (kind == "mask" and not np.isin(values, (0.0, 1.0)).all()):
-            raise ValueError(f"a {kind} of shape {values.shape} is none for a crop of {shape}")
-        if kind == "mask" and not values.any():
-            said += ("the mask holds no object in the crop",)
-        return GroundTruth(kind, shape, source, predicted, values=values, notes=said)
+        values, said = _values(kind, array, shape)
+        return GroundTruth(kind, shape, source, predicted, values=values, notes=(*notes, *said))
+    coordinates, said = _coordinates(kind, array, shape, left_out)
+    points, boxes = (coordinates, None) if kind == "fixations" else (None, coordinates)
+    return GroundTruth(kind, shape, source, predicted, points=points, boxes=boxes, notes=(*notes, *said))
+
+
+def _values(kind: TruthKind, array: npt.NDArray[Any], shape: tuple[int, int]) -> tuple[FloatMap, list[str]]:
+    values = np.asarray(array, np.float32)
+    if values.shape != tuple(shape) or (kind == "mask" and not np.isin(values, (0.0, 1.0)).all()):
+        raise ValueError(f"a {kind} of shape {values.shape} is none for a crop of {shape}")
+    empty = kind == "mask" and not values.any()
+    return values, ["the mask holds no object in the crop"] if empty else []
+
+
+def _coordinates(
+    kind: TruthKind, array: npt.NDArray[Any], shape: tuple[int, int], left_out: int
+) -> tuple[npt.NDArray[np.float64], list[str]]:
     coordinates = np.asarray(array, np.float64)
     width = 2 if kind == "fixations" else 4
     if coordinates.ndim != 2 or coordinates.shape[1] != width:
@@ -88,9 +99,5 @@ def to_truth(
     if (corners < 0).any() or (corners > np.array(shape[::-1])).any():
         raise ValueError(f"{kind} lie outside a crop of {shape}")
     one, many = _NOUNS[kind]
-    if left_out:
-        said += (f"{left_out} of {left_out + len(coordinates)} {many} outside the crop left out",)
-    if not len(coordinates):
-        said += (f"no {one} lies in the crop",)
-    points, boxes = (coordinates, None) if kind == "fixations" else (None, coordinates)
-    return GroundTruth(kind, shape, source, predicted, points=points, boxes=boxes, notes=said)
+    said = [f"{left_out} of {left_out + len(coordinates)} {many} outside the crop left out"] if left_out else []
+    return coordinates, said if len(coordinates) else [*said, f"no {one} lies in the crop"]
