@@ -263,6 +263,71 @@ def test_score_table_resizes_and_flags(run, tmp_path):
     assert_refused(run("score", tmp_path / "wide.npy", tmp_path / "b.png"), 2, "90 x 10", "60 x 40")
 
 
+def test_score_by_every_metric_and_kind_of_truth(run, tmp_path):
+    rows, columns = np.mgrid[:60, :80]
+    blob = np.exp(-((rows - 30) ** 2 + (columns - 50) ** 2) / 200)
+    np.save(tmp_path / "map.npy", blob)
+    Image.fromarray(((blob > 0.4) * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    (tmp_path / "points.csv").write_text("x,y\n50,30\n48,33\n")
+    (tmp_path / "boxes.csv").write_text("x0,y0,x1,y1\n38,18,62,42\n")
+    files = {"map": "map.npy", "mask": "mask.png", "fixations": "points.csv", "boxes": "boxes.csv"}
+    for kind, file in files.items():
+        code, out, err = run(
+            "score", tmp_path / "map.npy", tmp_path / file, "--metrics", "all", "--truth", kind, "--json", "-"
+        )
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert found["truth"] == kind
+        assert len(found["metrics"]) >= 5
+        assert set(found["baselines"]) == {"centre Gaussian", "uniform"}
+        assert ("scores" in found) == (kind == "map")
+        code, out, _ = run("score", tmp_path / "map.npy", tmp_path / file, "--metrics", "all", "--truth", kind)
+        assert code == 0
+        assert "what it says" in out
+    assert found["metrics"]["pointing_game"]["value"] == 1
+    assert found["metrics"]["box_iou_max"]["value"] > found["baselines"]["centre Gaussian"]["box_iou_max"]["value"]
+    assert_refused(
+        run("score", tmp_path / "map.npy", tmp_path / "boxes.csv", "--truth", "boxes", "--metrics", "nss"), 2, "'nss'"
+    )
+    assert_refused(run("score", tmp_path / "map.npy", tmp_path / "map.npy", "--metrics", "psnr"), 2, "'psnr'")
+    assert_refused(run("score", tmp_path / "map.npy", tmp_path / "points.csv", "--truth", "gaze"), 2, "'gaze'")
+
+
+def test_compare_with_metrics_truth_and_another_saliency(run, first, tmp_path):
+    (tmp_path / "coffee.csv").write_text("x0,y0,x1,y1\n150,60,450,330\n")
+    code, out, err = run(
+        "compare", "coffee", "--saliency", "robust_background", "--metrics", "all", "--truth", tmp_path,
+        "--truth-kind", "boxes", "--json", "-",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    tables = json.loads(out)["metrics"]
+    assert [table["kind"] for table in tables] == ["map", "map", "boxes"]
+    assert "Zhu" in tables[1]["reference"]
+    assert tables[2]["columns"]["float"]["energy_pointing"]["value"] > 0.4
+    assert_refused(run("compare", "chelsea", "--truth", tmp_path, "--truth-kind", "boxes"), 2, "no file", str(tmp_path))
+    assert_refused(run("compare", "coffee", "--saliency", "none", "--metrics", "nss"), 2, "fixations")
+
+
+def test_pair(run, tmp_path):
+    pictures, truths = tmp_path / "pictures", tmp_path / "truths"
+    pictures.mkdir()
+    truths.mkdir()
+    for stem in ("a", "b"):
+        Image.new("RGB", (20, 20)).save(pictures / f"{stem}.png")
+    for stem in ("b", "c"):
+        (truths / f"{stem}.csv").write_text("x,y\n1,1\n")
+    code, out, _ = run("pair", pictures, truths, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["pairs"] == [[str(pictures / "b.png"), str(truths / "b.csv")]]
+    assert found["images_without_truth"] == [str(pictures / "a.png")]
+    assert found["truths_without_image"] == [str(truths / "c.csv")]
+    code, out, _ = run("pair", pictures, truths)
+    assert code == 0
+    assert "1 pairs" in out
+    assert_refused(run("pair", tmp_path / "gone", truths), 2, "gone")
+
+
 def test_cache_commands(run, tmp_path):
     folder = tmp_path / "own"
     assert run("compare", "coffee", "--cache", folder, "--json", tmp_path / "r.json")[0] == 0

@@ -146,6 +146,7 @@ def test_constant_maps_have_chance_pointing_and_no_box():
 def test_covered_takes_the_pixels_whose_centres_lie_in_a_box():
     found = scores.covered(np.array([[0.5, 0.0, 2.5, 1.0], [3.6, 1.2, 9.0, 7.0]]), (2, 4))
     assert found.tolist() == [[True, True, False, False], [False, False, False, False]]
+    assert scores.covered(np.array([[0.0, 0.5, 1.0, 2.5]]), (3, 1)).tolist() == [[True], [True], [False]]
     assert scores.covered(RECTANGLE, (8, 10)).tolist() == (rectangle() > 0).tolist()
     assert scores.covered(np.array([[-5.0, -5.0, 50.0, 50.0]]), (8, 10)).all()
 

@@ -884,7 +884,7 @@ def test_default_directory_of_an_installed_package(tmp_path):
     installed = tmp_path / "site-packages" / "quantviz"
     shutil.copytree(PACKAGE / "store", installed / "store", ignore=shutil.ignore_patterns("__pycache__"))
     (installed / "__init__.py").write_text("")
-    shutil.copy(PACKAGE / "specs.py", installed)
+    shutil.copytree(PACKAGE / "specs", installed / "specs", ignore=shutil.ignore_patterns("__pycache__"))
     script = "from quantviz.store import default_directory; print(default_directory())"
     home, caches, python = str(tmp_path / "home"), str(tmp_path / "caches"), str(installed.parent)
     for environment, expected in (
