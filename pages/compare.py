@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from quantviz.pipeline import measure
+from quantviz.pipeline import FaithfulnessRow, faithfulness, measure
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
-from quantviz.ui.controls import choose
-from quantviz.ui.results import show, show_downloads, show_metrics
+from quantviz.ui.controls import choose, wants_faithfulness
+from quantviz.ui.results import show, show_downloads, show_faithfulness, show_metrics
 
 begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
@@ -19,7 +19,12 @@ with guarded():
     with visible_progress() as progress:
         tables = measure(workbench(), choices.request, comparison, choices.truth, progress=progress)
     show_metrics(tables)
-    show_downloads(comparison, tables)
+    rows: tuple[FaithfulnessRow, ...] = ()
+    if wants_faithfulness():
+        with visible_progress() as progress:
+            rows = faithfulness(workbench(), choices.request, comparison, progress)
+        show_faithfulness(rows)
+    show_downloads(comparison, tables, rows)
     if choices.uploaded:
         names = " and ".join(f"`{name}`" for name in choices.uploaded)
         st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")

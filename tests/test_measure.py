@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from quantviz import images, scores
-from quantviz.pipeline import BASELINES, CompareRequest, TruthSource, Workbench, measure, report_tables
+from quantviz.pipeline import (
+    BASELINES,
+    CompareRequest,
+    TruthSource,
+    Workbench,
+    faithfulness,
+    measure,
+    report_tables,
+)
 from quantviz.specs import ImageError, QuantSpec, UsageError
 from quantviz.store import TensorStore
 
@@ -125,3 +133,16 @@ def test_chosen_metrics_and_wrong_ones(bench, comparison, sample):
 def test_truth_that_does_not_fit(bench, comparison):
     with pytest.raises(ImageError, match=r"notes\.csv"):
         measure(bench, REQUEST, comparison, TruthSource(b"hello\n", "notes.csv", "boxes"))
+
+
+def test_faithfulness_of_both_models_beside_a_centre_blob(bench, comparison):
+    rows = faithfulness(bench, REQUEST, comparison)
+    assert [row.name for row in rows] == ["deletion", "insertion", "road"]
+    for row in rows:
+        assert list(row.values) == ["float", "quantized", "centre Gaussian"]
+        assert row.explanation
+        assert all(score.value is not None for score in row.values.values())
+    assert faithfulness(bench, REQUEST, comparison) == rows
+    told = []
+    faithfulness(bench, REQUEST, comparison, lambda *said: told.append(said))
+    assert told == []  # the second time, nothing is computed

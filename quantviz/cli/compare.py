@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,9 @@ from quantviz.pipeline import (
     SPECTRAL_RESIDUAL,
     TRUTH_KINDS,
     CompareRequest,
+    FaithfulnessRow,
     Workbench,
+    faithfulness,
     measure,
     npz_bytes,
     report,
@@ -72,6 +75,9 @@ _SCORE_NAMES = {
     "--truth", type=click.Path(path_type=Path), help="Ground-truth file, or a folder with one of IMAGE's stem."
 )
 @click.option("--truth-kind", type=click.Choice(TRUTH_KINDS), default="map", show_default=True, help="What it holds.")
+@click.option(
+    "--faithfulness", "faithful", is_flag=True, help="Also deletion, insertion and ROAD of each model's own map."
+)
 @json_option
 @click.option("--png", type=click.Path(path_type=Path), help="Write the figure here.")
 @click.option("--maps", type=click.Path(path_type=Path), help="Write the maps here, as .npz.")
@@ -90,6 +96,7 @@ def compare(
     metrics: str | None,
     truth: Path | None,
     truth_kind: TruthKind,
+    faithful: bool,
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
@@ -117,7 +124,8 @@ def compare(
         found = bench.compare(request, _picture(image), progress)
         wanted = metrics is not None or source is not None
         tables = measure(bench, request, found, source, names, progress) if wanted else ()
-    _write_out(found, tables, json_path, png, maps)
+        rows = faithfulness(bench, request, found, progress) if faithful else ()
+    _write_out(found, tables, rows, json_path, png, maps)
 
 
 def _picture(image: str) -> ImageSample:
@@ -127,7 +135,12 @@ def _picture(image: str) -> ImageSample:
 
 
 def _write_out(
-    found: Comparison, tables: Sequence[MetricTable], json_path: str | None, png: Path | None, maps: Path | None
+    found: Comparison,
+    tables: Sequence[MetricTable],
+    rows: Sequence[FaithfulnessRow],
+    json_path: str | None,
+    png: Path | None,
+    maps: Path | None,
 ) -> None:
     if png is not None:
         from quantviz.figures import paper_png
@@ -136,11 +149,24 @@ def _write_out(
     if maps is not None:
         write_file(maps, npz_bytes(found))
     if json_path is not None:
-        emit_json(report(found) | ({"metrics": report_tables(tables)} if tables else {}), json_path)
+        more = {"metrics": report_tables(tables)} if tables else {}
+        more |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
+        emit_json(report(found) | more, json_path)
         return
     _show_comparison(found)
     for table in tables:
         show_metrics(table)
+    if rows:
+        _show_faithfulness(rows)
+
+
+def _show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
+    click.echo("\nFaithfulness of each model's own map:")
+    table = table_of("", *rows[0].values, "better is", "what it says")
+    for row in rows:
+        numbers = ["-" if mark.value is None else f"{mark.value:.4f}" for mark in row.values.values()]
+        table.add_row(row.title, *numbers, "higher" if row.higher_is_better else "lower", row.explanation)
+    show(table)
 
 
 def _show_comparison(found: Comparison) -> None:

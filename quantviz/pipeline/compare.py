@@ -40,7 +40,7 @@ from quantviz.specs import (
 from quantviz.store import TensorStore
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from quantviz.quantize import Ranges
 
@@ -195,6 +195,23 @@ class Workbench:
             as ``compare``.
         """
         return self._result(self._job(request, sample, progress), None, target)
+
+    def models(
+        self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
+    ) -> tuple[nn.Module, nn.Module, Tensor]:
+        """Return the float model, its quantized copy, and the picture as their input (1, 3, H, W).
+
+        Both models are shared: run them under ``cam.lock_of`` and leave them as they are.
+
+        Raises:
+            as ``compare``.
+        """
+        import torch
+
+        job = self._job(request, sample, progress)
+        image = torch.from_numpy(images.normalize(job.crop, job.ref.preprocessing))
+        model = self._float(job.spec, job.located, progress).module
+        return model, self._quantized_model(job, request.quant), image
 
     def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
         spec = zoo.spec(request.model)

@@ -83,6 +83,13 @@ def choose() -> Choices:
     return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
 
 
+def wants_faithfulness() -> bool:
+    """Draw the switch of the faithfulness metrics, which take some hundred forward passes."""
+    return st.toggle(
+        "Faithfulness: does each model's class rest on what its own map marks?", key="faithfulness", bind="query-params"
+    )
+
+
 def _select(
     linked: _Linked,
     label: str,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.pipeline import npz_bytes, report, report_tables
+from quantviz.pipeline import FaithfulnessRow, npz_bytes, report, report_tables
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import Comparison, MetricTable, Scores
 
@@ -33,9 +34,9 @@ def show(comparison: Comparison, opacity: float) -> None:
         _scores(comparison)
 
 
-def show_downloads(comparison: Comparison, tables: Sequence[MetricTable]) -> None:
+def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
     """Offer the figure, the maps and the result, and tell how they were made."""
-    _downloads(comparison, tables)
+    _downloads(comparison, tables, rows)
     _details(comparison)
 
 
@@ -94,6 +95,21 @@ def show_metrics(tables: Sequence[MetricTable]) -> None:
             _metric_table(table)
 
 
+def show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
+    """Show how much each model's class rests on what its own map marks."""
+    frame = pd.DataFrame({"metric": [row.title for row in rows]})
+    for subject in rows[0].values:
+        frame[subject] = [
+            "–" if row.values[subject].value is None else f"{row.values[subject].value:.3f}" for row in rows
+        ]
+    frame["better is"] = ["higher" if row.higher_is_better else "lower" for row in rows]
+    frame["what it says"] = [row.explanation for row in rows]
+    st.table(frame.set_index("metric"))
+    reasons = {score.reason for row in rows for score in row.values.values() if score.reason}
+    if reasons:
+        st.caption(f"– stands for no value: {'; '.join(sorted(reasons))}.")
+
+
 def _metric_table(table: MetricTable) -> None:
     names = list(next(iter(table.columns.values())))
     frame = pd.DataFrame({"metric": [METRICS[name].title for name in names]})
@@ -116,7 +132,10 @@ def _cell(marks: Scores, metric: str) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _downloads(comparison: Comparison, tables: Sequence[MetricTable]) -> None:
+def _downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
+    result = report(comparison) | {"metrics": report_tables(tables)}
+    if rows:
+        result["faithfulness"] = [asdict(row) for row in rows]
     stem = f"quantviz-{comparison.model}-{comparison.quant.label}-{comparison.cam.method}"
     columns = st.columns(3)
     with columns[0]:
@@ -144,7 +163,7 @@ def _downloads(comparison: Comparison, tables: Sequence[MetricTable]) -> None:
     with columns[2]:
         st.download_button(
             "Result (JSON)",
-            json.dumps(report(comparison) | {"metrics": report_tables(tables)}, indent=2, allow_nan=False),
+            json.dumps(result, indent=2, allow_nan=False),
             f"{stem}.json",
             "application/json",
             key="download_json",
