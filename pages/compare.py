@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from quantviz.pipeline import FaithfulnessRow, faithfulness, measure
+from quantviz.pipeline import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
-from quantviz.ui.controls import choose, wants_faithfulness
+from quantviz.ui.controls import choose, measured, wants_faithfulness
 from quantviz.ui.results import show, show_downloads, show_faithfulness, show_metrics
 
 begin_page()
@@ -16,9 +16,7 @@ with guarded():
     with visible_progress() as progress:
         comparison = workbench().compare(choices.request, choices.picture(), progress)
     show(comparison, choices.opacity)
-    with visible_progress() as progress:
-        tables = measure(workbench(), choices.request, comparison, choices.truth, progress=progress)
-    show_metrics(tables)
+    show_metrics(tables := measured(choices, comparison))
     rows: tuple[FaithfulnessRow, ...] = ()
     if wants_faithfulness():
         with visible_progress() as progress:

@@ -208,6 +208,29 @@ def test_a_bad_upload_is_one_sentence_and_loses_nothing(page, address, tmp_path)
     expect(page.get_by_text("At W6A8, efficientnet_lite0")).to_be_visible(timeout=WAIT)
 
 
+def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address, tmp_path):
+    page.goto(f"{address}/?truth_kind=boxes")
+    finished(page)
+    broken, boxes = tmp_path / "broken.csv", tmp_path / "boxes.csv"
+    broken.write_text("no boxes here")
+    boxes.write_text("x0,y0,x1,y1\n100,60,300,250\n")
+    upload = page.locator("input[type=file]").nth(2)
+    upload.set_input_files(broken)
+    expect(page.get_by_role("alert").filter(has_text="broken.csv")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("tab", name="against the float model's map")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name=re.compile("Remove broken.csv")).click()
+    page.locator("input[type=file]").nth(2).set_input_files(boxes)
+    page.get_by_role("tab", name="against boxes.csv").click(timeout=WAIT)
+    expect(page.get_by_text("Pointing game").first).to_be_visible(timeout=WAIT)
+
+
+def test_where_nothing_carries_evidence_the_page_says_so(page, address):
+    page.goto(f"{address}/?model=mobilenet_v2&weights=untrained&layer=features.10&saliency=none")
+    expect(page.get_by_text("No map here carries evidence")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
+
+
 def test_method_page(page, address):
     page.goto(address)
     finished(page)

@@ -139,6 +139,36 @@ def test_outputs(run, first, tmp_path):
     ]
 
 
+def test_outputs_go_through_links_and_into_pipes(run, first, tmp_path):
+    target, link, pipe = tmp_path / "target.json", tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to(target)
+    assert run("compare", "coffee", "--json", link)[0] == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["scores"] == first["scores"]
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert run("compare", "coffee", "--json", pipe)[0] == 0
+    assert json.loads(reader.communicate(timeout=30)[0])["scores"] == first["scores"]
+    assert pipe.is_fifo()
+
+
+def test_an_unusable_cache_is_told_and_costs_nothing_else(run, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    code, out, err = run("compare", "coffee", "--cache", tmp_path / "file", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["cached"] is False
+    assert err.startswith("quantviz: ")
+    assert err.count("\n") == 1
+
+
+def test_looking_at_a_cache_does_not_make_one(run, tmp_path):
+    for command in ("info", "verify", "clear"):
+        code, out, _ = run("cache", command, "--cache", tmp_path / "none")
+        assert code == 0
+        assert "no cache" in out
+    assert not (tmp_path / "none").exists()
+
+
 def test_maps_written_and_scored_give_the_same_scores(run, first, tmp_path):
     maps = tmp_path / "maps.npz"
     assert run("compare", "coffee", "--maps", maps, "--json", tmp_path / "r.json")[0] == 0
@@ -194,6 +224,7 @@ def test_weight_only_and_a_chosen_class(run):
         (["compare", "coffee", "--png", "."], ["folder"]),
         (["compare", "coffee", "--nonsense"], ["--nonsense"]),
         (["compare"], ["IMAGE"]),
+        (["compare", "coffee", "--metrics", ""], ["''", "sim"]),
         (["score", "a.npy"], ["B"]),
         (["fetch-weights"], ["--all"]),
         (["fetch-weights", "vgg19"], ["'vgg19'"]),
@@ -306,6 +337,39 @@ def test_compare_with_metrics_truth_and_another_saliency(run, first, tmp_path):
     assert tables[2]["columns"]["float"]["energy_pointing"]["value"] > 0.4
     assert_refused(run("compare", "chelsea", "--truth", tmp_path, "--truth-kind", "boxes"), 2, "no file", str(tmp_path))
     assert_refused(run("compare", "coffee", "--saliency", "none", "--metrics", "nss"), 2, "fixations")
+
+
+def test_a_folder_of_truth_gives_the_other_pictures_too(run, tmp_path):
+    pictures, truths = tmp_path / "pictures", tmp_path / "truths"
+    pictures.mkdir()
+    truths.mkdir()
+    for number, stem in enumerate(("a", "b", "c")):
+        shade = np.random.default_rng(number).integers(0, 255, (240, 320, 3), np.uint8)
+        Image.fromarray(shade).save(pictures / f"{stem}.png")
+        (truths / f"{stem}.csv").write_text(f"x,y\n{100 + 40 * number},{80 + 30 * number}\n160,120\n")
+    arguments = ("--truth", truths, "--truth-kind", "fixations", "--metrics", "nss,auc_shuffled", "--json", "-")
+    code, out, _ = run("compare", pictures / "b.png", *arguments)
+    assert code == 0
+    table = json.loads(out)["metrics"][-1]
+    assert table["reference"] == "b.csv"
+    assert 0 <= table["columns"]["float"]["auc_shuffled"]["value"] <= 1
+    assert table["columns"]["another image's"]["nss"]["value"] is not None
+
+
+def test_rows_of_a_shared_table_belong_to_their_picture(run, tmp_path):
+    data = images.bundled_path("coffee").read_bytes()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "all.csv").write_text("image,x,y\na.png,300,200\nb.png,110,20\n")
+    found = []
+    for name in ("a.png", "b.png"):
+        code, out, _ = run(
+            "compare", tmp_path / name, "--truth", tmp_path / "all.csv", "--truth-kind", "fixations", "--metrics",
+            "nss", "--json", "-",
+        )  # fmt: skip
+        assert code == 0
+        found.append(json.loads(out)["metrics"][-1]["columns"]["float"]["nss"]["value"])
+    assert found[0] != found[1]
 
 
 def test_pair(run, tmp_path):

@@ -56,11 +56,14 @@ def test_first_table_is_against_float_and_the_second_against_saliency(bench, com
 def test_the_untrained_and_the_other_picture_are_what_they_say(bench, comparison):
     table = measure(bench, REQUEST, comparison)[0]
     untrained = bench.float_result(
-        replace(REQUEST, weights="untrained"), comparison.sample, comparison.reference.class_index
+        replace(REQUEST, weights="untrained"),
+        comparison.sample,
+        comparison.reference.class_index,
+        comparison.weights.preprocessing,
     )
     expected = scores.cc(untrained.heatmap.values, comparison.reference.heatmap.values)
     assert table.columns["untrained model"]["cc"].value == expected
-    other = bench.float_result(REQUEST, images.bundled("astronaut"), None)
+    other = bench.float_result(REQUEST, images.bundled("astronaut"), None, comparison.weights.preprocessing)
     expected = scores.cc(other.heatmap.values, comparison.reference.heatmap.values)
     assert table.columns["another image's"]["cc"].value == expected
 

@@ -18,10 +18,10 @@ from quantviz.cli.terminal import (
     check_writable,
     emit_json,
     json_option,
-    open_store,
     progress_bar,
     show,
     table_of,
+    watched_store,
     write_file,
 )
 from quantviz.pipeline import (
@@ -119,7 +119,7 @@ def compare(
     )
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
-    with open_store(cache_dir) as store, progress_bar() as progress:
+    with watched_store(cache_dir) as store, progress_bar() as progress:
         bench = Workbench(store)
         found = bench.compare(request, _picture(image), progress)
         wanted = metrics is not None or source is not None

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from quantviz import zoo
-from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, table_of
+from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, store_folder, table_of
 from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 
 
@@ -84,6 +84,8 @@ def cache() -> None:
 @cache_option
 def info(cache_dir: Path | None) -> None:
     """Show where the cache is and what it holds."""
+    if _absent(cache_dir):
+        return
     with open_store(cache_dir) as store:
         found = store.info()
     click.echo(f"folder    {found.directory}")
@@ -102,6 +104,8 @@ def info(cache_dir: Path | None) -> None:
 @click.option("--repair", is_flag=True, help="Remove what is damaged.")
 def verify(cache_dir: Path | None, repair: bool) -> None:
     """Check every entry: file, size, digest, key."""
+    if _absent(cache_dir):
+        return
     with open_store(cache_dir) as store:
         found = store.verify(repair=repair)
     click.echo(f"{found.checked} checked, {found.good} good, {len(found.bad)} bad, {len(found.orphans)} orphans")
@@ -121,5 +125,15 @@ def verify(cache_dir: Path | None, repair: bool) -> None:
 @cache_option
 def clear(cache_dir: Path | None) -> None:
     """Remove every entry."""
+    if _absent(cache_dir):
+        return
     with open_store(cache_dir) as store:
         click.echo(f"{store.clear()} entries removed")
+
+
+def _absent(cache_dir: Path | None) -> bool:
+    """Say so where there is no cache; looking after it must not make one."""
+    folder = store_folder(cache_dir)
+    if not folder.exists():
+        click.echo(f"There is no cache at {folder}.")
+    return not folder.exists()

@@ -15,7 +15,7 @@ from rich.table import Table
 from quantviz import images, scores
 from quantviz.cli.terminal import check_writable, emit_json, json_option, show, table_of
 from quantviz.pipeline import TRUTH_KINDS, measure_map, read_truth
-from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind
+from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind, UsageError
 from quantviz.truth import pair as pair_by_stem
 from quantviz.truth import to_truth
 
@@ -39,7 +39,7 @@ def score(a: Path, b: Path, metrics: str | None, kind: TruthKind, json_path: str
         "a": str(a),
         "b": str(b),
         "truth": kind,
-        "score_resolution": list(truth.shape),
+        "score_resolution": [truth.shape[1], truth.shape[0]],
         "a_resized": given.shape != first.shape,
         "notes": list(truth.notes),
         "degenerate": _degenerate(first, truth),
@@ -83,10 +83,10 @@ def _degenerate(first: npt.NDArray[Any], truth: GroundTruth) -> dict[str, str]:
 def _show_score(title: str, marks: Scores | None, table: MetricTable | None, result: dict[str, Any]) -> None:
     if table is not None:
         show_metrics(table)
-        click.echo(f"Scored at {result['score_resolution'][1]} x {result['score_resolution'][0]} pixels.")
+        click.echo(f"Scored at {result['score_resolution'][0]} x {result['score_resolution'][1]} pixels.")
     elif marks is not None:
         show(score_table({title: marks}))
-        show_conventions(tuple(result["score_resolution"]))
+        show_conventions(tuple(result["score_resolution"][::-1]))
     if result["a_resized"]:
         click.echo("The map was resized to the resolution of the ground truth.")
     for name, reason in result["degenerate"].items():
@@ -120,7 +120,13 @@ def pair(pictures: Path, truths: Path, as_json: bool) -> None:
 
 def metric_names(text: str | None) -> list[str] | None:
     """Return the metrics that a user listed; None, which stands for all, for ``all`` and for nothing."""
-    return None if text is None or text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    if text is None or text == "all":
+        return None
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in scores.METRICS:
+            raise UsageError(f"Metric {name!r} is unknown; use all, or some of {', '.join(scores.METRICS)}.")
+    return names
 
 
 def show_metrics(table: MetricTable) -> None:
@@ -134,9 +140,8 @@ def show_metrics(table: MetricTable) -> None:
         numbers = ["-" if value is None else f"{value:.4f}" for value in cells]
         printed.add_row(metric.title, *numbers, "higher" if metric.higher_is_closer else "lower", metric.explanation)
     show(printed)
-    reasons = {found.reason for column in table.columns.values() for found in column.values() if found.reason}
-    for sentence in (*table.notes, *sorted(reasons)):
-        click.echo(f"Note: {sentence}")
+    for sentence in table.remarks():
+        click.echo(f"Note: {sentence}.")
 
 
 def score_table(found: dict[str, Scores]) -> Table:

@@ -68,7 +68,21 @@ class Target(click.ParamType[Literal["float", "own"] | int]):
 
 def open_store(folder: Path | None) -> TensorStore:
     """Open the store in ``folder``, or in the default cache folder."""
-    return TensorStore((folder or default_directory()) / "tensors")
+    return TensorStore(store_folder(folder))
+
+
+@contextmanager
+def watched_store(folder: Path | None) -> Iterator[TensorStore]:
+    """Open a store for work that does not need it, and say on standard error if it could not help."""
+    with open_store(folder) as store:
+        yield store
+        if problem := store.info().problem:
+            click.echo(f"quantviz: {problem}", err=True)
+
+
+def store_folder(folder: Path | None) -> Path:
+    """Return where the store of this cache folder, or of the default one, lies."""
+    return (folder or default_directory()) / "tensors"
 
 
 @contextmanager
@@ -126,8 +140,12 @@ def check_writable(path: Path | None) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; through a link into its target, and into a device or pipe as it is."""
+    path = path.resolve()
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as file:
             try:
                 file.write(data)

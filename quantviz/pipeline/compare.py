@@ -28,6 +28,7 @@ from quantviz.specs import (
     ImageSample,
     ModelSpec,
     Prediction,
+    Preprocessing,
     Progress,
     QuantSpec,
     Scores,
@@ -187,14 +188,23 @@ class Workbench:
         )
 
     def float_result(
-        self, request: CompareRequest, sample: ImageSample, target: int | None, progress: Progress = no_progress
+        self,
+        request: CompareRequest,
+        sample: ImageSample,
+        target: int | None,
+        preprocessing: Preprocessing,
+        progress: Progress = no_progress,
     ) -> CamResult:
         """Return the float model's result alone, explaining class ``target`` or, for None, its own top-1.
+
+        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels.
 
         Raises:
             as ``compare``.
         """
-        return self._result(self._job(request, sample, progress), None, target)
+        job = self._job(request, sample, progress)
+        crop = images.crop(sample.rgb, preprocessing)
+        return self._result(replace(job, ref=replace(job.ref, preprocessing=preprocessing), crop=crop), None, target)
 
     def models(
         self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
-from quantviz import images, scores
+from quantviz import images, saliency, scores
 from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.pipeline.sources import TruthSource, saliency_source, saliency_truth
 from quantviz.specs import (
@@ -26,8 +28,11 @@ from quantviz.specs import (
     no_progress,
 )
 
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2
 """Raised whenever a change of the code changes a metric, so that older cache entries are not read."""
+
+_UNTRAINED_CLASSES = 1000
+_FIXATION_BLUR = 1 / 20
 
 BASELINES = CENTRE, UNIFORM, OTHER, UNTRAINED = "centre Gaussian", "uniform", "another image's", "untrained model"
 """What every score has to beat, in reading order."""
@@ -62,7 +67,8 @@ def measure(
             "kind": "metrics",
             "computation": [COMPUTATION_VERSION, MEASURE_VERSION],
             "comparison": comparison.key,
-            "truth": None if truth is None else truth.key,
+            "saliency": comparison.saliency and comparison.saliency.source,
+            "truth": None if truth is None else truth.key(comparison.sample),
             "metrics": None if metrics is None else list(metrics),
         }
     )
@@ -76,10 +82,12 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class _Reference:
-    """A ground truth, and how another image's is got, for the baseline."""
+    """A ground truth; how another image's is got, for the baseline; and the fixations of other images."""
 
     truth: GroundTruth
     other: Callable[[], Heatmap] | None
+    others: npt.NDArray[np.float64] | None = None
+    is_float: bool = False
 
 
 def measure_map(values: npt.NDArray[Any], reference: GroundTruth, metrics: Sequence[str] | None = None) -> MetricTable:
@@ -112,15 +120,12 @@ def _measured(
 ) -> tuple[MetricTable, ...]:
     references = _references(bench, request, comparison, truth, progress)
     _check_names(metrics, references)
-    progress("Map of the untrained model", None)
-    untrained = bench.float_result(
-        replace(request, weights="untrained"), comparison.sample, comparison.reference.class_index, progress
-    )
+    absent, untrained = _untrained(bench, request, comparison, progress)
     tables = []
     for number, reference in enumerate(references):
         progress("Scoring by every metric", number / len(references))
         subjects = {"quantized": comparison.quantized.heatmap}
-        if number:
+        if not reference.is_float:
             subjects["float"] = comparison.reference.heatmap
         baselines = {
             CENTRE: Heatmap(scores.centre_gaussian(reference.truth.shape)),
@@ -128,9 +133,27 @@ def _measured(
         }
         if reference.other is not None:
             baselines[OTHER] = reference.other()
-        baselines[UNTRAINED] = untrained.heatmap
-        tables.append(_scored(reference, subjects | baselines, metrics))
+        tables.append(_scored(reference, subjects | baselines | untrained, absent, metrics))
     return tuple(table for table in tables if any(table.columns.values()))
+
+
+def _untrained(
+    bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress
+) -> tuple[dict[str, str], dict[str, Heatmap]]:
+    """Return why there is no untrained model's map, or the map, on the comparison's own crop."""
+    if not comparison.weights.trained:
+        return {UNTRAINED: "this model is itself untrained"}, {}
+    if comparison.weights.classes != _UNTRAINED_CLASSES:
+        return {UNTRAINED: f"this model has {comparison.weights.classes} classes, the untrained one 1,000"}, {}
+    progress("Map of the untrained model", None)
+    result = bench.float_result(
+        replace(request, weights="untrained"),
+        comparison.sample,
+        comparison.reference.class_index,
+        comparison.weights.preprocessing,
+        progress,
+    )
+    return {}, {UNTRAINED: result.heatmap}
 
 
 def _references(
@@ -147,13 +170,43 @@ def _references(
     if not reference.degenerate:
         shape = (reference.values.shape[0], reference.values.shape[1])
         float_truth = GroundTruth("map", shape, "the float model's map", True, values=reference.values)
-        found.append(_Reference(float_truth, lambda: bench.float_result(request, other, None, progress).heatmap))
+        preprocessing = comparison.weights.preprocessing
+        found.append(
+            _Reference(
+                float_truth,
+                lambda: bench.float_result(request, other, None, preprocessing, progress).heatmap,
+                is_float=True,
+            )
+        )
     salient = comparison.saliency
     if salient is not None and not salient.heatmap.degenerate:
         found.append(_Reference(saliency_truth(salient), _other_saliency(request, comparison, other)))
     if truth is not None:
-        found.append(_Reference(truth.read(comparison.sample, comparison.weights.preprocessing), None))
+        found.append(_supplied(truth, comparison))
     return found
+
+
+def _supplied(truth: TruthSource, comparison: Comparison) -> _Reference:
+    """Return the user's ground truth; a folder's other files give the baseline and the shuffled AUC's fixations."""
+    preprocessing = comparison.weights.preprocessing
+    own, others = truth.read(comparison.sample, preprocessing), truth.read_others(preprocessing)
+    if not others:
+        return _Reference(own, None)
+    points = [other.points for other in others if other.points is not None]
+    return _Reference(own, lambda: _as_heatmap(others[0]), np.concatenate(points) if points else None)
+
+
+def _as_heatmap(truth: GroundTruth) -> Heatmap:
+    """Return a ground truth as a map: boxes filled, fixations blurred by a Gaussian of a twentieth of the side."""
+    if truth.boxes is not None:
+        return saliency.to_heatmap(scores.covered(truth.boxes, truth.shape))
+    if truth.points is None:
+        assert truth.values is not None
+        return saliency.to_heatmap(truth.values)
+    density = np.zeros(truth.shape)
+    columns, rows = np.floor(truth.points).astype(int).T
+    np.add.at(density, (rows, columns), 1)
+    return saliency.to_heatmap(gaussian_filter(density, _FIXATION_BLUR * truth.shape[0]))
 
 
 def _other_saliency(
@@ -183,7 +236,9 @@ def _check_names(metrics: Sequence[str] | None, references: Sequence[_Reference]
             raise UsageError(f"Metric {name!r} needs a ground truth of {takes}; give one that is.")
 
 
-def _scored(reference: _Reference, subjects: Mapping[str, Heatmap], metrics: Sequence[str] | None) -> MetricTable:
+def _scored(
+    reference: _Reference, subjects: Mapping[str, Heatmap], absent: Mapping[str, str], metrics: Sequence[str] | None
+) -> MetricTable:
     truth = reference.truth
     names = [
         name
@@ -197,9 +252,9 @@ def _scored(reference: _Reference, subjects: Mapping[str, Heatmap], metrics: Seq
                 name: Score(None, f"the map carries no evidence: {heatmap.degenerate}") for name in names
             }
         else:
-            columns[subject] = scores.measure(heatmap.values, truth, names)
-    absent = {} if OTHER in subjects else {OTHER: "only this picture's is known"}
-    return MetricTable(truth.source, truth.kind, truth.predicted, columns, absent, truth.notes)
+            columns[subject] = scores.measure(heatmap.values, truth, names, others=reference.others)
+    missing = {} if OTHER in subjects else {OTHER: "only this picture's is known; name a folder of ground truth"}
+    return MetricTable(truth.source, truth.kind, truth.predicted, columns, missing | dict(absent), truth.notes)
 
 
 def _table(entry: Mapping[str, Any]) -> MetricTable:

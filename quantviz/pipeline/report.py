@@ -49,7 +49,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
             for name in ("quantized_v_float", "float_v_saliency", "quantized_v_saliency")
         },
         "score_conventions": dict(CONVENTIONS),
-        "score_resolution": list(comparison.reference.heatmap.values.shape),
+        "score_resolution": list(comparison.reference.heatmap.values.shape[::-1]),
         "degenerate": comparison.degenerate,
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,

@@ -24,6 +24,9 @@ from quantviz.specs import (
 from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations, to_mask, to_truth
 
 SPECTRAL_RESIDUAL = "spectral_residual"
+MOST_OTHERS = 8
+"""How many other pictures' ground truth a folder gives to the baselines, the next ones in its order."""
+
 TRUTH_KINDS: tuple[TruthKind, ...] = ("map", "mask", "fixations", "boxes")
 
 
@@ -96,16 +99,31 @@ class TruthSource:
         data: its bytes.
         name: its name, which also tells its format.
         kind: what it holds.
+        others: other pictures with their files, from the same folder: what a baseline takes.
     """
 
     data: bytes
     name: str
     kind: TruthKind
+    others: tuple[tuple[Path, Path], ...] = ()
 
-    @property
-    def key(self) -> str:
-        """What decides the ground truth beside the picture: the file's sha256 and the kind."""
-        return f"{self.kind} {hashlib.sha256(self.data).hexdigest()}"
+    def key(self, sample: ImageSample) -> list[str]:
+        """Return what decides the ground truth: the kind, the files, and the names that select rows and parsers."""
+        files = [images.digest(path) for pair_ in self.others for path in pair_]
+        names = [path.name for pair_ in self.others for path in pair_]
+        return [self.kind, self.name, sample.name, hashlib.sha256(self.data).hexdigest(), *files, *names]
+
+    def read_others(self, preprocessing: Preprocessing) -> list[GroundTruth]:
+        """Return the other pictures' ground truth, each in the pixels of its own crop.
+
+        Raises:
+            ImageError: a file cannot be used or does not fit its picture.
+        """
+        found = []
+        for picture, file in self.others:
+            name, data = images.read_bytes(file, "")
+            found.append(TruthSource(data, name, self.kind).read(images.load(picture), preprocessing))
+        return found
 
     def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth:
         """Return the ground truth in the crop's pixels.
@@ -149,7 +167,7 @@ def read_truth(
     if kind == "boxes":
         return read_boxes(data, size, name=name, image=image)
     if kind == "fixations":
-        if name.lower().endswith((".npy", ".png", ".tif", ".tiff", ".bmp", ".gif")):
+        if name.lower().endswith((".npy", ".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")):
             return fixations_from_map(images.read_map(data, name=name), size, name=name)
         return read_fixations(data, size, name=name, image=image)
     values = images.read_map(data, name=name)
@@ -162,15 +180,18 @@ def truth_source(path: Path, kind: TruthKind, image: Path | None = None) -> Trut
     Raises:
         ImageError: there is no such file, or the folder holds none or several for the image.
     """
+    others: tuple[tuple[Path, Path], ...] = ()
     if path.is_dir():
-        found = pair([image] if image else [], path)
-        if not found.pairs:
-            several = (
-                f"several files ({', '.join(str(file) for file in found.ambiguous[0][1])})"
-                if found.ambiguous
-                else "no file"
-            )
-            raise ImageError(f"Folder {str(path)!r} holds {several} for {image}; name one file.")
-        path = found.pairs[0][1]
+        beside = images.folder(image.parent) if image and image.is_file() else []
+        found = pair([image, *beside] if image else [], path)
+        own = [index for index, (picture, _) in enumerate(found.pairs) if picture == image]
+        if not own:
+            unclear = dict(found.ambiguous).get(image, ()) if image else ()
+            files = ", ".join(str(file) for file in unclear)
+            holds = f"several files ({files})" if files else "no file"
+            raise ImageError(f"Folder {str(path)!r} holds {holds} for {image}; name one file.")
+        path = found.pairs[own[0]][1]
+        after = found.pairs[own[0] + 1 :] + found.pairs[: own[0]]
+        others = tuple(entry for entry in after if entry[0] != image)[:MOST_OTHERS]
     name, data = images.read_bytes(path, "")
-    return TruthSource(data, name, kind)
+    return TruthSource(data, name, kind, others)

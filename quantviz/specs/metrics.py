@@ -112,3 +112,16 @@ class MetricTable:
     columns: Mapping[str, Mapping[str, Score]]
     absent: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a reader must know beside the numbers: notes, absent baselines, and why values are missing."""
+        missing: dict[tuple[str, str], list[str]] = {}
+        for subject, column in self.columns.items():
+            for name, score in column.items():
+                if score.reason:
+                    missing.setdefault((subject, score.reason), []).append(name)
+        return (
+            *self.notes,
+            *(f"{name}: {reason}" for name, reason in self.absent.items()),
+            *(f"{subject} has no {', '.join(names)}: {reason}" for (subject, reason), names in missing.items()),
+        )

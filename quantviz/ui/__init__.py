@@ -42,7 +42,12 @@ def begin_page() -> None:
     if "navigated" not in st.session_state:
         navigation()
         st.rerun()
-    st.html("<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }</style>")
+    # The last column of a table explains its row: it stays readable, and a narrow page scrolls the table instead.
+    st.html(
+        "<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }"
+        "[data-testid=stTable] { overflow-x: auto; }"
+        "[data-testid=stTable] td:last-child { min-width: 15rem; }</style>"
+    )
 
 
 def icon() -> Image.Image:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import streamlit as st
 
 from quantviz import images, zoo
-from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, target_layers
+from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, measure, target_layers
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, MAX_BITS, MIN_BITS, CamSpec, ImageSample, QuantSpec
-from quantviz.ui import workbench
+from quantviz.specs import CAM_METHODS, MAX_BITS, MIN_BITS, CamSpec, Comparison, ImageSample, MetricTable, QuantSpec
+from quantviz.ui import guarded, visible_progress, workbench
 
 BITS = tuple(str(bits) for bits in range(MIN_BITS, MAX_BITS + 1))
 WEIGHT_ONLY = "none"
@@ -81,6 +81,15 @@ def choose() -> Choices:
         saliency_name=salient_name,
     )
     return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
+
+
+def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...]:
+    """Score by every metric; a ground-truth file that cannot be used costs its own table only."""
+    with visible_progress() as progress:
+        if choices.truth is not None:
+            with guarded():
+                return measure(workbench(), choices.request, comparison, choices.truth, progress=progress)
+        return measure(workbench(), choices.request, comparison, progress=progress)
 
 
 def wants_faithfulness() -> bool:

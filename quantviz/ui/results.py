@@ -49,7 +49,9 @@ def _answer(comparison: Comparison) -> None:
     if cc is None:
         st.warning(f"At {label} the maps cannot be compared.", icon=":material/visibility_off:")
     else:
-        st.markdown(f"#### At {label}, {comparison.model} looks **{verdict(cc)}** (CC {cc:.3f}).")
+        st.markdown(
+            f"#### At {label}, {comparison.model} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
+        )
     if comparison.flipped:
         st.error(
             f"**Label flip:** {before.label} ({before.probability:.0%}) in float, "
@@ -64,6 +66,16 @@ def _answer(comparison: Comparison) -> None:
         st.warning(
             f"The {name} map carries no evidence ({reason}); it is not scored.", icon=":material/visibility_off:"
         )
+
+
+def _explained(comparison: Comparison) -> str:
+    """Name the class that both maps explain, where they explain one and the same."""
+    index = comparison.reference.class_index
+    if comparison.cam.method == "eigencam" or index != comparison.quantized.class_index:
+        return ""
+    predictions = (*comparison.reference.predictions, *comparison.quantized.predictions)
+    label = next((found.label for found in predictions if found.index == index), f"class {index}")
+    return f" for {label}"
 
 
 def _scores(comparison: Comparison) -> None:
@@ -86,6 +98,9 @@ def _scores(comparison: Comparison) -> None:
 def show_metrics(tables: Sequence[MetricTable]) -> None:
     """Show every metric against each reference, with what the baselines get, and explain each row."""
     st.subheader("Every metric, and what a baseline gets")
+    if not tables:
+        st.info("No map here carries evidence to score against.")
+        return
     st.caption(
         "A score means little alone. Beside each stands what a blob at the centre, a uniform map, another picture's "
         "map and the untrained model get."
@@ -120,11 +135,8 @@ def _metric_table(table: MetricTable) -> None:
     st.table(frame.set_index("metric"))
     if table.kind != "map" or not table.predicted:
         st.caption(f"Reference: {table.reference}, ground truth of your own ({table.kind}).")
-    reasons = {score.reason for column in table.columns.values() for score in column.values() if score.reason}
-    for sentence in (*table.notes, *(f"{name}: {why}" for name, why in table.absent.items())):
-        st.caption(f"Note: {sentence}.")
-    if reasons:
-        st.caption(f"– stands for no value: {'; '.join(sorted(reasons))}.")
+    if remarks := table.remarks():
+        st.caption("  \n".join(f"{sentence}." for sentence in remarks))
 
 
 def _cell(marks: Scores, metric: str) -> str:
