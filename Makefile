@@ -28,8 +28,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.lock requirements-compiled.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-compiled.lock || \
+		echo "No C compiler: the tests that compare scores with pysaliency will be skipped."
 	touch $@
 
 lock: $(VENV)/.installed-dev  ## write the lock files from what is installed

@@ -13,6 +13,7 @@ from quantviz.pipeline import (
     CompareRequest,
     TruthSource,
     Workbench,
+    describe_faithfulness,
     faithfulness,
     measure,
     report_tables,
@@ -136,6 +137,12 @@ def test_chosen_metrics_and_wrong_ones(bench, comparison, sample):
 def test_truth_that_does_not_fit(bench, comparison):
     with pytest.raises(ImageError, match=r"notes\.csv"):
         measure(bench, REQUEST, comparison, TruthSource(b"hello\n", "notes.csv", "boxes"))
+
+
+def test_faithfulness_is_on_the_page_of_metrics():
+    text = describe_faithfulness()
+    for word in ("(`deletion`)", "(`insertion`)", "(`road`)", "doi", "Range: ", "Degenerate maps: "):
+        assert word in text
 
 
 def test_faithfulness_of_both_models_beside_a_centre_blob(bench, comparison):

@@ -5,8 +5,9 @@ What differs here from calling the library's ROAD directly, and why:
 - Its noise comes from torch's global generator. Here it comes from one of its own, seeded for each call: the same
   input gives the same score, in any thread, and the global generator stays as it was.
 - It removes the pixels at or above a percentile. Where many pixels tie (the zeros that ReLU leaves), that is more than
-  it should be, and all of them if the percentile is zero: nothing is left to impute from, and the score is NaN. Here
-  the pixels are in a strict order, tied ones in a seeded random one, so that each step removes its exact share.
+  it should be, and all of them if the percentile is the minimum: with nothing left to impute from, the system is
+  singular, and the model is shown grey or NaN. Here the pixels are in a strict order, tied ones in a seeded random
+  one, so that each step removes its exact share.
 - It writes the linear system row by row, which takes longer than solving it, and runs the model on one perturbed
   image at a time. Here both go in bulk; a score differs by float32's rounding.
 - It runs the model in whatever mode it is in. Here that is eval mode, and one model serves one call at a time.

@@ -1,7 +1,7 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
 from quantviz.pipeline.compare import CompareRequest, Workbench
-from quantviz.pipeline.faithful import FaithfulnessRow, faithfulness
+from quantviz.pipeline.faithful import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.pipeline.listing import target_layers
 from quantviz.pipeline.measure import BASELINES, measure, measure_map
 from quantviz.pipeline.report import arrays, npz_bytes, report, report_tables
@@ -16,6 +16,7 @@ __all__ = [
     "TruthSource",
     "Workbench",
     "arrays",
+    "describe_faithfulness",
     "faithfulness",
     "measure",
     "measure_map",

@@ -62,6 +62,28 @@ def faithfulness(
     )
 
 
+def describe_faithfulness() -> str:
+    """Return the part of the page of all metrics that is about faithfulness, in Markdown, from the docstrings."""
+    from quantviz import cam
+
+    lines = ["## Faithfulness", "", "Each model's own map, judged by the model: no ground truth is needed.", ""]
+    for metric in cam.FAITHFULNESS.values():
+        direction = "higher" if metric.higher_is_better else "lower"
+        lines += [
+            f"### {metric.title} (`{metric.name}`)",
+            "",
+            metric.explanation,
+            "",
+            f"- Formula and convention: {metric.convention}",
+            f"- Range: {metric.low:g} to {metric.high:g}; {direction} is better.",
+            f"- Source: {metric.source}",
+            f"- Cost: {metric.cost}",
+            f"- Degenerate maps: {metric.degenerate}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def _computed(
     bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress
 ) -> tuple[FaithfulnessRow, ...]:

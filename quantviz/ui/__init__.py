@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from quantviz.pipeline import Workbench
+from quantviz.pipeline import Workbench, describe_faithfulness
 from quantviz.scores import describe
 from quantviz.specs import Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory
@@ -94,9 +94,10 @@ def visible_progress() -> Iterator[Progress]:
         place.empty()
 
 
+@st.cache_data(show_spinner="Reading the metrics")
 def metrics_page() -> str:
     """Return the page of all metrics in Markdown, made from their docstrings."""
-    return describe()
+    return f"{describe()}\n\n{describe_faithfulness()}"
 
 
 def store_problem() -> None:

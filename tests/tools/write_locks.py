@@ -1,6 +1,7 @@
 """Write the lock files from what is installed: ``name==version`` lines, no addresses.
 
-requirements.lock holds the runtime dependencies and theirs, requirements-dev.lock what the dev extra adds.
+requirements.lock holds the runtime dependencies and theirs, requirements-dev.lock what the dev extra adds, and
+requirements-compiled.lock what of that needs a C compiler.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ def closure(name: str, extra: str = "") -> set[str]:
 def main() -> None:
     runtime = closure("quantviz")
     dev = closure("quantviz", "dev") - runtime
-    for file, names in (("requirements.lock", runtime), ("requirements-dev.lock", dev)):
+    # pysaliency is compiled where it is installed; the Makefile goes on without it where there is no compiler.
+    compiled = {"pysaliency"}
+    for file, names in (
+        ("requirements.lock", runtime),
+        ("requirements-dev.lock", dev - compiled),
+        ("requirements-compiled.lock", compiled),
+    ):
         lines = (f"{name}=={distribution(name).version}" for name in sorted(names))
         (ROOT / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
