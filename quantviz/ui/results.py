@@ -185,13 +185,22 @@ def _downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequ
         )
 
 
+def _activations(comparison: Comparison) -> str:
+    """Say how the activations are quantized, if they are."""
+    quant = comparison.quant
+    if quant.act_bits is None:
+        return "activations in float32 (weight-only)"
+    wider = f", widened by {quant.headroom:g}" if quant.headroom != 1 else ""
+    return f"activations affine per-tensor with frozen min-max ranges{wider}"
+
+
 def _details(comparison: Comparison) -> None:
     weights, calibration = comparison.weights, comparison.calibration
     with st.expander("How this was made"):
         st.markdown(
             f"- **Model**: {comparison.model}, weights {weights.name} ({weights.source}), sha256 `{weights.sha256}`\n"
             f"- **Quantization**: {comparison.quant.label}, batch norm folded; weights {comparison.quant.scheme} "
-            f"per-channel, activations affine per-tensor with frozen min-max ranges\n"
+            f"per-channel, {_activations(comparison)}\n"
             f"- **Calibration**: {calibration.images} inputs from {calibration.source}\n"
             f"- **Map**: {comparison.cam.method} at `{comparison.cam.layer}`, "
             f"{' x '.join(map(str, comparison.reference.native.values.shape))} grid\n"
