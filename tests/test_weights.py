@@ -329,7 +329,8 @@ def test_an_interrupt_in_the_middle_removes_the_part_file(server, home):
 
 
 FETCH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run started in the background ignores it
 from dataclasses import replace
 from quantviz.specs import PublishedWeights
 from quantviz.zoo import fetch, spec
