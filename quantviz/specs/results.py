@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantviz.specs.basics import RGB, FloatMap, frozen
-from quantviz.specs.settings import CalibrationRef, CamSpec, QuantSpec, WeightsRef
+from quantviz.specs.quantization import QuantSpec
+from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What decides a result: models and weights, quantization, maps."""
+"""What decides a result: models and weights, maps, calibration images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ CAM_METHODS = (
 )
 
 
-MIN_BITS, MAX_BITS = 2, 16
-
-
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """How a picture becomes a network's input.
@@ -33,6 +30,7 @@ class Preprocessing:
         interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
         mean: per channel, subtracted after scaling to [0, 1].
         std: per channel, divided by afterwards.
+        fit: ``"crop"``, or ``"stretch"``: the whole picture is resized to the crop's square, its aspect ratio lost.
     """
 
     resize: int
@@ -40,6 +38,7 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    fit: Literal["crop", "stretch"] = "crop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,52 +109,6 @@ class WeightsRef:
     def trained(self) -> bool:
         """False for seeded random weights, which must be labelled wherever they show."""
         return self.source != "untrained"
-
-
-@dataclass(frozen=True, slots=True)
-class QuantSpec:
-    """How a network is quantized.
-
-    Attributes:
-        weight_bits: 2 to 16.
-        act_bits: 2 to 16, or None for weight-only.
-        scheme: of the weights; activations are affine.
-        granularity: of the weights; activations are per-tensor.
-        ranges: how activation ranges are set from the calibration images.
-        protocol: ``"calibrated"``: eval mode, batch norm folded, ranges calibrated and then frozen.
-
-    Raises:
-        UsageError: a bit-width is out of range.
-    """
-
-    weight_bits: int = 8
-    act_bits: int | None = 8
-    scheme: Literal["symmetric"] = "symmetric"
-    granularity: Literal["per_channel"] = "per_channel"
-    ranges: Literal["minmax"] = "minmax"
-    protocol: Literal["calibrated"] = "calibrated"
-
-    def __post_init__(self) -> None:
-        for what, bits in (("weight", self.weight_bits), ("activation", self.act_bits)):
-            if bits is None and what == "activation":
-                continue
-            if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS:
-                raise UsageError(f"{what} bit-width {bits!r} is not a whole number from {MIN_BITS} to {MAX_BITS}.")
-
-    @property
-    def headroom(self) -> float:
-        """Factor by which calibrated activation ranges are widened: 2 from 12 bits on, else 1.
-
-        A range from a few dozen images is exceeded by the odd image. Up to 8 bits a wider range costs more by its
-        coarser grid than it saves; with 12 bits and more, saturation is the larger error by far, so one bit is
-        spent on room for it (measured in the method page).
-        """
-        return 2.0 if self.act_bits is not None and self.act_bits >= 12 else 1.0
-
-    @property
-    def label(self) -> str:
-        """The field's short name: ``"W8A8"``, or ``"W4"`` for weight-only."""
-        return f"W{self.weight_bits}" + (f"A{self.act_bits}" if self.act_bits else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,27 @@
+"""What the steps share: the layers that are quantized, and hooks that do not outlive their block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+QUANTIZED = (nn.Conv2d, nn.Linear)
+
+
+def quantized_layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
+    """Return the layers that quantization changes, by name, in the order of registration."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, QUANTIZED)]
+
+
+@contextmanager
+def hooks(handles: Iterable[Any]) -> Iterator[None]:
+    """Hold hooks for the length of a block and remove them however it ends."""
+    held = list(handles)
+    try:
+        yield
+    finally:
+        for handle in held:
+            handle.remove()

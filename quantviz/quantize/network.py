@@ -1,0 +1,128 @@
+"""Float model -> quantized copy that simulates integer arithmetic and stays differentiable."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from quantviz.quantize._hooks import quantized_layers
+from quantviz.quantize.fold import folded
+from quantviz.quantize.grids import Grid, InputQuantizer, WeightGrid, activation_grid, weight_grid
+from quantviz.quantize.ranges import Ranges
+from quantviz.specs import QuantSpec, QuantvizError, UsageError, headroom
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedLayer:
+    """A layer's weight where it is not just rounded to the nearest integer, and its bias.
+
+    Attributes:
+        grid: the weight's declared grid.
+        integers: int32, the weight's shape, in [quant_min, quant_max].
+        bias: float32 (out_channels,), or None for the layer's own.
+    """
+
+    grid: WeightGrid
+    integers: Tensor
+    bias: Tensor | None = None
+
+
+def float_base(model: nn.Module, spec: QuantSpec, example: Tensor, layer: str | None = None) -> nn.Module:
+    """Return the float network that is rounded: batch norm folded, layers equalized if ``spec`` says so.
+
+    It computes what ``model`` computes and keeps every module's name. A convolution whose own output is the map's
+    target keeps its batch norm apart, so that the target means the same in both models; on a symmetric per-channel
+    grid this changes nothing but rounding of float32, as each channel's scale absorbs the batch norm's gain.
+
+    Args:
+        model: float, in eval mode; left as it was.
+        spec: how it is going to be quantized.
+        example: one input (1, 3, H, W) by which the change is checked.
+        layer: dotted name of the CAM target layer, or None.
+
+    Raises:
+        QuantvizError: the change altered the model's output.
+    """
+    return folded(model, example, keep=layer)
+
+
+def assemble(
+    base: nn.Module, spec: QuantSpec, ranges: Ranges, learned: Mapping[str, LearnedLayer] | None = None
+) -> nn.Module:
+    """Return a quantized copy of the float network that ``float_base`` made.
+
+    Args:
+        base: from ``float_base``; left as it was.
+        spec: bit-widths and scheme.
+        ranges: from ``calibrate`` on ``base``.
+        learned: from ``learn`` on ``base``, where weights are not just rounded to the nearest integer.
+
+    Returns:
+        The network. Each layer whose weight was rounded holds its ``WeightGrid`` as ``weight_grid``, and each whose
+        input is rounded an ``InputQuantizer`` as ``input_quantizer``.
+
+    Raises:
+        QuantvizError: a layer was never calibrated.
+        UsageError: ``spec`` gives bit-widths to a layer that does not exist.
+    """
+    copied = copy.deepcopy(base)
+    layers = quantized_layers(copied)
+    unknown = sorted({bits.name for bits in spec.layer_bits} - {name for name, _ in layers})
+    if unknown:
+        raise UsageError(f"Layer {unknown[0]!r} is none that is quantized; name a convolution or linear layer.")
+    for name, module in layers:
+        weight_bits, act_bits = spec.bits_of(name)
+        if weight_bits is not None:
+            _round_weight(module, spec, weight_bits, (learned or {}).get(name))
+        if act_bits is not None:
+            module.add_module("input_quantizer", InputQuantizer(input_grid(name, spec, ranges, act_bits)))
+            module.register_forward_pre_hook(_quantize_input)
+    return copied.eval()  # the modules put in are in training mode until told
+
+
+def input_grid(name: str, spec: QuantSpec, ranges: Ranges, act_bits: int) -> Grid:
+    """Return the grid of a layer's input.
+
+    Raises:
+        QuantvizError: the layer was never calibrated.
+    """
+    if name not in ranges.limits:
+        raise QuantvizError(f"Layer {name!r} was not reached during calibration.")
+    low, high = (limit * headroom(act_bits) for limit in ranges.limits[name])
+    return activation_grid(low, high, act_bits, spec.act_scheme)
+
+
+def _round_weight(module: nn.Conv2d | nn.Linear, spec: QuantSpec, bits: int, learned: LearnedLayer | None) -> None:
+    if learned is None:
+        least_squares = spec.weight_ranges == "mse"
+        grid = weight_grid(module.weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
+        module.weight.copy_(grid.round(module.weight))
+    else:
+        grid = learned.grid
+        module.weight.copy_(grid.values(learned.integers))
+        if learned.bias is not None:
+            module.bias = nn.Parameter(learned.bias.clone(), requires_grad=False)
+    module.weight_grid = grid
+
+
+def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor, layer: str | None = None) -> nn.Module:
+    """Return a quantized copy of a float model: ``float_base`` and ``assemble`` in one, for rounding to nearest.
+
+    Args:
+        model: float, in eval mode; left as it was.
+        spec: bit-widths and scheme.
+        ranges: from ``calibrate`` on the same model.
+        example: one input (1, 3, H, W) by which batch norms are matched with convolutions and the fold is checked.
+        layer: dotted name of the CAM target layer, or None.
+
+    Raises:
+        QuantvizError: folding changed the model's output, or a layer was never calibrated.
+    """
+    return assemble(float_base(model, spec, example, layer), spec, ranges)
+
+
+def _quantize_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    quantizer = module.get_submodule("input_quantizer")
+    return (quantizer(inputs[0]), *inputs[1:])
