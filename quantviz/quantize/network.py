@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -104,7 +105,7 @@ def _round_weight(module: nn.Conv2d | nn.Linear, spec: QuantSpec, bits: int, lea
         module.weight.copy_(grid.values(learned.integers))
         if learned.bias is not None:
             module.bias = nn.Parameter(learned.bias.clone(), requires_grad=False)
-    module.weight_grid = grid
+    object.__setattr__(module, "weight_grid", grid)
 
 
 def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor, layer: str | None = None) -> nn.Module:
