@@ -23,9 +23,11 @@ _ROUNDING = 1e-5  # half a pixel's area, or one pixel's length, may come out thi
 def crop(rgb: RGB, preprocessing: Preprocessing) -> RGB:
     """Resize the shorter side and cut the centre, bit for bit as torchvision's Resize and CenterCrop on PIL images.
 
+    With ``fit="stretch"`` the whole picture is resized to the crop's square instead: Resize((crop, crop)).
+
     Args:
         rgb: uint8 (H, W, 3).
-        preprocessing: its ``resize``, ``crop`` and ``interpolation`` are used.
+        preprocessing: its ``resize``, ``crop``, ``interpolation`` and ``fit`` are used.
 
     Returns:
         uint8 (crop, crop, 3).
@@ -217,6 +219,8 @@ def _cut(picture: Image.Image, preprocessing: Preprocessing, resample: Image.Res
 
 def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
     """Return the resized picture's width and height, and the crop's left and top in it (negative where it pads)."""
+    if preprocessing.fit == "stretch":
+        return preprocessing.crop, preprocessing.crop, 0, 0
     short, long = sorted(image_size)
     size = preprocessing.resize, int(preprocessing.resize * long / short)
     width, height = size if image_size[1] <= image_size[0] else size[::-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from quantviz.specs import RGB, CalibrationRef, ImageError, Preprocessing, Usage
 MAX_IMAGES = 256
 _RECIPE = "whole; four corner squares of 0.6 of the shorter side"
 _CORNER = 0.6
+_VIEWS_SEED = 0
+_LEAST_AREA, _MOST_LOG_RATIO = 0.15, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,31 @@ class CalibrationSet:
         Raises:
             ImageError: a picture cannot be used, or is no longer what it was.
         """
+        for rgb in self._pictures():
+            for window in _windows(rgb) if self.bundled else (rgb,):
+                yield images.normalize(images.crop(window, preprocessing), preprocessing)
+
+    def views(self, preprocessing: Preprocessing, count: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield ``count`` network inputs (1, 3, crop, crop) cut from the pictures at random, the same at every call.
+
+        A view covers 0.15 to 1 of a picture's area at an aspect ratio of 0.82 to 1.22, and every other one is
+        mirrored: what learning from a few pictures needs so as not to learn them by heart.
+
+        Raises:
+            ImageError: as ``inputs``.
+        """
+        chance = np.random.default_rng(_VIEWS_SEED)
+        pictures, stretched = list(self._pictures()), replace(preprocessing, fit="stretch")
+        for index in range(count):
+            view = _view(pictures[index % len(pictures)], chance)
+            yield images.normalize(images.crop(view, stretched), preprocessing)
+
+    def _pictures(self) -> Iterator[RGB]:
         for file, digest in zip(self.files, self.digests, strict=True):
             sample = images.load(file)
             if sample.id != digest:  # ranges would be kept under the wrong key
                 raise ImageError(f"Calibration picture {file} changed while it was in use; try again.")
-            for window in _windows(sample.rgb) if self.bundled else (sample.rgb,):
-                yield images.normalize(images.crop(window, preprocessing), preprocessing)
+            yield sample.rgb
 
 
 def calibration_set(folder: Path | None) -> CalibrationSet:
@@ -84,3 +105,15 @@ def _windows(rgb: RGB) -> tuple[RGB, ...]:
         rgb[top : top + side, left : left + side] for top in (0, height - side) for left in (0, width - side)
     )
     return (rgb, *corners)
+
+
+def _view(rgb: RGB, chance: np.random.Generator) -> RGB:
+    """Return a random window of a picture, perhaps mirrored."""
+    height, width = rgb.shape[:2]
+    area = height * width * chance.uniform(_LEAST_AREA, 1)
+    ratio = np.exp(chance.uniform(-_MOST_LOG_RATIO, _MOST_LOG_RATIO))
+    across = min(max(int((area * ratio) ** 0.5), 1), width)
+    down = min(max(int((area / ratio) ** 0.5), 1), height)
+    left, top = int(chance.integers(0, width - across + 1)), int(chance.integers(0, height - down + 1))
+    window = rgb[top : top + down, left : left + across]
+    return window[:, ::-1] if chance.random() < 0.5 else window

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantviz import zoo
-from quantviz.pipeline.compare import deciding_versions
+from quantviz.pipeline.networks import deciding_versions
 from quantviz.specs import COMPUTATION_VERSION, StoredRecord, digest_of
 from quantviz.store import TensorStore
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quantviz.specs import CamResult, Heatmap, Prediction, Scores, StoredRecord
+
+if TYPE_CHECKING:
+    from quantviz.quantize import LearnedLayer, Ranges
 
 _MAPS = ("heatmap", "native")
 
@@ -66,3 +69,49 @@ def unpack_comparison(
         saliency = Heatmap(record.arrays["saliency"], record.metadata["saliency"])
     scores = {name: Scores(**marks) for name, marks in record.metadata["scores"].items()}
     return results[0], results[1], saliency, scores, dict(record.metadata["weights"])
+
+
+def pack_ranges(ranges: Ranges) -> StoredRecord:
+    """Return the record of calibrated ranges."""
+    limits = np.array(list(ranges.limits.values()), dtype=np.float64).reshape(-1, 2)
+    return StoredRecord({"limits": limits}, {"layers": list(ranges.limits), "images": ranges.images})
+
+
+def unpack_ranges(record: StoredRecord) -> Ranges:
+    """Return calibrated ranges from their record."""
+    from quantviz.quantize import Ranges
+
+    limits = zip(record.metadata["layers"], record.arrays["limits"].tolist(), strict=True)
+    return Ranges({name: (low, high) for name, (low, high) in limits}, record.metadata["images"])
+
+
+def pack_learned(learned: Mapping[str, LearnedLayer]) -> StoredRecord:
+    """Return the record of learned weights: integers, their grids, and biases."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    layers: dict[str, Any] = {}
+    for name, layer in learned.items():
+        arrays[f"{name}|integers"] = layer.integers.numpy().astype(np.int32)
+        arrays[f"{name}|scale"] = layer.grid.scale.numpy()
+        arrays[f"{name}|zero_point"] = layer.grid.zero_point.numpy()
+        if layer.bias is not None:
+            arrays[f"{name}|bias"] = layer.bias.numpy()
+        layers[name] = [layer.grid.quant_min, layer.grid.quant_max]
+    return StoredRecord(arrays, {"layers": layers})
+
+
+def unpack_learned(record: StoredRecord) -> dict[str, LearnedLayer]:
+    """Return learned weights from their record."""
+    import torch
+
+    from quantviz.quantize import LearnedLayer, WeightGrid
+
+    found = {}
+    for name, (low, high) in record.metadata["layers"].items():
+        parts = {
+            part: torch.tensor(record.arrays[f"{name}|{part}"])
+            for part in ("integers", "scale", "zero_point", "bias")
+            if f"{name}|{part}" in record.arrays
+        }
+        grid = WeightGrid(parts["scale"], parts["zero_point"], low, high)
+        found[name] = LearnedLayer(grid, parts["integers"], parts.get("bias"))
+    return found

@@ -5,7 +5,9 @@ on an integer grid. Batch norm is folded into the convolution before it. Biases,
 activation functions stay in float32.
 """
 
+from quantviz.quantize.distil import distil
 from quantviz.quantize.fold import fold_batch_norm, folded
+from quantviz.quantize.gptq import gptq
 from quantviz.quantize.grids import (
     Grid,
     InputQuantizer,
@@ -16,6 +18,7 @@ from quantviz.quantize.grids import (
     symmetric_grid,
     weight_grid,
 )
+from quantviz.quantize.learn import learn, learns
 from quantviz.quantize.network import LearnedLayer, assemble, float_base, input_grid, quantize
 from quantviz.quantize.ranges import Ranges, calibrate
 
@@ -29,10 +32,14 @@ __all__ = [
     "affine_grid",
     "assemble",
     "calibrate",
+    "distil",
     "float_base",
     "fold_batch_norm",
     "folded",
+    "gptq",
     "input_grid",
+    "learn",
+    "learns",
     "quantize",
     "quantize_weight",
     "symmetric_grid",

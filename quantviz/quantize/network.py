@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from quantviz.quantize._hooks import quantized_layers
 from quantviz.quantize.fold import folded
 from quantviz.quantize.grids import Grid, InputQuantizer, WeightGrid, activation_grid, weight_grid
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import QuantSpec, QuantvizError, UsageError, headroom
+from quantviz.specs import LayerBits, QuantSpec, QuantvizError, UsageError, headroom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +81,12 @@ def assemble(
             module.add_module("input_quantizer", InputQuantizer(input_grid(name, spec, ranges, act_bits)))
             module.register_forward_pre_hook(_quantize_input)
     return copied.eval()  # the modules put in are in training mode until told
+
+
+def without_weights(spec: QuantSpec, base: nn.Module) -> QuantSpec:
+    """Return ``spec`` with every weight left in float and every input as it was."""
+    layers = [LayerBits(name, None, spec.bits_of(name)[1]) for name, _ in quantized_layers(base)]
+    return replace(spec, layer_bits=tuple(layers))
 
 
 def input_grid(name: str, spec: QuantSpec, ranges: Ranges, act_bits: int) -> Grid:
