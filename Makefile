@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8501
 
-.PHONY: run setup test check lint clean lock
+.PHONY: run setup test long check lint clean lock
 
 run: setup  ## start the dashboard
 	$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT)
@@ -14,6 +14,9 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 # Two processes of one thread each are faster on two cores than one process of two threads.
 test: $(VENV)/.installed-dev  ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+long: $(VENV)/.installed-dev  ## run the tests that take many minutes: learned rounding on real photographs
+	$(BIN)/python -m pytest tests/long --verbose -s
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -4,8 +4,9 @@ import streamlit as st
 
 from quantviz.pipeline import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
-from quantviz.ui.controls import choose, measured, wants_faithfulness
-from quantviz.ui.results import show, show_downloads, show_faithfulness, show_metrics
+from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
+from quantviz.ui.once import once_asked
+from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
 
 begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
@@ -13,9 +14,16 @@ with guarded():
     choices = choose()
     for sentence in choices.ignored:
         st.warning(sentence, icon=":material/link_off:")
+    sample = choices.picture()
     with visible_progress() as progress:
-        comparison = workbench().compare(choices.request, choices.picture(), progress)
-    show(comparison, choices.opacity)
+        comparison = once_asked(
+            choices.request, progress, lambda tell: workbench().compare(choices.request, sample, tell)
+        )
+    if comparison is None:
+        st.stop()
+    place = show(comparison, choices.opacity)
+    with place, guarded():
+        show_beside(comparison, *beside(choices, comparison))
     show_metrics(tables := measured(choices, comparison))
     rows: tuple[FaithfulnessRow, ...] = ()
     if wants_faithfulness():

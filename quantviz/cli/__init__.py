@@ -10,7 +10,9 @@ import click
 
 from quantviz import __version__
 from quantviz.cli.compare import compare
+from quantviz.cli.layers import search_command, sensitivity_command
 from quantviz.cli.manage import cache, fetch_weights, models
+from quantviz.cli.protocol import attribute
 from quantviz.cli.score import pair, score
 from quantviz.specs import QuantvizError
 
@@ -47,5 +49,5 @@ def cli() -> None:
     """When a network is quantized, does it still look at the same things?"""
 
 
-for _command in (compare, score, pair, models, fetch_weights, cache):
+for _command in (compare, sensitivity_command, search_command, attribute, score, pair, models, fetch_weights, cache):
     cli.add_command(_command)

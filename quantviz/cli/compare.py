@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from quantviz import images, zoo
+from quantviz import images
+from quantviz.cli.options import request_options, show_cost
 from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import (
-    Bits,
     Target,
     cache_option,
     check_writable,
@@ -32,13 +32,14 @@ from quantviz.pipeline import (
     Workbench,
     faithfulness,
     measure,
+    model_cost,
     npz_bytes,
     report,
     report_tables,
     truth_source,
 )
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, CamSpec, Comparison, ImageSample, MetricTable, QuantSpec, TruthKind
+from quantviz.specs import CALIBRATED, Comparison, Cost, ImageSample, MetricTable, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -49,12 +50,7 @@ _SCORE_NAMES = {
 
 @click.command()
 @click.argument("image")
-@click.option("--model", default=zoo.DEFAULT_MODEL, show_default=True, help="A name that `quantviz models` lists.")
-@click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained.")
-@click.option("--weight-bits", type=Bits(False), default=8, show_default=True, help="2 to 16.")
-@click.option("--act-bits", type=Bits(True), default="8", show_default=True, help="2 to 16, or none for weight-only.")
-@click.option("--cam", "method", default="gradcam++", show_default=True, help=f"One of {', '.join(CAM_METHODS)}.")
-@click.option("--layer", help="Target layer by name; the model's default if not given.")
+@request_options()
 @click.option(
     "--class",
     "target",
@@ -63,7 +59,6 @@ _SCORE_NAMES = {
     show_default=True,
     help="What both maps explain: the float model's top-1, each model's own top-1, or a class index.",
 )
-@click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given.")
 @click.option(
     "--saliency",
     default=SPECTRAL_RESIDUAL,
@@ -84,14 +79,8 @@ _SCORE_NAMES = {
 @cache_option
 def compare(
     image: str,
-    model: str,
-    weights: str | None,
-    weight_bits: int,
-    act_bits: int | None,
-    method: str,
-    layer: str | None,
+    request: CompareRequest,
     target: Literal["float", "own"] | int,
-    calibration: Path | None,
     saliency: str,
     metrics: str | None,
     truth: Path | None,
@@ -108,15 +97,8 @@ def compare(
     """
     for path in (None if json_path in (None, "-") else Path(str(json_path)), png, maps):
         check_writable(path)
-    request = CompareRequest(
-        model=model,
-        weights=weights,
-        quant=QuantSpec(weight_bits, act_bits),
-        cam=CamSpec(method, layer),
-        target=target,
-        calibration=calibration,
-        saliency=None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency),
-    )
+    source_of_saliency = None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency)
+    request = replace(request, target=target, saliency=source_of_saliency)
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with watched_store(cache_dir) as store, progress_bar() as progress:
@@ -125,7 +107,8 @@ def compare(
         wanted = metrics is not None or source is not None
         tables = measure(bench, request, found, source, names, progress) if wanted else ()
         rows = faithfulness(bench, request, found, progress) if faithful else ()
-    _write_out(found, tables, rows, json_path, png, maps)
+        cost = model_cost(bench, request, progress) if request.quant.protocol == CALIBRATED else None
+    _write_out(found, tables, rows, cost, json_path, png, maps)
 
 
 def _picture(image: str) -> ImageSample:
@@ -138,6 +121,7 @@ def _write_out(
     found: Comparison,
     tables: Sequence[MetricTable],
     rows: Sequence[FaithfulnessRow],
+    cost: Cost | None,
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
@@ -149,11 +133,14 @@ def _write_out(
     if maps is not None:
         write_file(maps, npz_bytes(found))
     if json_path is not None:
-        more = {"metrics": report_tables(tables)} if tables else {}
+        more: dict[str, Any] = {"metrics": report_tables(tables)} if tables else {}
         more |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
+        more |= {"cost": asdict(cost)} if cost else {}
         emit_json(report(found) | more, json_path)
         return
     _show_comparison(found)
+    if cost is not None:
+        show_cost(cost)
     for table in tables:
         show_metrics(table)
     if rows:

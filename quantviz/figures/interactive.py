@@ -26,7 +26,7 @@ _CLEAR = "rgba(0,0,0,0)"
 _DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
 
 
-def maps_figure(comparison: Comparison, *, opacity: float) -> go.Figure:
+def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go.Figure:
     """Return the picture and its maps side by side, zoomed together.
 
     Panels: original, saliency where there is one, float, quantized, and the difference quantized - float. Saliency,
@@ -37,16 +37,17 @@ def maps_figure(comparison: Comparison, *, opacity: float) -> go.Figure:
     Args:
         comparison: what to show.
         opacity: of the maps over the picture, in [0, 1].
+        name: what the quantized model is called, "" for its bit-widths.
 
     Raises:
         UsageError: the opacity is out of range.
     """
     if not 0 <= opacity <= 1:
         raise UsageError(f"Opacity {opacity!r} is not a number from 0 to 1.")
-    shown = panels(comparison)
+    shown = panels(comparison, name)
     height, width = comparison.crop.shape[:2]
     edges = _edges(len(shown))
-    titles = _titles(comparison, shown)
+    titles = _titles(comparison, shown, name)
     lines = max(title.count("<br>") for title in titles) + 1
     figure = go.Figure()
     for number, panel in enumerate(shown, start=1):
@@ -173,13 +174,13 @@ def _data_uri(pixels: RGB, form: str, **options: int) -> str:
     return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _titles(comparison: Comparison, shown: Sequence[Panel]) -> list[str]:
+def _titles(comparison: Comparison, shown: Sequence[Panel], name: str) -> list[str]:
     second = {
         "original": comparison.sample.name,
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
         "float": explained(comparison, comparison.reference),
         "quantized": explained(comparison, comparison.quantized),
-        "difference": f"{comparison.quant.label} − float",
+        "difference": f"{name or comparison.quant.label} − float",
     }
     below = [wrapped(second[panel.kind], _TITLE_CHARACTERS) for panel in shown]
     lines = max(map(len, below))

@@ -43,9 +43,14 @@ class Panel:
     problem: str = ""
 
 
-def panels(comparison: Comparison) -> list[Panel]:
-    """Return the panels in reading order: original, saliency where there is one, float, quantized, difference."""
-    names = model_names(comparison)
+def panels(comparison: Comparison, name: str = "") -> list[Panel]:
+    """Return the panels in reading order: original, saliency where there is one, float, quantized, difference.
+
+    Args:
+        comparison: what to show.
+        name: of the quantized model, "" for its bit-widths.
+    """
+    names = model_names(comparison) | ({"quantized": name} if name else {})
     reference, quantized = comparison.reference.heatmap, comparison.quantized.heatmap
     found = [Panel("original", "original")]
     if comparison.saliency is not None:

@@ -1,10 +1,17 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
+from quantviz.pipeline.attribution import attribution, rounded_shares, unscored
+from quantviz.pipeline.bits_file import bits_bytes, read_bits
 from quantviz.pipeline.compare import CompareRequest, Workbench
+from quantviz.pipeline.dataset import dataset
+from quantviz.pipeline.drift import model_cost
 from quantviz.pipeline.faithful import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.pipeline.listing import target_layers
 from quantviz.pipeline.measure import BASELINES, measure, measure_map
-from quantviz.pipeline.report import arrays, npz_bytes, report, report_tables
+from quantviz.pipeline.noise import noise_floor
+from quantviz.pipeline.report import arrays, npz_bytes, report, report_attribution, report_tables
+from quantviz.pipeline.search import candidate_quant, search
+from quantviz.pipeline.sensitivity import only_layer, sensitivity
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 
 __all__ = [
@@ -16,14 +23,27 @@ __all__ = [
     "TruthSource",
     "Workbench",
     "arrays",
+    "attribution",
+    "bits_bytes",
+    "candidate_quant",
+    "dataset",
     "describe_faithfulness",
     "faithfulness",
     "measure",
     "measure_map",
+    "model_cost",
+    "noise_floor",
     "npz_bytes",
+    "only_layer",
+    "read_bits",
     "read_truth",
     "report",
+    "report_attribution",
     "report_tables",
+    "rounded_shares",
+    "search",
+    "sensitivity",
     "target_layers",
     "truth_source",
+    "unscored",
 ]

@@ -7,11 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from quantviz import images, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
 from quantviz.pipeline.networks import Networks, Subject, versions
+from quantviz.pipeline.protocols import (
+    ProtocolNetworks,
+    explained,
+    finished,
+    network_quant,
+    seed_of,
+    subject_of,
+    target_of,
+)
 from quantviz.pipeline.records import pack_comparison, pack_result, unpack_comparison, unpack_result
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
 from quantviz.specs import (
@@ -21,7 +28,6 @@ from quantviz.specs import (
     Comparison,
     Heatmap,
     ImageSample,
-    Prediction,
     Preprocessing,
     Progress,
     QuantSpec,
@@ -33,9 +39,6 @@ from quantviz.store import TensorStore
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-_TOP = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class Workbench:
     def __init__(self, store: TensorStore, *, float_models: int = 3, quantized_models: int = 4) -> None:
         self.store = store
         self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
+        self.protocols = ProtocolNetworks(self.networks)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
         """Compare the float and the quantized model on one image; what the store holds is not computed again.
@@ -145,7 +149,7 @@ class Workbench:
             quant=request.quant,
             calibration=job.subject.calibration.ref,
             cam=job.cam,
-            class_rule=request.target,
+            class_rule=job.request.target,
             sample=sample,
             crop=job.crop,
             reference=reference,
@@ -168,7 +172,8 @@ class Workbench:
     ) -> CamResult:
         """Return the float model's result alone, explaining class ``target`` or, for None, its own top-1.
 
-        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels.
+        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels. Of the
+        request's protocol, what the float model and its map are subject to holds here too.
 
         Raises:
             as ``compare``.
@@ -176,14 +181,16 @@ class Workbench:
         job = self._job(request, sample, progress)
         crop = images.crop(sample.rgb, preprocessing)
         subject = replace(job.subject, ref=replace(job.subject.ref, preprocessing=preprocessing))
-        return self._result(replace(job, subject=subject, crop=crop), None, target)
+        job = replace(job, subject=subject, crop=crop)
+        return self._finished(job, self._result(job, None, target))
 
     def models(
         self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
     ) -> tuple[nn.Module, nn.Module, Tensor]:
         """Return the float model, its quantized copy, and the picture as their input (1, 3, H, W).
 
-        Both models are shared: run them under ``cam.lock_of`` and leave them as they are.
+        Both models are shared: run them under ``cam.lock_of`` and leave them as they are. Under a protocol with
+        deviations they are as after this one picture: observers have seen it, and dropout draws what it drew then.
 
         Raises:
             as ``compare``.
@@ -192,9 +199,7 @@ class Workbench:
 
         job = self._job(request, sample, progress)
         image = torch.from_numpy(images.normalize(job.crop, job.preprocessing))
-        subject = job.subject
-        model = self.networks.load(subject.spec, subject.located, progress).module
-        return model, self.networks.quantized(subject, request.quant, progress), image
+        return *self.protocols.settled(job.subject, request.quant, sample, image, progress), image
 
     def subject(self, request: CompareRequest, progress: Progress = no_progress) -> Subject:
         """Return the model, weights, layer and calibration images of a request.
@@ -215,10 +220,10 @@ class Workbench:
         return Subject(spec, located, ref, layer, calibration_set(request.calibration))
 
     def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
-        subject = self.subject(request, progress)
+        subject = subject_of(self.subject(request, progress), request.quant)
         return _Job(
             subject=subject,
-            request=request,
+            request=replace(request, target=target_of(request.target, request.quant)),
             cam=replace(request.cam, layer=subject.layer),
             sample=sample,
             crop=images.crop(sample.rgb, subject.ref.preprocessing),
@@ -233,20 +238,28 @@ class Workbench:
         if not isinstance(target, str) and not 0 <= target < ref.classes:
             last = ref.classes - 1
             raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
-        return replace(job, subject=replace(subject, ref=ref))
+        return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
 
     def _pair(self, job: _Job) -> tuple[CamResult, CamResult]:
         target = None if isinstance(job.request.target, str) else job.request.target
         reference = self._result(job, None, target)
         if job.request.target == "float":
             target = reference.class_index
-        return reference, self._result(job, job.request.quant, target)
+        quantized = self._result(job, job.request.quant, target)
+        return self._finished(job, reference), self._finished(job, quantized)
+
+    def _finished(self, job: _Job, result: CamResult) -> CamResult:
+        height, width = job.sample.rgb.shape[:2]
+        return finished(result, job.request.quant, (height, width))
 
     def _result(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
         """Return the float (``quant`` None) or quantized model's result, from the store if it is there."""
-        decides = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": quant}
+        decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
         if quant is not None:
+            decides["quantization"] = network_quant(quant)
             decides["calibration"] = job.subject.calibration.ref.sha256
+        elif "train_mode" in job.request.quant.deviations:
+            decides["mode"] = "train"
         key = job.subject.key("map", **decides)
         record = self.store.get(key)
         if record is not None:
@@ -258,30 +271,11 @@ class Workbench:
     def _explained(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
         import torch
 
-        from quantviz import cam
-        from quantviz.zoo.build import labels
-
-        subject = job.subject
-        if quant is None:
-            model = self.networks.load(subject.spec, subject.located, job.progress).module
-        else:
-            model = self.networks.quantized(subject, quant, job.progress)
-        name = quant.label if quant else "float"
-        job.progress(f"{job.cam.method} of the {name} model", None)
+        made = self.protocols.quantized if quant else self.protocols.reference
+        network = made(job.subject, job.request.quant, job.progress)
         image = torch.from_numpy(images.normalize(job.crop, job.preprocessing))
-        found = cam.explain(
-            model, image, job.cam, target, lambda message, part: job.progress(f"{message}, {name} model", part)
-        )
-        names = labels(len(found.probabilities))
-        order = np.argsort(-found.probabilities, kind="stable")[:_TOP]
-        return CamResult(
-            heatmap=found.heatmap,
-            native=found.native,
-            class_index=found.class_index,
-            predictions=tuple(
-                Prediction(int(index), names[index], float(found.probabilities[index])) for index in order
-            ),
-        )
+        seed = seed_of(job.sample.id, quantized=quant is not None)
+        return explained(network, image, job.cam, target, seed, job.progress, quant.label if quant else "float")
 
 
 def _scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:

@@ -136,7 +136,7 @@ class Networks:
             return unpack_ranges(record)
         base = self.base(subject, quant, progress)
         with cam.lock_of(base):
-            ranges = calibrate(base, self.batches(subject, progress, "Calibrating the activation ranges")())
+            ranges = calibrate(base, self.batches(subject, progress, "Calibrating the activation ranges"), quant.ranges)
         self.store.put(key, pack_ranges(ranges))
         return ranges
 

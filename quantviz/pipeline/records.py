@@ -73,16 +73,29 @@ def unpack_comparison(
 
 def pack_ranges(ranges: Ranges) -> StoredRecord:
     """Return the record of calibrated ranges."""
-    limits = np.array(list(ranges.limits.values()), dtype=np.float64).reshape(-1, 2)
-    return StoredRecord({"limits": limits}, {"layers": list(ranges.limits), "images": ranges.images})
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays["limits"] = np.array(list(ranges.limits.values()), dtype=np.float64).reshape(-1, 2)
+    metadata = {"layers": list(ranges.limits), "images": ranges.images, "method": ranges.method}
+    if ranges.histograms:
+        found = list(ranges.histograms.values())
+        arrays["edges"] = np.array([(histogram.low, histogram.high) for histogram in found])
+        arrays["counts"] = np.stack([histogram.counts for histogram in found])
+        arrays["zeros"] = np.array([histogram.zeros for histogram in found], dtype=np.int64)
+        metadata["histograms"] = list(ranges.histograms)
+    return StoredRecord(arrays, metadata)
 
 
 def unpack_ranges(record: StoredRecord) -> Ranges:
     """Return calibrated ranges from their record."""
-    from quantviz.quantize import Ranges
+    from quantviz.quantize import Histogram, Ranges
 
-    limits = zip(record.metadata["layers"], record.arrays["limits"].tolist(), strict=True)
-    return Ranges({name: (low, high) for name, (low, high) in limits}, record.metadata["images"])
+    arrays, metadata = record.arrays, record.metadata
+    limits = dict(zip(metadata["layers"], map(tuple, arrays["limits"].tolist()), strict=True))
+    histograms = {}
+    for place, name in enumerate(metadata.get("histograms", [])):
+        low, high = arrays["edges"][place].tolist()
+        histograms[name] = Histogram(low, high, arrays["counts"][place], int(arrays["zeros"][place]))
+    return Ranges(limits, metadata["images"], metadata.get("method", "minmax"), histograms)
 
 
 def pack_learned(learned: Mapping[str, LearnedLayer]) -> StoredRecord:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import CamResult, Comparison, FloatMap, MetricTable, WeightsRef
+from quantviz.specs import DEVIATIONS, Attribution, CamResult, Comparison, FloatMap, MetricTable, WeightsRef
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
     weights, quant = comparison.weights, comparison.quant
     height, width = comparison.sample.rgb.shape[:2]
     salient = comparison.saliency
+    online = "online_ranges" in quant.deviations
     return {
         "model": comparison.model,
         "weights": _weights(weights),
@@ -25,8 +26,9 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "quantization": {
             "label": quant.label,
             **asdict(quant),
-            "headroom": quant.headroom,
-            "calibration": asdict(comparison.calibration),
+            "deviations": {name: DEVIATIONS[name] for name in DEVIATIONS if name in quant.deviations},
+            "headroom": 1.0 if online else quant.headroom,
+            "calibration": None if online else asdict(comparison.calibration),
         },
         "cam": {**asdict(comparison.cam), "grid": list(comparison.reference.native.values.shape)},
         "class_rule": comparison.class_rule,
@@ -54,6 +56,31 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
+    }
+
+
+def report_attribution(found: Attribution, unscored: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return an attribution as JSON-able data.
+
+    Args:
+        found: from ``attribution``.
+        unscored: protocol -> names of the pictures that its mean leaves out.
+    """
+    quant = asdict(found.quant)
+    del quant["protocol"]
+    return {
+        "model": found.model,
+        "weights": _weights(found.weights),
+        "quantization": {"label": found.quant.label, **quant},
+        "cam": asdict(found.cam),
+        "images": [{"sha256": digest, "name": name} for digest, name in found.images],
+        "calibrated": found.calibrated,
+        "paper": found.paper,
+        "share": dict(found.share),
+        "alone": dict(found.alone),
+        "switches": dict(DEVIATIONS),
+        "subsets": dict(found.subsets),
+        "unscored": {protocol: list(names) for protocol, names in unscored.items() if names},
     }
 
 

@@ -5,7 +5,10 @@ on an integer grid. Batch norm is folded into the convolution before it. Biases,
 activation functions stay in float32.
 """
 
+from quantviz.quantize.bias import correct_biases
+from quantviz.quantize.cost import cost, layer_costs, other_values
 from quantviz.quantize.distil import distil
+from quantviz.quantize.equalize import ChannelClip, equalizable, equalized
 from quantviz.quantize.fold import fold_batch_norm, folded
 from quantviz.quantize.gptq import gptq
 from quantviz.quantize.grids import (
@@ -20,28 +23,49 @@ from quantviz.quantize.grids import (
 )
 from quantviz.quantize.learn import learn, learns
 from quantviz.quantize.network import LearnedLayer, assemble, float_base, input_grid, quantize
-from quantviz.quantize.ranges import Ranges, calibrate
+from quantviz.quantize.paper import NETWORK_DEVIATIONS, check_protocol, held, paper, paper_base, settled, site_ranges
+from quantviz.quantize.ranges import Histogram, Ranges, calibrate
+from quantviz.quantize.switch import Switchboard
+from quantviz.quantize.training import seeded, train_mode
 
 __all__ = [
+    "NETWORK_DEVIATIONS",
+    "ChannelClip",
     "Grid",
+    "Histogram",
     "InputQuantizer",
     "LearnedLayer",
     "Ranges",
+    "Switchboard",
     "WeightGrid",
     "activation_grid",
     "affine_grid",
     "assemble",
     "calibrate",
+    "check_protocol",
+    "correct_biases",
+    "cost",
     "distil",
+    "equalizable",
+    "equalized",
     "float_base",
     "fold_batch_norm",
     "folded",
     "gptq",
+    "held",
     "input_grid",
+    "layer_costs",
     "learn",
     "learns",
+    "other_values",
+    "paper",
+    "paper_base",
     "quantize",
     "quantize_weight",
+    "seeded",
+    "settled",
+    "site_ranges",
     "symmetric_grid",
+    "train_mode",
     "weight_grid",
 ]

@@ -19,7 +19,9 @@ from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Progress, QuantSpec, QuantvizError, no_progress
 
 _DAMPING = 0.01
-_POSITIONS = 8192  # of one batch: as many are enough for second moments
+_POSITIONS = 8192  # of one batch, and
+_ENOUGH = 65536  # of all: as many are enough for second moments
+_BATCH = 8
 _COLUMNS = 4096  # of one block, so that a wide linear layer's second moments fit in memory
 _LAZY = 128  # columns that are rounded before what is left over goes to all the others at once
 
@@ -54,7 +56,7 @@ def gptq(
     """
     network = assemble(base, without_weights(spec, base), ranges)
     layers = dict(quantized_layers(network))
-    inputs = list(batches())
+    inputs = _mixed(batches())
     learned = {}
     order = [name for name in execution_order(network, inputs[0][:1]) if spec.bits_of(name)[0] is not None]
     for done, name in enumerate(order):
@@ -85,9 +87,13 @@ def execution_order(network: nn.Module, example: Tensor) -> list[str]:
 def _second_moments(network: nn.Module, module: nn.Conv2d | nn.Linear, batches: Iterable[Tensor]) -> list[Tensor]:
     """Return X X^T of a layer's input in blocks of columns: each float64 (groups, columns, columns)."""
     moments: list[Tensor] = []
+    seen = 0
 
     def gather(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        for place, rows in enumerate(torch.split(_columns(module, inputs[0]), _COLUMNS, dim=2)):
+        nonlocal seen
+        columns = _columns(module, inputs[0])
+        seen += columns.shape[1]
+        for place, rows in enumerate(torch.split(columns, _COLUMNS, dim=2)):
             product = (rows.transpose(1, 2) @ rows).double()
             if place < len(moments):
                 moments[place] += product
@@ -101,8 +107,16 @@ def _second_moments(network: nn.Module, module: nn.Conv2d | nn.Linear, batches: 
             try:
                 network(batch)
             except _Reached:
-                continue
+                if seen >= _ENOUGH:
+                    break
     return moments
+
+
+def _mixed(batches: Iterable[Tensor]) -> list[Tensor]:
+    """Return the inputs in batches, in an order that is always the same and keeps crops of one picture apart."""
+    images = torch.cat(list(batches))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return list(torch.split(images[order], _BATCH))
 
 
 def _columns(module: nn.Conv2d | nn.Linear, values: Tensor) -> Tensor:
@@ -111,6 +125,10 @@ def _columns(module: nn.Conv2d | nn.Linear, values: Tensor) -> Tensor:
         return values.reshape(1, -1, values.shape[-1])
     padding = module.padding
     assert not isinstance(padding, str)
+    # Unfolding all of them would take as many times the memory as the kernel has positions.
+    stride = module.stride[0] * module.stride[1]
+    fewer = max(1, -(-_POSITIONS * stride // (values.shape[2] * values.shape[3])))
+    values = values[:fewer]
     unfolded = functional.unfold(values, module.kernel_size, module.dilation, padding, module.stride)
     groups = module.groups
     rows = unfolded.reshape(len(values), groups, -1, unfolded.shape[-1]).permute(1, 0, 3, 2).flatten(1, 2)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
+from quantviz.quantize.bias import correct_biases
 from quantviz.quantize.distil import distil
 from quantviz.quantize.gptq import gptq
 from quantviz.quantize.network import LearnedLayer
@@ -41,4 +42,6 @@ def learn(
         learned = gptq(base, spec, ranges, batches, progress)
     elif spec.rounding == "distilled":
         learned = distil(base, spec, ranges, batches, views, progress)
+    if spec.bias_correction:
+        learned = correct_biases(base, spec, ranges, batches, learned, progress)
     return learned

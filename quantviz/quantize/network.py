@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from quantviz.quantize._hooks import quantized_layers
+from quantviz.quantize.equalize import equalized
 from quantviz.quantize.fold import folded
 from quantviz.quantize.grids import Grid, InputQuantizer, WeightGrid, activation_grid, weight_grid
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import LayerBits, QuantSpec, QuantvizError, UsageError, headroom
+from quantviz.specs import LayerBits, QuantSpec, UsageError, headroom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,8 @@ def float_base(model: nn.Module, spec: QuantSpec, example: Tensor, layer: str | 
     Raises:
         QuantvizError: the change altered the model's output.
     """
-    return folded(model, example, keep=layer)
+    base = folded(model, example, keep=layer)
+    return equalized(base, example, keep=layer) if spec.equalize else base
 
 
 def assemble(
@@ -95,23 +97,25 @@ def input_grid(name: str, spec: QuantSpec, ranges: Ranges, act_bits: int) -> Gri
     Raises:
         QuantvizError: the layer was never calibrated.
     """
-    if name not in ranges.limits:
-        raise QuantvizError(f"Layer {name!r} was not reached during calibration.")
-    low, high = (limit * headroom(act_bits) for limit in ranges.limits[name])
+    limits = ranges.limits_of(name, act_bits, spec.act_scheme)
+    low, high = (limit * headroom(act_bits) for limit in limits)
     return activation_grid(low, high, act_bits, spec.act_scheme)
 
 
+def nearest(weight: Tensor, spec: QuantSpec, bits: int) -> LearnedLayer:
+    """Return a weight (out_channels, ...) rounded to the nearest integers of the grid that ``spec`` declares."""
+    least_squares = spec.weight_ranges == "mse"
+    grid = weight_grid(weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
+    # Rounded first: where a quotient lies next to a half, dividing and the kernel's multiplying may part.
+    return LearnedLayer(grid, grid.integers(grid.round(weight)))
+
+
 def _round_weight(module: nn.Conv2d | nn.Linear, spec: QuantSpec, bits: int, learned: LearnedLayer | None) -> None:
-    if learned is None:
-        least_squares = spec.weight_ranges == "mse"
-        grid = weight_grid(module.weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
-        module.weight.copy_(grid.round(module.weight))
-    else:
-        grid = learned.grid
-        module.weight.copy_(grid.values(learned.integers))
-        if learned.bias is not None:
-            module.bias = nn.Parameter(learned.bias.clone(), requires_grad=False)
-    object.__setattr__(module, "weight_grid", grid)
+    found = nearest(module.weight, spec, bits) if learned is None else learned
+    module.weight.copy_(found.grid.values(found.integers))
+    if found.bias is not None:
+        module.bias = nn.Parameter(found.bias.clone(), requires_grad=False)
+    object.__setattr__(module, "weight_grid", found.grid)
 
 
 def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor, layer: str | None = None) -> nn.Module:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TITLE = "quantviz"
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
+    {"page": "pages/layers.py", "title": "Layers", "icon": ":material/layers:", "url_path": "layers"},
     {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
 )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import streamlit as st
 
 from quantviz import images, zoo
-from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, measure, target_layers
+from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, measure, model_cost, noise_floor, target_layers
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, MAX_BITS, MIN_BITS, CamSpec, Comparison, ImageSample, MetricTable, QuantSpec
+from quantviz.specs import CAM_METHODS, CamSpec, Comparison, Cost, ImageSample, MetricTable, NoiseFloor
 from quantviz.ui import guarded, visible_progress, workbench
+from quantviz.ui.links import Linked
+from quantviz.ui.quantization import choose_bits_file, choose_quantization
 
-BITS = tuple(str(bits) for bits in range(MIN_BITS, MAX_BITS + 1))
-WEIGHT_ONLY = "none"
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
-_SLOW = ("scorecam", "ablationcam")
+SLOW_METHODS = ("scorecam", "ablationcam")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +41,37 @@ class Choices:
     ignored: tuple[str, ...]
 
 
-class _Linked:
-    """Finds out which values of the address were not taken, on the first run of a session."""
-
-    def __init__(self) -> None:
-        first = "linked" not in st.session_state
-        st.session_state["linked"] = True
-        self.values = {key: st.query_params[key] for key in st.query_params} if first else {}
-        self.ignored: list[str] = []
-
-    def check(self, key: str, taken: Any) -> None:
-        given = self.values.pop(key, None)
-        if given is not None and given != str(taken):
-            self.ignored.append(f"The link's {key} {given!r} is not available; {str(taken)!r} is shown instead.")
-
-
 def choose() -> Choices:
     """Draw the sidebar and return what is chosen; nothing is read yet that could fail and hide the rest of it."""
-    linked = _Linked()
+    linked = Linked()
     with st.sidebar:
         picture, uploaded = _picture(linked)
-        st.subheader("Model", divider="gray")
-        model = _select(linked, "Model", list(zoo.MODELS), "model", lambda name: zoo.spec(name).family)
-        weights = _weights(linked, model)
-        quant = _bits(linked)
-        cam, target = _map(linked, model)
+        request = choose_request(linked)
         opacity = st.slider("Opacity of the maps", 0, 100, 55, 5, format="%d %%", key="opacity", bind="query-params")
         linked.check("opacity", opacity)
         salient, salient_name = _saliency(linked)
         truth = _truth(linked)
+        choose_bits_file()
     uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
-    request = CompareRequest(
-        model=model,
-        weights=weights,
-        quant=quant,
-        cam=cam,
-        target=target,
-        saliency=salient,
-        saliency_name=salient_name,
-    )
+    request = replace(request, saliency=salient, saliency_name=salient_name)
     return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
+
+
+def choose_request(linked: Linked, *, protocols: bool = True, targets: bool = True) -> CompareRequest:
+    """Draw the widgets of model, quantization and map, and return what they ask for, without a saliency.
+
+    Args:
+        linked: the values of the address.
+        protocols: with the choice of a protocol.
+        targets: with the choice of the class that maps explain; else it is the float network's top-1.
+    """
+    st.subheader("Model", divider="gray")
+    model = linked.select("Model", list(zoo.MODELS), "model", lambda name: zoo.spec(name).family)
+    weights = _weights(linked, model)
+    quant = choose_quantization(linked, model, protocols=protocols)
+    cam = _map(linked, model)
+    target = _target(linked) if targets else "float"
+    return CompareRequest(model=model, weights=weights, quant=quant, cam=cam, target=target, saliency=None)
 
 
 def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...]:
@@ -92,6 +83,23 @@ def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...
         return measure(workbench(), choices.request, comparison, progress=progress)
 
 
+def beside(choices: Choices, comparison: Comparison) -> tuple[NoiseFloor | None, Cost | None]:
+    """Measure what stands beside the answer, as far as it takes no more than a moment.
+
+    The noise floor is of the float network's top-1 in eval mode, so only a comparison of that class under the
+    calibrated protocol has one; methods of many passes have none here (the Layers page measures it).
+    """
+    request = choices.request
+    if request.quant.deviations:
+        return None, None
+    with visible_progress() as progress:
+        cost = model_cost(workbench(), request, progress)
+        if request.target != "float" or request.cam.method in SLOW_METHODS:
+            return None, cost
+        samples = [comparison.sample]
+        return noise_floor(workbench(), request, samples, progress, calibration=False), cost
+
+
 def wants_faithfulness() -> bool:
     """Draw the switch of the faithfulness metrics, which take some hundred forward passes."""
     return st.toggle(
@@ -99,26 +107,9 @@ def wants_faithfulness() -> bool:
     )
 
 
-def _select(
-    linked: _Linked,
-    label: str,
-    options: Sequence[str],
-    key: str,
-    shown: Callable[[str], str] = str,
-    index: int = 0,
-    help: str | None = None,
-) -> str:
-    taken = st.selectbox(label, options, index, key=key, bind="query-params", help=help)
-    value = str(taken)
-    linked.check(key, value)
-    if shown is not str:
-        st.caption(shown(value))
-    return value
-
-
-def _picture(linked: _Linked) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
+def _picture(linked: Linked) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
     st.subheader("Picture", divider="gray")
-    name = _select(linked, "Bundled photograph", images.BUNDLED, "image", index=images.BUNDLED.index("chelsea"))
+    name = linked.select("Bundled photograph", images.BUNDLED, "image", index=images.BUNDLED.index("chelsea"))
     file = st.file_uploader(
         "Or your own picture",
         type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
@@ -132,12 +123,11 @@ def _picture(linked: _Linked) -> tuple[Callable[[], ImageSample], tuple[str, ...
     return lambda: images.load(data, name=file_name), (file_name,)
 
 
-def _weights(linked: _Linked, model: str) -> str:
+def _weights(linked: Linked, model: str) -> str:
     spec = zoo.spec(model)
     names = [weights.name for weights in spec.weights]
     state = {name: zoo.state(spec, name) for name in names}
-    value = _select(
-        linked,
+    value = linked.select(
         "Weights",
         [*names, "untrained"],
         "weights",
@@ -147,33 +137,16 @@ def _weights(linked: _Linked, model: str) -> str:
     return value
 
 
-def _bits(linked: _Linked) -> QuantSpec:
-    st.subheader("Quantization", divider="gray")
-    weight = st.select_slider("Weight bits", BITS, "8", key="weight_bits", bind="query-params")
-    linked.check("weight_bits", weight)
-    act = st.select_slider(
-        "Activation bits",
-        (*BITS, WEIGHT_ONLY),
-        "8",
-        key="act_bits",
-        bind="query-params",
-        help="none: weight-only, activations stay in float.",
-    )
-    linked.check("act_bits", act)
-    return QuantSpec(int(weight), None if act == WEIGHT_ONLY else int(act))
-
-
-def _map(linked: _Linked, model: str) -> tuple[CamSpec, Literal["float", "own"] | int]:
+def _map(linked: Linked, model: str) -> CamSpec:
     st.subheader("Map", divider="gray")
-    method = _select(linked, "CAM method", CAM_METHODS, "cam", index=CAM_METHODS.index("gradcam++"))
-    if method in _SLOW:
+    method = linked.select("CAM method", CAM_METHODS, "cam", index=CAM_METHODS.index("gradcam++"))
+    if method in SLOW_METHODS:
         st.caption("One forward pass a channel: this takes a while.")
     if method == "eigencam":
         st.caption("EigenCAM explains no class: it shows where the layer is active.")
     layers = target_layers(workbench().store, model)
     names = list(layers)
-    layer = _select(
-        linked,
+    layer = linked.select(
         "Target layer",
         names,
         "layer",
@@ -181,18 +154,21 @@ def _map(linked: _Linked, model: str) -> tuple[CamSpec, Literal["float", "own"] 
         index=names.index(zoo.spec(model).layer),
         help="Where the map is taken: any layer with a spatial output. The default is the paper's.",
     )
-    rule = _select(linked, "Class to explain", list(_RULES), "class", lambda name: _RULES[name])
+    return CamSpec(method, layer)
+
+
+def _target(linked: Linked) -> Literal["float", "own"] | int:
+    rule = linked.select("Class to explain", list(_RULES), "class", lambda name: _RULES[name])
     if rule != "chosen":
-        return CamSpec(method, layer), "own" if rule == "own" else "float"
+        return "own" if rule == "own" else "float"
     index = st.number_input("Class index", 0, 999, 282, key="class_index", bind="query-params")
     linked.check("class_index", index)
-    return CamSpec(method, layer), int(index)
+    return int(index)
 
 
-def _saliency(linked: _Linked) -> tuple[bytes | str | None, str]:
+def _saliency(linked: Linked) -> tuple[bytes | str | None, str]:
     st.subheader("Saliency", divider="gray")
-    source = _select(
-        linked,
+    source = linked.select(
         "Saliency of the picture",
         [*PREDICTORS, "none"],
         "saliency",
@@ -210,9 +186,9 @@ def _saliency(linked: _Linked) -> tuple[bytes | str | None, str]:
     return (None if source == "none" else source), ""
 
 
-def _truth(linked: _Linked) -> TruthSource | None:
+def _truth(linked: Linked) -> TruthSource | None:
     st.subheader("Ground truth", divider="gray")
-    kind = _select(linked, "Kind", TRUTH_KINDS, "truth_kind", help="What the file below holds.")
+    kind = linked.select("Kind", TRUTH_KINDS, "truth_kind", help="What the file below holds.")
     file = st.file_uploader(
         "A file of your own",
         type=["npy", "png", "jpg", "jpeg", "tif", "tiff", "csv", "tsv", "mat", "xml"],

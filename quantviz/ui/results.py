@@ -8,11 +8,14 @@ from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
+from quantviz.figures.panels import percent
 from quantviz.pipeline import FaithfulnessRow, npz_bytes, report, report_tables
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
-from quantviz.specs import Comparison, MetricTable, Scores
+from quantviz.specs import DEVIATIONS, Comparison, Cost, MetricTable, NoiseFloor, QuantSpec, Scores
+from quantviz.ui.quantization import protocol_name, scheme_words
 
 _PAIRS = {
     "quantized_v_float": "quantized v float",
@@ -21,9 +24,10 @@ _PAIRS = {
 }
 
 
-def show(comparison: Comparison, opacity: float) -> None:
-    """Show the answer, the maps, the predictions and the three scores that come first."""
+def show(comparison: Comparison, opacity: float) -> DeltaGenerator:
+    """Show the answer, the maps, the predictions and the three scores; return the place right below the answer."""
     _answer(comparison)
+    place = st.container()
     st.plotly_chart(figures.maps_figure(comparison, opacity=opacity), key="maps", config={"displayModeBar": False})
     left, right = st.columns([5, 6], gap="large")
     with left:
@@ -32,6 +36,42 @@ def show(comparison: Comparison, opacity: float) -> None:
     with right:
         st.subheader("Alignment scores")
         _scores(comparison)
+    return place
+
+
+def show_beside(comparison: Comparison, floor: NoiseFloor | None, cost: Cost | None) -> None:
+    """Set beside the answer what twins of the float network do to their maps, and what the network costs."""
+    cc = comparison.scores["quantized_v_float"].cc
+    if floor is not None and floor.floor is not None and cc is not None:
+        drift = max(1 - cc, 0.0)
+        st.markdown(
+            f"The map drift, 1 − CC, is {figures.number(drift)}: {multiple_words(drift, floor.floor)} a change that "
+            f"nobody sees does to the float network's own map (one grey level, {figures.number(floor.grey.cam)}; the "
+            f"crop moved by one pixel, {figures.number(floor.shift.cam)})."
+        )
+    if cost is not None:
+        st.caption(cost_words(cost))
+
+
+def multiple_words(drift: float, floor: float) -> str:
+    """Return how a drift stands to the noise floor, to be followed by what the floor is."""
+    if drift <= floor:
+        return "**no more than** what"
+    return f"**{figures.times(drift, floor).removesuffix(' ×')} times** what" if floor else "**more than** what"
+
+
+def cost_words(cost: Cost) -> str:
+    """Return size, MACs and bit operations beside those of the float network."""
+    return (
+        f"Size {size_words(cost.bytes)}, {cost.bytes / cost.float_bytes:.0%} of float32's "
+        f"{size_words(cost.float_bytes)} · {cost.macs / 1e6:,.0f} million MACs an image · "
+        f"{cost.bops / 1e9:,.1f} GBOPs, {cost.bops / cost.float_bops:.1%} of float32's"
+    )
+
+
+def size_words(size: int) -> str:
+    """Return a size in bytes as a reader's number: KiB below 1 MiB."""
+    return f"{size / 2**20:,.2f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"
 
 
 def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
@@ -43,6 +83,9 @@ def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: 
 def _answer(comparison: Comparison) -> None:
     before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
     label = comparison.quant.label
+    if comparison.quant.deviations:
+        _protocol_banner(comparison)
+        label += f" under {protocol_name(comparison.quant)}"
     if not comparison.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
     cc = comparison.scores["quantized_v_float"].cc
@@ -54,18 +97,29 @@ def _answer(comparison: Comparison) -> None:
         )
     if comparison.flipped:
         st.error(
-            f"**Label flip:** {before.label} ({before.probability:.0%}) in float, "
-            f"{after.label} ({after.probability:.0%}) at {label}.",
+            f"**Label flip:** {before.label} ({percent(before.probability)}) in float, "
+            f"{after.label} ({percent(after.probability)}) at {label}.",
             icon=":material/swap_horiz:",
         )
     else:
         st.markdown(
-            f"Both call it **{before.label}**: {before.probability:.0%} in float, {after.probability:.0%} at {label}."
+            f"Both call it **{before.label}**: {percent(before.probability)} in float, "
+            f"{percent(after.probability)} at {label}."
         )
     for name, reason in comparison.degenerate.items():
         st.warning(
             f"The {name} map carries no evidence ({reason}); it is not scored.", icon=":material/visibility_off:"
         )
+
+
+def _protocol_banner(comparison: Comparison) -> None:
+    """Say that these are not the calibrated protocol's maps: what follows must not be read as if they were."""
+    names = ", ".join(name.replace("_", " ") for name in DEVIATIONS if name in comparison.quant.deviations)
+    st.warning(
+        f"**This is {protocol_name(comparison.quant)}, not what quantization does to the deployed network.** "
+        f"Switched on: {names}. What each does stands under *How this was made*; what each costs, on the Layers page.",
+        icon=":material/science:",
+    )
 
 
 def _explained(comparison: Comparison) -> str:
@@ -185,27 +239,36 @@ def _downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequ
         )
 
 
-def _activations(comparison: Comparison) -> str:
-    """Say how the activations are quantized, if they are."""
-    quant = comparison.quant
-    if quant.act_bits is None:
-        return "activations in float32 (weight-only)"
-    wider = f", widened by {quant.headroom:g}" if quant.headroom != 1 else ""
-    return f"activations affine per-tensor with frozen min-max ranges{wider}"
+def _folded(quant: QuantSpec) -> str:
+    """Say in which mode the networks run."""
+    if "train_mode" in quant.deviations:
+        return "train mode, batch norm of the one image"
+    return "batch norm not folded" if "output_quantizers" in quant.deviations else "batch norm folded"
+
+
+def _calibrated(comparison: Comparison) -> str:
+    if "online_ranges" in comparison.quant.deviations:
+        return "none, observers start at this picture"
+    return f"{comparison.calibration.images} inputs from {comparison.calibration.source}"
 
 
 def _details(comparison: Comparison) -> None:
-    weights, calibration = comparison.weights, comparison.calibration
+    weights, quant = comparison.weights, comparison.quant
     with st.expander("How this was made"):
         st.markdown(
             f"- **Model**: {comparison.model}, weights {weights.name} ({weights.source}), sha256 `{weights.sha256}`\n"
-            f"- **Quantization**: {comparison.quant.label}, batch norm folded; weights {comparison.quant.scheme} "
-            f"per-channel, {_activations(comparison)}\n"
-            f"- **Calibration**: {calibration.images} inputs from {calibration.source}\n"
+            f"- **Quantization**: {quant.label}, {_folded(quant)}; {scheme_words(quant)}\n"
+            f"- **Calibration**: {_calibrated(comparison)}\n"
             f"- **Map**: {comparison.cam.method} at `{comparison.cam.layer}`, "
             f"{' x '.join(map(str, comparison.reference.native.values.shape))} grid\n"
             f"- **Picture**: {comparison.sample.name}, sha256 `{comparison.sample.id}`"
         )
+        for name in DEVIATIONS:
+            if name in quant.deviations:
+                st.markdown(f"- **Deviation**, {name.replace('_', ' ')}: {DEVIATIONS[name]}")
+        for bits in quant.layer_bits:
+            widths = (f"{width} bits" if width else "float" for width in (bits.weight_bits, bits.act_bits))
+            st.markdown("- **Layer** `{}`: weights {}, input {}".format(bits.name, *widths))
         for note in (*comparison.sample.notes, weights.note):
             if note:
                 st.markdown(f"- **Note**: {note}")

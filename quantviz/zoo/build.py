@@ -105,6 +105,15 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     return tuple(info for name, info in found.items() if calls[name] == 1)
 
 
+@lru_cache(maxsize=32)
+def weight_layers(spec: ModelSpec) -> tuple[str, ...]:
+    """List a model's convolution and linear layers by name, in order of registration: those that can be quantized."""
+    with torch.device("meta"):
+        model = _construct(spec, 1000)
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
+
+
 def check_layer(spec: ModelSpec, name: str) -> str:
     """Return ``name`` if it is a layer that ``layers`` lists.
 

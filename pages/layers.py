@@ -1,0 +1,22 @@
+"""Which layer moves the maps, which bits keep them, and what the paper's protocol does to them."""
+
+import streamlit as st
+
+from quantviz.ui import begin_page, guarded, store_problem
+from quantviz.ui.layers import choose, show_atlas, show_attribution, show_search
+
+PARTS = {"Layers": show_atlas, "Bits for each layer": show_search, "The paper's protocol": show_attribution}
+
+begin_page()
+st.header("Which layer, which bit moves what the network looks at?", anchor=False)
+with guarded():
+    choices = choose()
+    for sentence in choices.ignored:
+        st.warning(sentence, icon=":material/link_off:")
+    samples = choices.pictures()
+    tabs = st.tabs(list(PARTS), key="part", bind="query-params")
+    for tab, show in zip(tabs, PARTS.values(), strict=True):
+        if tab.open:
+            with tab, guarded():
+                show(choices.request, samples)
+store_problem()

@@ -1,0 +1,188 @@
+"""Options that several commands take, and the request that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from quantviz import images, zoo
+from quantviz.cli.terminal import Bits
+from quantviz.pipeline import CompareRequest, dataset, read_bits
+from quantviz.specs import (
+    CALIBRATED,
+    CAM_METHODS,
+    DEVIATIONS,
+    PRESETS,
+    RANGE_METHODS,
+    SCHEME_WORDS,
+    CamSpec,
+    Cost,
+    ImageSample,
+    QuantSpec,
+    UsageError,
+    spec_of,
+)
+
+Command = Callable[..., None]
+
+_IN_FILE = {
+    "weight_bits": "--weight-bits",
+    "act_bits": "--act-bits",
+    "scheme": "--scheme",
+    "ranges": "--ranges",
+}
+
+_MODEL = (
+    click.option("--model", default=zoo.DEFAULT_MODEL, show_default=True, help="A name that `quantviz models` lists."),
+    click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained."),
+)
+_MAP = (
+    click.option("--cam", "method", default="gradcam++", show_default=True, help=f"One of {', '.join(CAM_METHODS)}."),
+    click.option("--layer", help="Target layer by name; the model's default if not given."),
+    click.option(
+        "--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given."
+    ),
+)
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), help="Take at most so many pictures of a folder, evenly spaced."
+)
+
+
+def request_options(
+    *, weight_bits: bool = True, protocol: bool = True, bits_file: bool = True
+) -> Callable[[Command], Command]:
+    """Give a command the options that say which model is quantized how and which map is taken.
+
+    The command is called with one argument ``request``, a ``CompareRequest``, in place of them. Stands above the
+    command's own options.
+
+    Args:
+        weight_bits: with ``--weight-bits``; else the request has the default.
+        protocol: with ``--protocol``; else the request is of the calibrated one.
+        bits_file: with ``--bits-file``.
+    """
+    chosen = [*_MODEL, *_quantization(weight_bits, protocol, bits_file), *_MAP]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_request(
+            *,
+            model: str,
+            weights: str | None,
+            method: str,
+            layer: str | None,
+            calibration: Path | None,
+            act_bits: int | None,
+            scheme: str,
+            ranges: Any,
+            weight_bits: int = 8,
+            protocol: str = CALIBRATED,
+            bits_file: Path | None = None,
+            **rest: Any,
+        ) -> None:
+            zoo.spec(model)
+            quant = spec_of(scheme, weight_bits, act_bits, ranges=ranges, protocol=protocol)
+            if bits_file is not None:
+                quant = _from_file(bits_file, model, protocol)
+            request = CompareRequest(model, weights, quant, CamSpec(method, layer), calibration=calibration)
+            command(request=request, **rest)
+
+        for option in reversed(chosen):
+            option(with_request)
+        return with_request
+
+    return decorate
+
+
+def samples_of(places: Sequence[str], limit: int | None) -> list[ImageSample]:
+    """Return the pictures that a user named: files, folders, and bundled photographs, in their order.
+
+    Args:
+        places: paths and names.
+        limit: at most so many of each folder, evenly spaced.
+
+    Raises:
+        ImageError: a picture cannot be used.
+        UsageError: a picture is named twice.
+    """
+    found: list[ImageSample] = []
+    for place in places:
+        if place in images.BUNDLED and not Path(place).exists():
+            found.append(images.bundled(place))
+        else:
+            found += dataset(Path(place), limit)
+    seen: dict[str, str] = {}
+    for sample in found:
+        if sample.id in seen:
+            raise UsageError(f"Pictures {seen[sample.id]!r} and {sample.name!r} are the same; name each once.")
+        seen[sample.id] = sample.name
+    return found
+
+
+def show_cost(cost: Cost) -> None:
+    """Print size, MACs and bit operations, and what part of the float network's they are."""
+    click.echo(
+        f"Size {cost.bytes / 2**10:,.0f} KiB ({cost.bytes / cost.float_bytes:.1%} of float), "
+        f"{cost.macs / 1e6:,.0f} M multiply-accumulates, "
+        f"{cost.bops / 1e9:,.2f} G bit operations ({cost.bops / cost.float_bops:.1%} of float)"
+    )
+
+
+def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[Any]:
+    act_bits = click.option(
+        "--act-bits", type=Bits(True), default="8", show_default=True, help="2 to 16, or none for weight-only."
+    )
+    scheme = click.option(
+        "--scheme",
+        default="standard",
+        show_default=True,
+        metavar="WORDS",
+        help=f"One of {', '.join(PRESETS)}; or words of {', '.join(SCHEME_WORDS)}; separated by commas.",
+    )
+    ranges = click.option(
+        "--ranges",
+        type=click.Choice(RANGE_METHODS),
+        help="How activation ranges are set from the calibration pictures; as the scheme says if not given.",
+    )
+    found = [act_bits, scheme, ranges]
+    if weight_bits:
+        bits = click.option("--weight-bits", type=Bits(False), default=8, show_default=True, help="2 to 16.")
+        found = [bits, *found]
+    if protocol:
+        found.append(
+            click.option(
+                "--protocol",
+                default=CALIBRATED,
+                show_default=True,
+                help=f"calibrated, paper, or calibrated+NAME+NAME with names from {', '.join(DEVIATIONS)}.",
+            )
+        )
+    if bits_file:
+        found.append(
+            click.option(
+                "--bits-file",
+                type=click.Path(path_type=Path),
+                help="Scheme and bits of single layers, as `quantviz search` writes them; in place of "
+                "--weight-bits, --act-bits, --scheme and --ranges.",
+            )
+        )
+    return found
+
+
+def _from_file(path: Path, model: str, protocol: str) -> QuantSpec:
+    context = click.get_current_context()
+    for name, option in _IN_FILE.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option} and --bits-file {str(path)!r} exclude each other; leave one out.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Bits file {str(path)!r} cannot be read ({error.strerror}); check its path.") from None
+    return replace(read_bits(data, path.name, model), protocol=protocol)

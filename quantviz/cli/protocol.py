@@ -1,0 +1,82 @@
+"""The command attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from quantviz.cli.options import limit_option, request_options, samples_of
+from quantviz.cli.terminal import (
+    cache_option,
+    check_writable,
+    emit_json,
+    json_option,
+    progress_bar,
+    show,
+    table_of,
+    watched_store,
+)
+from quantviz.pipeline import CompareRequest, Workbench
+from quantviz.pipeline.attribution import attribution, rounded_shares, unscored
+from quantviz.pipeline.report import report_attribution
+from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, Attribution, CamSpec
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True, metavar="DIR_OR_IMAGE...")
+@request_options(protocol=False, bits_file=False)
+@limit_option
+@json_option
+@cache_option
+def attribute(
+    request: CompareRequest,
+    pictures: tuple[str, ...],
+    limit: int | None,
+    json_path: str | None,
+    cache_dir: Path | None,
+) -> None:
+    """Share the drift that the paper's protocol adds among its seven deviations from the calibrated one.
+
+    DIR_OR_IMAGE is a folder, a picture's path, or a bundled photograph's name. All 128 combinations of the deviations
+    are measured on all pictures in their order; what is done is kept, so that an interrupted run goes on.
+    """
+    check_writable(None if json_path in (None, "-") else Path(str(json_path)))
+    samples = samples_of(pictures, limit)
+    with watched_store(cache_dir) as store, progress_bar() as progress:
+        bench = Workbench(store)
+        found = attribution(bench, request, samples, progress)
+        left_out = unscored(bench, request, samples, progress)
+    if json_path is not None:
+        emit_json(report_attribution(found, left_out), json_path)
+    else:
+        _show(found, left_out)
+
+
+def _show(found: Attribution, left_out: Mapping[str, Sequence[str]]) -> None:
+    weights = found.weights.name if found.weights.trained else "UNTRAINED (random) weights: a sanity control"
+    count = f"{len(found.images)} image" + ("" if len(found.images) == 1 else "s")
+    click.echo(f"{found.model}, {weights}, {found.quant.label}, {_map_of(found.cam)}, {count}")
+    click.echo("Mean CC of the quantized against the float map\n")
+    table = table_of("", "share", "alone", "what it does")
+    table.add_row("calibrated", f"{found.calibrated:.4f}", "", "")
+    for name, share in sorted(rounded_shares(found, 4).items(), key=lambda item: item[1]):
+        table.add_row(name, f"{share:+.4f}", f"{found.alone[name]:.4f}", DEVIATIONS[name])
+    table.add_row("paper", f"{found.paper:.4f}", "", "calibrated and all shares: they add up")
+    show(table)
+    click.echo(
+        "\nA share is a Shapley value: the mean change of CC when the deviation is switched on, over all orders. "
+        "Alone: CC with only it on."
+    )
+    missing = {protocol: len(names) for protocol, names in left_out.items() if names}
+    if missing:
+        click.echo(
+            f"Not scored, since a map carries no evidence: {missing.get(CALIBRATED, 0)} of {count} under {CALIBRATED}, "
+            f"{missing.get(PAPER, 0)} under {PAPER}, at most {max(missing.values())} under one combination; each mean "
+            "is over the rest."
+        )
+
+
+def _map_of(cam: CamSpec) -> str:
+    return f"{cam.method} at {cam.layer}"
