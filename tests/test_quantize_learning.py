@@ -269,7 +269,7 @@ def test_corrected_layers_have_the_float_networks_mean_outputs(rounding, bias):
 def test_correction_brings_a_real_network_nearer_to_float(base, ranges, pictures, photograph):
     spec = QuantSpec(4, 8, bias_correction=True)
     network, found = base(LITE), ranges(LITE)
-    learned = correct_biases(network, spec, found, lambda: pictures(LITE), {})
+    learned = correct_biases(network, spec, found, lambda: [pictures(LITE)[0][:1]], {})
     image = photograph(LITE, "astronaut")
     with torch.no_grad():
         expected = network(image).softmax(1)
@@ -278,8 +278,6 @@ def test_correction_brings_a_real_network_nearer_to_float(base, ranges, pictures
             for layers in (learned, None)
         ]
     assert distances[0] < distances[1]
-    again = correct_biases(network, spec, found, lambda: pictures(LITE), {})
-    assert all(torch.equal(learned[name].bias, again[name].bias) for name in learned)
 
 
 def test_correction_starts_from_what_was_learned_and_leaves_it_alone(quick):

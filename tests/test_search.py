@@ -24,7 +24,7 @@ from quantviz.pipeline import (
     search,
 )
 from quantviz.pipeline.allocate import after, fitted, path
-from quantviz.specs import LayerBits, QuantSpec, QuantvizError, UsageError
+from quantviz.specs import ImageError, LayerBits, QuantSpec, QuantvizError, UsageError
 from quantviz.store import TensorStore
 
 MODEL = "squeezenet1_1"
@@ -318,6 +318,15 @@ def test_pictures_in_folders_of_synsets_have_labels(tmp_path, noise_picture):
     assert dataset(tmp_path / "n02123045" / "picture.png")[0].label == 281
     with pytest.raises(UsageError, match="limit of 0"):
         dataset(tmp_path, 0)
+
+
+def test_more_pictures_than_memory_should_hold_are_refused(tmp_path):
+    for number in range(1001):
+        (tmp_path / f"{number:04d}.png").touch()
+    with pytest.raises(UsageError, match="holds 1,001 pictures to read, more than 1,000"):
+        dataset(tmp_path)
+    with pytest.raises(ImageError, match=r"0000\.png"):  # read, and found to be empty
+        dataset(tmp_path, 1000)
 
 
 def test_the_classes_are_those_of_the_labels():

@@ -10,7 +10,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number
+from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, wrapped
 from quantviz.specs import DEVIATIONS, Attribution, Candidate, Drift, LayerBits, LayerCost, SearchResult
 
@@ -85,8 +85,7 @@ def front_figure(result: SearchResult) -> go.Figure:
     figure.update_xaxes(title=_small(f"size in {'MiB' if unit == _MIB else 'KiB'}"), row=2 if labelled else 1, col=1)
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False, automargin=True)
-    figure.update_layout(**frame(620 if labelled else 440), hovermode="closest")
-    figure.update_layout(margin={"t": 84})
+    figure.update_layout(**frame(620 if labelled else 440, 84), hovermode="closest")
     return figure
 
 
@@ -122,17 +121,8 @@ def attribution_figure(attribution: Attribution) -> go.Figure:
         zeroline=False,
     )
     texts = ["calibrated", *(name.replace("_", " ") for name in shares), "paper"]
-    figure.update_yaxes(
-        tickvals=list(range(len(texts))),
-        ticktext=[f"<b>{text}</b>" if text in ("calibrated", "paper") else text for text in texts],
-        range=[len(texts) - 0.5, -0.5],
-        showgrid=False,
-        automargin=True,
-        fixedrange=True,
-        ticklabelstandoff=6,
-    )
-    figure.update_layout(**frame(36 * len(texts) + 70), showlegend=False, barmode="overlay")
-    figure.update_layout(margin={"t": 8})
+    figure.update_yaxes(**rows_axis([f"<b>{text}</b>" if text in ("calibrated", "paper") else text for text in texts]))
+    figure.update_layout(**frame(36 * len(texts) + 70, 8), showlegend=False, barmode="overlay")
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, short, times
+from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis, short, times
 from quantviz.figures.panels import COLOURS
 from quantviz.specs import Drift, LayerDrift, NoiseFloor, Sensitivity, UsageError
 
@@ -76,8 +76,7 @@ def depth_figure(sensitivity: Sensitivity, *, measure: Measure = "cam", selected
     figure.update_xaxes(**depth_axis([layer.cost.name for layer in sensitivity.layers]), row=2, col=1)
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=1)
     figure.update_annotations(font_size=13)
-    figure.update_layout(**frame(590), hovermode="closest", clickmode="event+select")
-    figure.update_layout(margin={"t": 92})  # for a legend of two lines above the first title
+    figure.update_layout(**frame(590, 92), hovermode="closest", clickmode="event+select")
     return figure
 
 
@@ -92,23 +91,9 @@ def ranked_figure(sensitivity: Sensitivity, *, count: int = 15) -> go.Figure:
     """
     layers = sensitivity.ranked[:count]
     figure = go.Figure()
-    for kind, (words, colour, _) in KINDS.items():
-        chosen = [(row, layer) for row, layer in enumerate(layers) if layer.cost.kind == kind]
-        if not chosen:
-            continue
-        figure.add_trace(
-            go.Bar(
-                x=[layer.alone.cam for _, layer in chosen],
-                y=[row for row, _ in chosen],
-                orientation="h",
-                width=0.72,  # told, or each trace would take its own from the gaps between its bars
-                name=words,
-                marker={"color": colour, "line": {"width": 0}},
-                customdata=[layer.cost.name for _, layer in chosen],
-                hovertext=[_hover(layer, sensitivity) for _, layer in chosen],
-                hoverinfo="text",
-            )
-        )
+    for kind in KINDS:
+        if any(layer.cost.kind == kind for layer in layers):
+            figure.add_trace(_ranked_bars(layers, sensitivity, kind))
     for row, layer in enumerate(layers):  # in a column of their own, where no bar or line crosses them
         place = {"x": 1, "xref": "paper", "xanchor": "right", "y": row, "showarrow": False}
         figure.add_annotation(text=_bar_text(layer, sensitivity), font_size=12, **place)
@@ -124,15 +109,7 @@ def ranked_figure(sensitivity: Sensitivity, *, count: int = 15) -> go.Figure:
         fixedrange=True,
         zeroline=False,
     )
-    figure.update_yaxes(
-        tickvals=list(range(len(layers))),
-        ticktext=[html.escape(short(layer.cost.name)) for layer in layers],
-        range=[len(layers) - 0.5, -0.5],
-        showgrid=False,
-        automargin=True,
-        fixedrange=True,
-        ticklabelstandoff=6,
-    )
+    figure.update_yaxes(**rows_axis([html.escape(short(layer.cost.name)) for layer in layers]))
     figure.update_layout(**frame(26 * len(layers) + 120), barmode="overlay")
     figure.update_layout(clickmode="event+select", showlegend=True)
     return figure
@@ -180,17 +157,8 @@ def floor_figure(floor: NoiseFloor, network: Drift | None = None, label: str = "
         )
     title = {"text": "map drift, 1 − CC", "font": {"size": 12}}
     figure.update_xaxes(title=title, rangemode="tozero", fixedrange=True, zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))),
-        ticktext=[f"{html.escape(name)}: <b>{number(drift.cam)}</b>" for name, drift, _ in rows],
-        range=[len(rows) - 0.5, -0.5],
-        showgrid=False,
-        automargin=True,
-        fixedrange=True,
-        ticklabelstandoff=6,
-    )
-    figure.update_layout(**frame(40 * len(rows) + 60), showlegend=False, bargap=0.35)
-    figure.update_layout(margin={"t": 8})
+    figure.update_yaxes(**rows_axis([f"{html.escape(name)}: <b>{number(drift.cam)}</b>" for name, drift, _ in rows]))
+    figure.update_layout(**frame(40 * len(rows) + 60, 8), showlegend=False, bargap=0.35)
     return figure
 
 
@@ -281,6 +249,21 @@ def _hover(layer: LayerDrift, sensitivity: Sensitivity) -> str:
             f"map drift of all but it {number(layer.all_but.cam)}",
             f"alone: KL {number(layer.alone.kl)} nats, SQNR {number(layer.alone.sqnr, 'sqnr')}",
         ]
+    )
+
+
+def _ranked_bars(layers: Sequence[LayerDrift], sensitivity: Sensitivity, kind: str) -> go.Bar:
+    chosen = [(row, layer) for row, layer in enumerate(layers) if layer.cost.kind == kind]
+    return go.Bar(
+        x=[layer.alone.cam for _, layer in chosen],
+        y=[row for row, _ in chosen],
+        orientation="h",
+        width=0.72,  # told, or each trace would take its own from the gaps between its bars
+        name=KINDS[kind][0],
+        marker={"color": KINDS[kind][1], "line": {"width": 0}},
+        customdata=[layer.cost.name for _, layer in chosen],
+        hovertext=[_hover(layer, sensitivity) for _, layer in chosen],
+        hoverinfo="text",
     )
 
 

@@ -46,6 +46,19 @@ def depth_axis(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """Return a y axis of named rows, the first on top; the names are HTML."""
+    return {
+        "tickvals": list(range(len(labels))),
+        "ticktext": list(labels),
+        "range": [len(labels) - 0.5, -0.5],
+        "showgrid": False,
+        "automargin": True,
+        "fixedrange": True,
+        "ticklabelstandoff": 6,
+    }
+
+
 def log_axis(values: Sequence[float | None]) -> dict[str, Any]:
     """Return a logarithmic axis that holds the values, its ticks written out: 0.01 and not a lone 2 or 5 between."""
     positive = [value for value in values if value is not None and value > 0] or [0.01, 1.0]
@@ -62,11 +75,16 @@ def log_axis(values: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
-def frame(height: int) -> dict[str, Any]:
-    """Return what all of these figures share: their height in pixels, margins, legend, and a clear background."""
+def frame(height: int, top: int = 56) -> dict[str, Any]:
+    """Return what all of these figures share: margins, legend, and a clear background.
+
+    Args:
+        height: of the figure, in pixels.
+        top: margin above the first panel, in pixels: 56 is for a legend of one line, or of two in a narrow page.
+    """
     return {
         "height": height,
-        "margin": {"l": 8, "r": 12, "t": 56, "b": 40},
+        "margin": {"l": 8, "r": 12, "t": top, "b": 40},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "font": {"size": 12}},
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,

@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantviz import images, zoo
-from quantviz.specs import ImageSample
+from quantviz.specs import ImageSample, UsageError
+
+MOST_PICTURES = 1000
+"""How many are held in memory at most."""
 
 
 def dataset(path: Path, limit: int | None = None) -> list[ImageSample]:
@@ -20,7 +23,7 @@ def dataset(path: Path, limit: int | None = None) -> list[ImageSample]:
 
     Raises:
         ImageError: there is no such path, a folder holds no picture, or a picture cannot be used.
-        UsageError: the limit is below 1.
+        UsageError: the limit is below 1, or more than ``MOST_PICTURES`` would be read.
     """
     if not path.is_dir():
         return [_labelled(path)]
@@ -29,6 +32,10 @@ def dataset(path: Path, limit: int | None = None) -> list[ImageSample]:
         images.folder(path, limit)  # refuses a limit below 1
         count = min(limit, len(files))
         files = [files[place * len(files) // count] for place in range(count)]
+    if len(files) > MOST_PICTURES:
+        raise UsageError(
+            f"{path} holds {len(files):,} pictures to read, more than {MOST_PICTURES:,}; limit them to fewer."
+        )
     return [_labelled(file) for file in files]
 
 

@@ -103,7 +103,8 @@ def pack_learned(learned: Mapping[str, LearnedLayer]) -> StoredRecord:
     arrays: dict[str, npt.NDArray[Any]] = {}
     layers: dict[str, Any] = {}
     for name, layer in learned.items():
-        arrays[f"{name}|integers"] = layer.integers.numpy().astype(np.int32)
+        most = max(-layer.grid.quant_min - 1, layer.grid.quant_max)
+        arrays[f"{name}|integers"] = layer.integers.numpy().astype(np.min_scalar_type(-most - 1))
         arrays[f"{name}|scale"] = layer.grid.scale.numpy()
         arrays[f"{name}|zero_point"] = layer.grid.zero_point.numpy()
         if layer.bias is not None:
@@ -126,5 +127,5 @@ def unpack_learned(record: StoredRecord) -> dict[str, LearnedLayer]:
             if f"{name}|{part}" in record.arrays
         }
         grid = WeightGrid(parts["scale"], parts["zero_point"], low, high)
-        found[name] = LearnedLayer(grid, parts["integers"], parts.get("bias"))
+        found[name] = LearnedLayer(grid, parts["integers"].to(torch.int32), parts.get("bias"))
     return found

@@ -18,7 +18,15 @@ LARGEST_RECORD = 2**28
 
 _HEAD = struct.Struct("<8sI32s")
 _MAGIC, _VERSION = b"quantviz", 1
-_DTYPES = {"F32": "float32", "F64": "float64", "U8": "uint8", "I64": "int64"}
+_DTYPES = {
+    "F32": "float32",
+    "F64": "float64",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+}
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 

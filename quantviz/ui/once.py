@@ -14,8 +14,8 @@ from quantviz.ui import visible_progress, workbench
 T = TypeVar("T")
 
 _SLOW: Final = {
-    "distilled": "Learning the rounding takes some minutes the first time; after that, it is read from the cache.",
-    "gptq": "Rounding by GPTQ takes a minute or two the first time; after that, it is read from the cache.",
+    "distilled": "Learning the rounding takes some minutes the first time; after that, it comes from the cache.",
+    "gptq": "Rounding by GPTQ takes a minute or two the first time; after that, it comes from the cache.",
 }
 _SLOW_STEPS = ("Learning the rounding", "Rounding the weights")  # how progress begins while weights are learned
 

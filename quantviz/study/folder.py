@@ -1,0 +1,228 @@
+"""The folder of a study: every file in it is whole or absent, whenever its writer is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from quantviz.specs import Piece, QuantvizError, StoreError, StudyPlan, StudyRow, UsageError
+from quantviz.study.plan import plan_bytes, read_plan
+from quantviz.study.results import Results
+from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
+
+_PLAN, _PIECES, _RESULTS, _LOCK = "plan.json", "pieces", "results.parquet", "lock"
+_UNFINISHED = ".part"
+
+
+class StudyFolder:
+    """One study on disk.
+
+    Args:
+        path: its folder, which ``begin`` makes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: tuple[StudyPlan | None, str] = (None, "")
+
+    def plan(self) -> StudyPlan | None:
+        """Return the study's plan, or None where there is no study yet.
+
+        Raises:
+            UsageError: the path is no folder, or holds other things than a study.
+            StoreError: the plan cannot be read.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"Study {str(self.path)!r} is a file; name a folder.")
+        try:
+            return read_plan((self.path / _PLAN).read_bytes())
+        except FileNotFoundError:
+            foreign = sorted(set(self._names()) - {_LOCK, _PIECES})
+            if foreign:
+                raise UsageError(
+                    f"Folder {str(self.path)!r} is no study but holds {foreign[0]!r}; name an empty or a new folder."
+                ) from None
+            return None
+        except OSError as error:
+            raise StoreError(f"Study {str(self.path)!r} cannot be read ({error.strerror}).") from None
+        except (ValueError, QuantvizError) as error:
+            raise StoreError(
+                f"The plan of study {str(self.path)!r} cannot be used: {error}; begin a new study elsewhere."
+            ) from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other sweeps from writing to it; remove what a killed one left half written.
+
+        Raises:
+            UsageError: another sweep is writing here.
+            StoreError: the folder cannot be made or written.
+        """
+        with _told(self.path):
+            (self.path / _PIECES).mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"Another sweep is writing to study {str(self.path)!r}; wait for it or choose another folder."
+                ) from None
+            with _told(self.path):
+                for left in (*self.path.glob(f"*{_UNFINISHED}"), *(self.path / _PIECES).glob(f"*{_UNFINISHED}")):
+                    left.unlink()
+            yield
+        finally:
+            os.close(handle)
+
+    def begin(self, plan: StudyPlan) -> None:
+        """Write the plan of a new study."""
+        self._write(self.path / _PLAN, lambda path: _write_bytes(path, plan_bytes(plan)))
+
+    def has(self, plan: StudyPlan, piece: Piece) -> bool:
+        """Tell whether a piece is there; one that cannot be read or is of another study is not."""
+        rows = (piece.stop - piece.start) * len(plan.quants)
+        try:
+            notes, found = read_notes(self._piece(piece.number))
+        except BROKEN:
+            return False
+        return found == rows and (notes.get("plan"), notes.get("piece")) == (self._digest(plan), str(piece.number))
+
+    def commit(self, plan: StudyPlan, piece: Piece, rows: Sequence[StudyRow], state: Mapping[str, Any]) -> None:
+        """Add a piece, whole and on the disk when this returns.
+
+        Args:
+            plan: of the study.
+            piece: which one.
+            rows: its rows, for each picture one a bit-width.
+            state: JSON-able; what the next piece of its model and protocol starts from.
+
+        Raises:
+            StoreError: the disk is full or refuses.
+        """
+        kept = json.dumps(state, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        notes = {"plan": self._digest(plan), "piece": str(piece.number), "state": kept}
+        self._write(self._piece(piece.number), lambda path: write_rows(path, rows, notes))
+
+    def state(self, piece: Piece) -> dict[str, Any]:
+        """Return the state that a piece was committed with.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            found: dict[str, Any] = json.loads(read_notes(self._piece(piece.number))[0]["state"])
+        except (*BROKEN, KeyError):
+            raise StoreError(_damaged(self._piece(piece.number))) from None
+        return found
+
+    def finish(self, plan: StudyPlan) -> None:
+        """Write the results from the pieces, which must all be there.
+
+        Raises:
+            StoreError: a piece cannot be read; or as ``commit``.
+        """
+        tables = (self._table(piece) for piece in plan.pieces)
+        notes = {"plan": self._digest(plan)}
+        self._write(self.path / _RESULTS, lambda path: write_tables(path, tables, notes))
+
+    def finished(self, plan: StudyPlan) -> bool:
+        """Tell whether the results of this plan are there, every row."""
+        try:
+            notes, rows = read_notes(self.path / _RESULTS)
+        except BROKEN:
+            return False
+        wanted = len(plan.images) * len(plan.quants) * len(plan.models) * len(plan.protocols)
+        return notes.get("plan") == self._digest(plan) and rows == wanted
+
+    def results(self, columns: Sequence[str] | None = None) -> tuple[StudyPlan, Results]:
+        """Return a finished study's plan and its rows.
+
+        Args:
+            columns: those to read, or None for all.
+
+        Raises:
+            UsageError: there is no study, or it is not finished.
+            StoreError: the study is damaged.
+        """
+        plan = self.plan() if self.path.exists() else None
+        if plan is None:
+            raise UsageError(f"There is no study at {str(self.path)!r}; make one by quantviz sweep.")
+        if not self.finished(plan):
+            done = sum(self.has(plan, piece) for piece in plan.pieces)
+            again = f": {plan.command}" if plan.command else "."
+            raise UsageError(
+                f"Study {str(self.path)!r} is not finished ({done} of {len(plan.pieces)} pieces); "
+                f"repeat its command{again}"
+            )
+        try:
+            return plan, Results(self.path / _RESULTS, columns)
+        except BROKEN:
+            raise StoreError(_damaged(self.path / _RESULTS)) from None
+
+    def _digest(self, plan: StudyPlan) -> str:
+        # Of ten thousand pictures it takes a while, and every piece asks for it.
+        if self._known[0] is not plan:
+            self._known = (plan, plan.digest)
+        return self._known[1]
+
+    def _names(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.path) if not name.endswith(_UNFINISHED)]
+        except FileNotFoundError:
+            return []
+
+    def _piece(self, number: int) -> Path:
+        return self.path / _PIECES / f"{number:06d}.parquet"
+
+    def _table(self, piece: Piece) -> pa.Table:
+        try:
+            return read_table(self._piece(piece.number))
+        except BROKEN:
+            raise StoreError(_damaged(self._piece(piece.number))) from None
+
+    def _write(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Let ``write`` make a file beside ``path``, and put it in its place once it is on the disk."""
+        part = path.with_name(f"{path.name}{_UNFINISHED}")
+        with _told(self.path):
+            try:
+                write(part)
+                _sync(part)
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+            _sync(path.parent)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _damaged(path: Path) -> str:
+    return f"{str(path)!r} is damaged; delete it and repeat the sweep's command, which makes it again."
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"Study {str(path)!r} cannot be written ({reason}); free space or choose another.") from None

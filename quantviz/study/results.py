@@ -1,0 +1,59 @@
+"""The rows of a finished study, by model, bit-width and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from quantviz.study.tables import SCHEMA, read_table
+
+
+class Results:
+    """All rows of a study, in the order of its pieces.
+
+    Args:
+        path: of results.parquet.
+        columns: those to read, or None for all; model, setting and protocol always are.
+
+    Raises:
+        tables.BROKEN: the file is damaged.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        keys = ("model", "setting", "protocol")
+        wanted = None if columns is None else [*keys, *(name for name in columns if name not in keys)]
+        table = read_table(path, wanted)
+        self._parts: dict[tuple[str, str, str], pa.Table] = {}
+        for model in pc.unique(table["model"]).to_pylist():
+            of_model = table.filter(pc.field("model") == model)
+            for setting in pc.unique(of_model["setting"]).to_pylist():
+                of_setting = of_model.filter(pc.field("setting") == setting)
+                for protocol in pc.unique(of_setting["protocol"]).to_pylist():
+                    found = of_setting.filter(pc.field("protocol") == protocol)
+                    self._parts[model, setting, protocol] = found
+
+    def rows(self, model: str, setting: str, protocol: str) -> int:
+        """Return the number of rows, 0 where there are none."""
+        part = self._parts.get((model, setting, protocol))
+        return 0 if part is None else int(part.num_rows)
+
+    def numbers(self, model: str, setting: str, protocol: str, column: str) -> npt.NDArray[np.float64]:
+        """Return a column of numbers or flags as float64 (n,), NaN where there is none, flags as 0 and 1."""
+        values = self._parts[model, setting, protocol][column].cast(_number(column))
+        return np.asarray(values.to_numpy(), np.float64)
+
+    def texts(self, model: str, setting: str, protocol: str, column: str) -> list[str]:
+        """Return a column of text."""
+        found: list[str] = self._parts[model, setting, protocol][column].to_pylist()
+        return found
+
+
+def _number(column: str) -> Any:
+    # Arrow casts flags to float64 only by way of an integer; all three keep what is missing.
+    return pa.int32() if SCHEMA.field(column).type == pa.bool_() else pa.float64()

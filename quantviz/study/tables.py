@@ -1,0 +1,74 @@
+"""Rows to and from Parquet files whose bytes depend on the rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from quantviz.specs import StudyRow
+
+_KINDS = {
+    "int": pa.int32(),
+    "int | None": pa.int32(),
+    "float | None": pa.float64(),
+    "bool | None": pa.bool_(),
+    "str": pa.string(),
+}
+SCHEMA = pa.schema(
+    [pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type)) for entry in fields(StudyRow)]
+)
+"""One column an attribute of ``StudyRow``."""
+
+BROKEN = (OSError, pa.ArrowException, ValueError)
+"""What reading a damaged file raises."""
+
+_GROUP = 16_384
+_SETTINGS = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
+
+
+def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
+    """Write one row group of rows, with notes in the file's metadata."""
+    columns = [[getattr(row, name) for row in rows] for name in SCHEMA.names]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+    write_tables(path, [pa.Table.from_arrays(arrays, schema=SCHEMA)], notes)
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table], notes: Mapping[str, str]) -> None:
+    """Write tables one after the other, gathered to row groups of a size that does not depend on theirs."""
+    held: list[pa.Table] = []
+    with pq.ParquetWriter(path, SCHEMA.with_metadata(dict(notes)), **_SETTINGS) as writer:
+        for table in tables:
+            held.append(table)
+            while sum(part.num_rows for part in held) > _GROUP:
+                whole = pa.concat_tables(held)
+                writer.write_table(whole.slice(0, _GROUP).combine_chunks(), row_group_size=_GROUP)
+                held = [whole.slice(_GROUP)]
+        if held:
+            writer.write_table(pa.concat_tables(held).combine_chunks(), row_group_size=_GROUP)
+
+
+def read_notes(path: Path) -> tuple[dict[str, str], int]:
+    """Return a file's notes and its number of rows, without reading these.
+
+    Raises:
+        BROKEN: it is no Parquet file, or not with these columns.
+    """
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        if not schema.equals(SCHEMA):
+            raise ValueError("its columns are not those of a study")
+        notes = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
+        return notes, file.metadata.num_rows
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a file's rows, its checksums tested.
+
+    Raises:
+        BROKEN: it is damaged.
+    """
+    return pq.read_table(path, columns=columns, page_checksum_verification=True).replace_schema_metadata(None)
