@@ -129,7 +129,8 @@ class Networks:
         from quantviz import cam
         from quantviz.quantize import calibrate
 
-        decides = {"ranges": quant.ranges, "equalize": quant.equalize}
+        # Equalization leaves what is near the target as it was, so that ranges depend on where it is.
+        decides = {"ranges": quant.ranges, "equalized for": subject.layer if quant.equalize else None}
         key = subject.key("ranges", calibration=subject.calibration.ref.sha256, **decides)
         record = self.store.get(key)
         if record is not None:
@@ -148,12 +149,14 @@ class Networks:
         if not learns(quant):
             return {}
 
-        decides = {"quantization": quant, "kept": _kept(self.base(subject, quant, progress), subject.layer)}
+        base = self.base(subject, quant, progress)
+        kept = subject.layer if quant.equalize else _kept(base, subject.layer)
+        decides = {"quantization": quant, "kept": kept}
         key = subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
         record = self.store.get(key)
         if record is not None:
             return unpack_learned(record)
-        base, ranges = self.base(subject, quant, progress), self.ranges(subject, quant, progress)
+        ranges = self.ranges(subject, quant, progress)
         batches = self.batches(subject, no_progress, "")
         with cam.lock_of(base):
             learned = learn(base, quant, ranges, batches, self._views(subject), progress)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,15 +19,14 @@ from torch.nn.utils import parametrize
 from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.gptq import execution_order, gptq
 from quantviz.quantize.grids import WeightGrid
-from quantviz.quantize.network import LearnedLayer, assemble
+from quantviz.quantize.network import LearnedLayer, assemble, without_weights
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import LayerBits, Progress, QuantSpec, no_progress
+from quantviz.specs import Progress, QuantSpec, no_progress
 
 _VIEWS = 512
 _STEPS = 80
 _BATCH = 16
 _WATCHED = 16
-_FINE_BITS = 8
 _EDGE = 0.45
 _WEIGHT_RATE, _OTHER_RATE = 0.002, 0.001
 
@@ -59,23 +57,11 @@ def distil(
         QuantvizError: as ``gptq``.
     """
     start = gptq(base, spec, ranges, batches, progress)
-    student = assemble(base, _coarse_inputs(spec, base), ranges)
+    student = assemble(base, without_weights(spec, base), ranges)
     rounders = _parametrize(student, start)
     _teach(student, base, rounders, views(_VIEWS), progress)
     layers = dict(quantized_layers(student))
     return {name: rounder.learned(layers[name]) for name, rounder in rounders.items()}
-
-
-def _coarse_inputs(spec: QuantSpec, base: nn.Module) -> QuantSpec:
-    """Return ``spec`` with every weight in float and only those inputs rounded that have few bits.
-
-    Rounding an input to 8 bits or more teaches the weights nothing, and takes a third of the time.
-    """
-    layers = []
-    for name, _ in quantized_layers(base):
-        act_bits = spec.bits_of(name)[1]
-        layers.append(LayerBits(name, None, None if act_bits is None or act_bits >= _FINE_BITS else act_bits))
-    return replace(spec, layer_bits=tuple(layers))
 
 
 class _Nearest(torch.autograd.Function):
@@ -159,7 +145,7 @@ def _teach(
     rates = [_WEIGHT_RATE, _OTHER_RATE]
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=_STEPS, pct_start=0.05)
     names = _watched(teacher, views[:1])
-    with _outputs(student, names) as found, _outputs(teacher, names) as wanted:
+    with torch.enable_grad(), _outputs(student, names) as found, _outputs(teacher, names) as wanted:
         for step, batch in enumerate(_batches(views)):
             progress("Learning the rounding from the float network", step / _STEPS)
             with torch.no_grad():

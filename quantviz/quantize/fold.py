@@ -28,11 +28,11 @@ def folded(model: nn.Module, example: Tensor, keep: str | None = None) -> nn.Mod
     """
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(copied, example, keep)
-    check_same(model, copied, example, "Folding batch norm")
+    check_same(model, copied, example, "Folding batch norm", "use other weights")
     return copied
 
 
-def check_same(model: nn.Module, changed: nn.Module, example: Tensor, what: str) -> None:
+def check_same(model: nn.Module, changed: nn.Module, example: Tensor, what: str, instead: str) -> None:
     """Refuse a change that ought to keep the model's function and did not.
 
     Raises:
@@ -42,7 +42,7 @@ def check_same(model: nn.Module, changed: nn.Module, example: Tensor, what: str)
         before, after = model(example), changed(example)
     error = float((before - after).abs().max() / before.abs().max().clamp_min(1e-12))
     if not error < _TOLERANCE:
-        raise QuantvizError(f"{what} changed the output by {error:.2g} of its range; use other weights.")
+        raise QuantvizError(f"{what} changed the output by {error:.2g} of its range; {instead}.")
 
 
 def fold_batch_norm(model: nn.Module, example: Tensor, keep: str | None = None) -> list[tuple[str, str]]:

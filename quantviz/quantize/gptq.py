@@ -19,9 +19,9 @@ from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Progress, QuantSpec, QuantvizError, no_progress
 
 _DAMPING = 0.01
-_POSITIONS = 8192  # of one batch, and
-_ENOUGH = 65536  # of all: as many are enough for second moments
 _BATCH = 8
+# As many positions of the input are enough for second moments, a batch giving at most a quarter of them.
+_LEAST, _MOST, _PER_COLUMN = 4096, 65536, 16
 _COLUMNS = 4096  # of one block, so that a wide linear layer's second moments fit in memory
 _LAZY = 128  # columns that are rounded before what is left over goes to all the others at once
 
@@ -42,7 +42,7 @@ def gptq(
     With a layer's input as columns X and H = X X^T, the columns j of its weight W are rounded in turn, and what is
     left over goes into the columns k that follow: ``W_k -= (W_j - Q_j) / U_jj * U_jk``, where U is the upper Cholesky
     factor of the inverse of ``H + 0.01 mean(diag H) I`` (algorithm 1). X is what the layer reads in the network whose
-    inputs, and whose earlier weights, are rounded. The biases stay.
+    earlier weights are rounded, and whose inputs are if they have less than 8 bits. The biases stay.
 
     Args:
         base: from ``float_base``; left as it was.
@@ -87,11 +87,11 @@ def execution_order(network: nn.Module, example: Tensor) -> list[str]:
 def _second_moments(network: nn.Module, module: nn.Conv2d | nn.Linear, batches: Iterable[Tensor]) -> list[Tensor]:
     """Return X X^T of a layer's input in blocks of columns: each float64 (groups, columns, columns)."""
     moments: list[Tensor] = []
-    seen = 0
+    seen, enough = 0, min(max(_PER_COLUMN * module.weight[0].numel(), _LEAST), _MOST)
 
     def gather(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal seen
-        columns = _columns(module, inputs[0])
+        columns = _columns(module, inputs[0], enough // 4)
         seen += columns.shape[1]
         for place, rows in enumerate(torch.split(columns, _COLUMNS, dim=2)):
             product = (rows.transpose(1, 2) @ rows).double()
@@ -107,7 +107,7 @@ def _second_moments(network: nn.Module, module: nn.Conv2d | nn.Linear, batches: 
             try:
                 network(batch)
             except _Reached:
-                if seen >= _ENOUGH:
+                if seen >= enough:
                     break
     return moments
 
@@ -116,23 +116,24 @@ def _mixed(batches: Iterable[Tensor]) -> list[Tensor]:
     """Return the inputs in batches, in an order that is always the same and keeps crops of one picture apart."""
     images = torch.cat(list(batches))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return list(torch.split(images[order], _BATCH))
+    mixed = torch.split(images[order], _BATCH)
+    return [batch.contiguous(memory_format=torch.channels_last) for batch in mixed]
 
 
-def _columns(module: nn.Conv2d | nn.Linear, values: Tensor) -> Tensor:
-    """Return what a layer multiplies its weight with: (groups, positions, columns), at most ``_POSITIONS``."""
+def _columns(module: nn.Conv2d | nn.Linear, values: Tensor, most: int) -> Tensor:
+    """Return what a layer multiplies its weight with: (groups, positions, columns), about ``most`` positions."""
     if isinstance(module, nn.Linear):
         return values.reshape(1, -1, values.shape[-1])
     padding = module.padding
     assert not isinstance(padding, str)
     # Unfolding all of them would take as many times the memory as the kernel has positions.
     stride = module.stride[0] * module.stride[1]
-    fewer = max(1, -(-_POSITIONS * stride // (values.shape[2] * values.shape[3])))
+    fewer = max(1, -(-most * stride // (values.shape[2] * values.shape[3])))
     values = values[:fewer]
     unfolded = functional.unfold(values, module.kernel_size, module.dilation, padding, module.stride)
     groups = module.groups
     rows = unfolded.reshape(len(values), groups, -1, unfolded.shape[-1]).permute(1, 0, 3, 2).flatten(1, 2)
-    return rows[:, :: -(-rows.shape[1] // _POSITIONS)]
+    return rows[:, :: -(-rows.shape[1] // most)]
 
 
 def _rounded(name: str, module: nn.Conv2d | nn.Linear, grid: WeightGrid, moments: list[Tensor]) -> Tensor:

@@ -132,7 +132,8 @@ class TensorStore:
 
         Args:
             key: sha256 in lowercase hex.
-            record: arrays of float32, float64, uint8 or signed integers, any shape; metadata that JSON can hold, without NaN.
+            record: arrays of float32, float64, uint8 or signed integers, any shape; metadata that JSON can hold,
+                without NaN.
 
         Returns:
             False when it could not be kept.
