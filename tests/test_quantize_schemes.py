@@ -497,8 +497,7 @@ def test_relu6_is_clipped_channel_by_channel_as_before(base):
     clip = base(LITE, True).blocks[0][0].bn1.act
     assert isinstance(clip, ChannelClip)
     scale = 6 / clip.limit.double()
-    assert float(scale.min()) < 0.8
-    assert float(scale.max()) > 1.25
+    assert float(scale.max()) > 2 * float(scale.min())
     values = torch.linspace(-8, 20, 29).expand(1, len(scale), 29)[..., None].contiguous()
     expected = nn.functional.relu6(values * scale) / scale
     torch.testing.assert_close(clip(values).double(), expected, rtol=1e-6, atol=0)
@@ -564,12 +563,12 @@ def test_an_equalization_that_changes_the_output_is_refused():
             super().__init__()
             self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
             nn.init.constant_(self.second.weight, 9.0)
-            self.first.register_forward_hook(lambda _m, _i, output: setattr(self, "seen", output))
 
         def forward(self, values):
-            found = self.second(self.first(values))
+            between = self.first(values)
+            found = self.second(between)
             with torch._C.DisableTorchFunction():
-                return (found + self.seen.mean()).flatten(1)
+                return (found + between.mean()).flatten(1)
 
     torch.manual_seed(0)
     model, image = Hidden().eval().requires_grad_(False), torch.randn(1, 3, 4, 4)

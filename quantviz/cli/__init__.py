@@ -14,6 +14,7 @@ from quantviz.cli.layers import search_command, sensitivity_command
 from quantviz.cli.manage import cache, fetch_weights, models
 from quantviz.cli.protocol import attribute
 from quantviz.cli.score import pair, score
+from quantviz.cli.study import summary_command, sweep_command
 from quantviz.specs import QuantvizError
 
 
@@ -50,4 +51,6 @@ def cli() -> None:
 
 
 for _command in (compare, sensitivity_command, search_command, attribute, score, pair, models, fetch_weights, cache):
+    cli.add_command(_command)
+for _command in (sweep_command, summary_command):
     cli.add_command(_command)

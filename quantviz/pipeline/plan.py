@@ -97,15 +97,18 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         UsageError: an unknown model; no picture; a value that is out of range.
         WeightsUnavailable: weights are neither on disk nor reachable.
     """
+    for name in request.models:  # what is refused is refused before anything takes long
+        zoo.spec(name)
+    calibration, files = calibration_set(request.calibration).ref, _chosen(request)
     models = tuple(_model(name, request.weights.get(name), known, progress) for name in request.models)
     return StudyPlan(
         models=models,
         quants=request.quants,
         protocols=request.protocols,
         cam=request.cam,
-        calibration=calibration_set(request.calibration).ref,
+        calibration=calibration,
         saliency=saliency.predictor(SPECTRAL_RESIDUAL).key,
-        images=_pictures(request, progress),
+        images=_pictures(request.dataset, files, progress),
         limit=request.limit,
         seed=request.seed,
         batch=request.batch,
@@ -144,7 +147,8 @@ def _built(spec: ModelSpec, located: zoo.LocatedWeights) -> WeightsRef:
     return build(spec, located)[1]
 
 
-def _pictures(request: SweepRequest, progress: Progress) -> tuple[StudyImage, ...]:
+def _chosen(request: SweepRequest) -> list[Path]:
+    """Return the pictures of the folder, or those of them that the limit leaves, sorted by path."""
     files = images.folder(request.dataset)
     if request.limit is not None and request.limit < len(files):
         if request.seed is None:
@@ -153,6 +157,10 @@ def _pictures(request: SweepRequest, progress: Progress) -> tuple[StudyImage, ..
             drawn = np.random.default_rng(request.seed).choice(len(files), request.limit, replace=False)
             chosen = sorted(int(place) for place in drawn)
         files = [files[place] for place in chosen]
+    return files
+
+
+def _pictures(dataset: Path, files: Sequence[Path], progress: Progress) -> tuple[StudyImage, ...]:
     found = []
     for done, file in enumerate(files):
         progress("Reading the pictures", done / len(files))
@@ -161,5 +169,5 @@ def _pictures(request: SweepRequest, progress: Progress) -> tuple[StudyImage, ..
         except ImageError:  # told in the picture's rows
             digest = ""
         label = zoo.synset_class(file.absolute().parent.name)
-        found.append(StudyImage(file.relative_to(request.dataset).as_posix(), digest, label))
+        found.append(StudyImage(file.relative_to(dataset).as_posix(), digest, label))
     return tuple(found)

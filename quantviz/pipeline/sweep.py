@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +24,7 @@ from quantviz.specs import (
     CALIBRATED,
     CamResult,
     Heatmap,
+    ImageError,
     Piece,
     Preprocessing,
     Progress,
@@ -66,8 +68,9 @@ class Swept:
 def sweep(request: SweepRequest, out: Path, store: TensorStore, progress: Progress = no_progress) -> Swept:
     """Make a study, or go on with one; whenever it is killed, the same call goes on where it was.
 
-    Results do not depend on interruptions: the same request gives the same bytes in ``results.parquet``. Nothing of a
-    picture is kept beyond its piece. A picture that cannot be used has rows that tell why.
+    Results do not depend on interruptions or the number of threads: the same request gives the same bytes in
+    ``results.parquet``. Torch runs in one thread meanwhile. Nothing of a picture is kept beyond its piece. A picture
+    that cannot be used has rows that tell why.
 
     Args:
         request: what to sweep over.
@@ -81,7 +84,12 @@ def sweep(request: SweepRequest, out: Path, store: TensorStore, progress: Progre
         QuantvizError: a network cannot be made, or a picture changed meanwhile.
     """
     folder = StudyFolder(out)
-    plan = plan_of(request, folder.plan(), progress)
+    before = folder.plan()
+    plan = plan_of(request, before, progress)
+    if before is not None:
+        _same(before, plan, out)
+        if folder.finished(before):  # nothing is written, so that the folder may be read-only
+            return Swept(before, 0)
     with folder.locked():
         before = folder.plan()
         if before is None:
@@ -90,14 +98,12 @@ def sweep(request: SweepRequest, out: Path, store: TensorStore, progress: Progre
         else:
             _same(before, plan, out)
             plan = before
-        if folder.finished(plan):
-            return Swept(plan, 0)
         pace = _Pace(plan, [piece for piece in plan.pieces if not folder.has(plan, piece)], progress)
         for lane in plan.lanes:
-            todo = [piece for piece in lane if piece in pace.todo]
-            if todo:
+            if todo := [piece for piece in lane if piece in pace.todo]:
                 bench = Workbench(store, float_models=1, quantized_models=len(plan.quants))
-                _run(_Lane(bench, plan, request, todo[0], progress), folder, todo, pace)
+                with _one_thread():
+                    _run(_Lane(bench, plan, request, todo[0], progress), folder, todo, pace)
         progress("Writing the results", None)
         folder.finish(plan)
     return Swept(plan, len(pace.todo))
@@ -191,15 +197,20 @@ class _Lane:
         """Return a picture ready for the networks, or in one sentence why it cannot be used.
 
         Raises:
-            QuantvizError: the file is no longer the one that was planned.
+            QuantvizError: the file is no longer the one that was planned, or can no longer be read.
         """
-        file = self.folder / image.path
         try:
-            sample = images.load(file)
-        except UsageError as error:
-            return str(error).replace(str(file), image.path)
-        if sample.id != image.sha256:
-            raise QuantvizError(f"Picture {file} changed since the study was planned; begin a new study.")
+            _, data = images.read_bytes(self.folder / image.path, image.path)
+        except ImageError as error:
+            if image.sha256:  # it could be read before; a broken disk or network is no property of the picture
+                raise QuantvizError(f"{error} The sweep stops here; repeat its command once that is mended.") from None
+            return str(error).replace(str(self.folder / image.path), image.path)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise QuantvizError(f"Picture {image.path!r} changed since the study was planned; begin a new study.")
+        try:
+            sample = images.load(data, name=image.path)
+        except ImageError as error:
+            return str(error)
         crop = images.crop(sample.rgb, self.preprocessing)
         salient = saliency.predictor(SPECTRAL_RESIDUAL).predict(crop)
         height, width = sample.rgb.shape[:2]
@@ -299,7 +310,7 @@ def _run(lane: _Lane, folder: StudyFolder, todo: Sequence[Piece], pace: _Pace) -
     last = -1
     with closing(pictures):
         for piece in todo:
-            if piece.number != last + 1 or last < 0:
+            if piece.number != last + 1:
                 lane.restore({} if piece.start == 0 else folder.state(_before(lane.plan, piece)))
             rows: list[StudyRow] = []
             for index in range(piece.start, piece.stop):
@@ -309,11 +320,24 @@ def _run(lane: _Lane, folder: StudyFolder, todo: Sequence[Piece], pace: _Pace) -
             last = piece.number
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in one thread: how sums are shared among several decides their last bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _before(plan: StudyPlan, piece: Piece) -> Piece:
     return plan.pieces[piece.number - 1]
 
 
-def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Iterator[V]:
+def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Generator[V, None, None]:
     """Yield ``make`` of each item in order; a few are made in a thread of their own while one is in use."""
     waiting: deque[Future[V]] = deque()
     pool = ThreadPoolExecutor(1)

@@ -1,0 +1,526 @@
+"""Sweeps over a few real pictures: what the rows say, what is kept when a sweep is killed, and what it sums up to."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from quantviz import images, statistics
+from quantviz.pipeline import CompareRequest, Workbench
+from quantviz.pipeline.plan import SweepRequest, plan_of
+from quantviz.pipeline.protocols import finished, sequence
+from quantviz.pipeline.summary import MARGINS, rate, report_summary, summary, summary_table
+from quantviz.pipeline.sweep import sweep
+from quantviz.specs import COMPARISONS, STUDY_METRICS, QuantvizError, UsageError, spec_of
+from quantviz.store import TensorStore
+from quantviz.study import StudyFolder
+
+LITE, SQUEEZE = "efficientnet_lite0", "squeezenet1_1"
+CAT, ESPRESSO = "n02123159", "n07920052"  # tiger cat, 282; espresso, 967
+BROKEN = f"{ESPRESSO}/broken.jpg"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Return a folder of five crops of bundled photographs, three of them labelled, and a broken file."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in (CAT, ESPRESSO, "others"):
+        (folder / name).mkdir()
+    for place, part in enumerate(((0, 0), (30, 60))):
+        rgb = images.bundled("chelsea").rgb[part[0] : part[0] + 250, part[1] : part[1] + 300]
+        Image.fromarray(rgb).save(folder / CAT / f"{place}.png")
+    Image.fromarray(images.bundled("coffee").rgb[:380, 100:500]).save(folder / ESPRESSO / "cup.png")
+    Image.fromarray(images.bundled("flower").rgb[100:400, 100:450]).save(folder / "others" / "flower.png")
+    Image.fromarray(images.bundled("rocket").rgb[:300, 100:420]).save(folder / "others" / "rocket.png")
+    (folder / BROKEN).write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def asked(pictures):
+    """Return the request of the study that most tests look at: both protocols, two bit-widths, pieces of two."""
+    quants = (spec_of("standard", 8, 8), spec_of("standard", 4, None))
+    return SweepRequest(pictures, (SQUEEZE,), quants, {SQUEEZE: "untrained"}, ("calibrated", "paper"), batch=2)
+
+
+@pytest.fixture(scope="module")
+def study(asked, cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "whole"
+    with TensorStore(cache) as store:
+        assert sweep(asked, out, store).computed == 2 * 3
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, cache, tmp_path_factory):
+    """Return a study of the bundled network."""
+    request = SweepRequest(pictures, (LITE,), (spec_of("standard", 6, 6), spec_of("standard", 3, 8)))
+    out = tmp_path_factory.mktemp("studies") / "trained"
+    with TensorStore(cache) as store:
+        assert sweep(request, out, store).computed == 1
+    return out
+
+
+def rows_of(study):
+    return pq.read_table(study / "results.parquet").to_pylist()
+
+
+def one(rows, **wanted):
+    found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def files_of(study):
+    return {
+        file.relative_to(study).as_posix(): file.read_bytes() for file in sorted(study.rglob("*")) if file.is_file()
+    }
+
+
+def test_rows_of_the_calibrated_protocol_are_those_of_single_comparisons(trained, pictures, tmp_path):
+    rows = rows_of(trained)
+    with TensorStore(tmp_path) as store:
+        bench = Workbench(store)
+        for path, label in ((f"{CAT}/1.png", 282), ("others/rocket.png", None)):
+            sample = images.load(pictures / path)
+            for quant in (spec_of("standard", 6, 6), spec_of("standard", 3, 8)):
+                found = bench.compare(CompareRequest(LITE, quant=quant), sample)
+                row = one(rows, sha256=sample.id, setting=quant.label)
+                top, other = found.reference.predictions[0], found.quantized.predictions[0]
+                assert (row["float_top1"], row["float_probability"]) == (top.index, top.probability)
+                assert (row["quantized_top1"], row["quantized_probability"]) == (other.index, other.probability)
+                assert row["float_class"] == row["quantized_class"] == found.reference.class_index
+                assert row["flipped"] is found.flipped
+                assert row["label"] == label
+                assert row["float_correct"] == (None if label is None else top.index == label)
+                assert row["quantized_correct"] == (None if label is None else other.index == label)
+                for comparison in COMPARISONS:
+                    for metric in STUDY_METRICS:
+                        assert row[f"{comparison}_{metric}"] == getattr(found.scores[comparison], metric)
+                assert (row["model"], row["scheme"], row["protocol"], row["error"]) == (
+                    LITE,
+                    "standard",
+                    "calibrated",
+                    "",
+                )
+
+
+def test_rows_of_the_papers_protocol_carry_the_observers_from_picture_to_picture(study, asked, pictures, tmp_path):
+    plan = StudyFolder(study).plan()
+    good = [place for place, image in enumerate(plan.images) if image.path != BROKEN]
+    samples = [images.load(pictures / plan.images[place].path) for place in good]
+    rows = [row for row in rows_of(study) if row["protocol"] == "paper"]
+    with TensorStore(tmp_path) as store:
+        for quant in plan.quants_of("paper"):
+            request = CompareRequest(SQUEEZE, "untrained", quant)
+            steps = sequence(Workbench(store), request, samples)
+            for place, sample, step in zip(good, samples, steps, strict=True):
+                row = one(rows, index=place, setting=quant.label)
+                first, second = (finished(result, quant, sample.rgb.shape[:2]) for result in step.own)
+                assert row["float_top1"] == first.predictions[0].index
+                assert row["quantized_top1"] == row["quantized_class"] == second.predictions[0].index
+                assert row["quantized_probability"] == second.predictions[0].probability
+                assert row["quantized_degenerate"] == second.heatmap.degenerate
+                if not (first.heatmap.degenerate or second.heatmap.degenerate):
+                    cc = np.corrcoef(first.heatmap.values.ravel(), second.heatmap.values.ravel())[0, 1]
+                    assert row["quantized_v_float_cc"] == pytest.approx(cc, abs=1e-5)
+
+
+def test_a_bad_picture_has_rows_with_the_reason_and_the_sweep_goes_on(study, pictures):
+    rows = rows_of(study)
+    bad = [row for row in rows if row["error"]]
+    plan = StudyFolder(study).plan()
+    assert len(rows) == 6 * 2 * 2
+    assert len(bad) == 4
+    for row in bad:
+        assert plan.images[row["index"]].path == BROKEN
+        assert row["error"].startswith(f"{BROKEN} is")
+        assert (row["float_top1"], row["flipped"], row["quantized_v_float_cc"]) == (None, None, None)
+        assert row["label"] == 967
+        assert str(pictures) not in row["error"]
+    assert [row["index"] for row in rows if row["setting"] == "W8A8"] == [*range(6)] * 2
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_row_too(cache, tmp_path, pictures):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    (folder / "empty.png").write_bytes(b"")
+    os.symlink("nowhere.png", folder / "gone.png")
+    (folder / "good.png").write_bytes((pictures / CAT / "0.png").read_bytes())
+    request = SweepRequest(folder, (SQUEEZE,), (spec_of("standard"),), {SQUEEZE: "untrained"})
+    with TensorStore(cache) as store:
+        found = sweep(request, tmp_path / "study", store)
+    assert [image.sha256 == "" for image in found.plan.images] == [True, True, False]
+    told = [row["error"] for row in rows_of(tmp_path / "study")]
+    assert told[0].startswith("empty.png is empty")
+    assert told[1].startswith("gone.png does not exist")
+    assert told[2] == ""
+
+
+def test_pictures_are_sorted_before_they_are_limited(asked):
+    every = [image.path for image in plan_of(asked).images]
+    assert every == sorted(every)
+    assert len(every) == 6
+    few = [image.path for image in plan_of(replace(asked, limit=3)).images]
+    assert few == [every[0], every[2], every[4]]
+    drawn = [tuple(image.path for image in plan_of(replace(asked, limit=3, seed=seed)).images) for seed in range(8)]
+    assert all(list(paths) == sorted(paths) and len(set(paths)) == 3 and set(paths) <= set(every) for paths in drawn)
+    assert len(set(drawn)) > 1
+    assert drawn[0] == tuple(image.path for image in plan_of(replace(asked, limit=3, seed=0)).images)
+    assert [image.path for image in plan_of(replace(asked, limit=99, seed=1)).images] == every
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+from quantviz.cli import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def quantviz(*arguments, cache, code=AGAIN):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "QUANTVIZ_CACHE": str(cache)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def sweeping(asked, out):
+    weights = [word for name, choice in asked.weights.items() for word in ("--weights", f"{name}={choice}")]
+    bits = ",".join(quant.label for quant in asked.quants)
+    models, protocols = ",".join(asked.models), ",".join(asked.protocols)
+    options = ["--models", models, "--bits", bits, "--protocols", protocols, "--batch", asked.batch, "--out", out]
+    return ["sweep", asked.dataset, *weights, *options]
+
+
+def test_a_finished_study_is_not_computed_again_and_needs_no_torch(study, asked, cache):
+    before = files_of(study)
+    found = quantviz(*sweeping(asked, study), cache=cache)
+    assert (found.returncode, found.stderr) == (0, "False\n")
+    assert "nothing to compute" in found.stdout
+    assert files_of(study) == before
+    found = quantviz("summary", study, cache=cache)
+    assert (found.returncode, found.stderr) == (0, "False\n")
+    assert "Protocol paper" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"limit": 4}, "limit None, not 4"),
+        ({"quants": (spec_of("standard"),)}, "quantization W8A8, W4, not W8A8"),
+        ({"protocols": ("calibrated",)}, "protocols calibrated,paper, not calibrated"),
+        ({"batch": 3}, "batch 2, not 3"),
+    ],
+)
+def test_a_changed_setting_is_refused_and_nothing_is_touched(study, asked, tmp_path, change, told):
+    before = files_of(study)
+    with TensorStore(tmp_path) as store, pytest.raises(UsageError) as caught:
+        sweep(replace(asked, **change), study, store)
+    assert told in str(caught.value)
+    assert str(caught.value).count(". ") == 0
+    assert files_of(study) == before
+
+
+def test_a_changed_picture_is_refused(study, asked, pictures, tmp_path):
+    file = pictures / "others" / "rocket.png"
+    data = file.read_bytes()
+    try:
+        Image.fromarray(images.bundled("china").rgb[:200, :200]).save(file)
+        with TensorStore(tmp_path) as store, pytest.raises(UsageError, match=r"pictures 'others/rocket.png' \(sha256"):
+            sweep(asked, study, store)
+    finally:
+        file.write_bytes(data)
+
+
+def test_a_picture_that_changes_while_the_sweep_runs_ends_it(asked, pictures, cache, tmp_path):
+    file = pictures / "others" / "rocket.png"
+    data = file.read_bytes()
+
+    def change(message, fraction):
+        if message.startswith("Loading"):
+            file.write_bytes((pictures / CAT / "0.png").read_bytes())
+
+    try:
+        with TensorStore(cache) as store, pytest.raises(QuantvizError, match=r"'others/rocket.png' changed since"):
+            sweep(asked, tmp_path / "study", store, change)
+    finally:
+        file.write_bytes(data)
+    with pytest.raises(UsageError, match="is not finished"):
+        StudyFolder(tmp_path / "study").results()
+
+
+def test_a_picture_that_can_no_longer_be_read_stops_the_sweep_and_is_not_recorded(asked, pictures, cache, tmp_path):
+    file, away = pictures / "others" / "rocket.png", tmp_path / "rocket.png"
+
+    def lose(message, fraction):
+        if message.startswith("Loading") and file.exists():
+            file.rename(away)
+
+    try:
+        with TensorStore(cache) as store, pytest.raises(QuantvizError, match=r"does not exist.*repeat its command"):
+            sweep(asked, tmp_path / "study", store, lose)
+    finally:
+        away.rename(file)
+    with TensorStore(cache) as store:
+        sweep(asked, tmp_path / "study", store)
+    assert not [row for row in rows_of(tmp_path / "study") if row["error"] and row["index"] == 5]
+
+
+def test_what_the_papers_protocol_does_not_define_is_refused_before_anything_is_written(asked, cache, tmp_path):
+    request = replace(asked, quants=(spec_of("equalize"),))
+    with TensorStore(cache) as store, pytest.raises(UsageError, match="Equalization belongs to the calibrated"):
+        sweep(request, tmp_path / "study", store)
+    assert not (tmp_path / "study" / "plan.json").exists()
+
+
+# Torch is imported once; every sweep is a fork of the process that has, and is killed at a random moment.
+KILLER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch, timm, torchvision, pytorch_grad_cam
+import quantviz.cam, quantviz.quantize, quantviz.zoo.build, quantviz.quantize.paper
+from quantviz.cli import main
+import quantviz.pipeline.sweep
+torch.set_num_threads(1)
+out, rounds, words = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+chance = random.Random(5)
+
+def pieces():
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in out.glob("pieces/*.parquet")}
+
+def child():
+    sys.argv = ["quantviz", *words]
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    main()
+
+told = []
+for round in range(rounds + 1):
+    before = pieces()
+    pid = os.fork()
+    if not pid:
+        child()
+    ended = 0
+    if round < rounds:
+        # From just after the start to well into the pieces that are left.
+        deadline = time.monotonic() + 60
+        least = len(before) + chance.choice([0, 0, 1])
+        while len(pieces()) < least and not ended and time.monotonic() < deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.001)
+        time.sleep(chance.random() * (1.5 if least == 0 or chance.random() < 0.5 else 0.2))
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+    if not ended:
+        ended, status = os.waitpid(pid, 0)
+    after = pieces()
+    told.append({"killed": os.WIFSIGNALED(status), "kept": before.items() <= after.items(), "pieces": len(after)})
+print(json.dumps(told))
+"""
+
+
+def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked, cache, tmp_path):
+    out = tmp_path / "killed"
+    environment = {**os.environ, "QUANTVIZ_CACHE": str(cache.parent / "killer"), "OMP_NUM_THREADS": "1"}
+    words = [str(word) for word in sweeping(asked, out)]
+    command = [sys.executable, "-c", KILLER, str(out), "6", *words]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert (found.returncode, found.stderr) == (0, "")
+    rounds = json.loads(found.stdout)
+    assert sum(entry["killed"] for entry in rounds) >= 3
+    assert all(entry["kept"] for entry in rounds)  # what was committed is neither lost nor computed again
+    assert not rounds[-1]["killed"]
+    whole, killed = files_of(study), files_of(out)
+    assert set(killed) == set(whole)
+    # The plans differ by the command that is on record: the one in this process has none.
+    assert [name for name in whole if whole[name] != killed[name]] == ["plan.json"]
+
+
+WAITING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run started in the background ignores it
+from quantviz.cli import main
+main()
+"""
+
+
+def test_control_c_stops_within_two_seconds_and_says_how_to_go_on(study, asked, cache, tmp_path):
+    out = tmp_path / "study"
+    command = [sys.executable, "-c", WAITING, *map(str, sweeping(asked, out))]
+    environment = {**os.environ, "QUANTVIZ_CACHE": str(cache)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        deadline = time.monotonic() + 100
+        while not list(out.glob("pieces/*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        complaint = process.stderr.readline()
+        took = time.monotonic() - pressed  # what follows is torch, which takes a second or two to leave a process
+        told, more = process.communicate(timeout=30)
+    assert (process.returncode, told, more) == (1, "", "")
+    assert complaint == "quantviz: Interrupted; what was done is kept, and the same command goes on from there.\n"
+    assert took < 2
+    assert not [name for name in files_of(out) if name.endswith(".part")]
+    assert not (out / "results.parquet").exists()
+    committed = {name: data for name, data in files_of(out).items() if name.startswith("pieces")}
+    assert committed
+    whole = files_of(study)
+    assert all(whole[name] == data for name, data in committed.items())
+
+
+def test_progress_tells_rate_and_time_left_and_never_goes_back(asked, cache, tmp_path):
+    told = []
+    with TensorStore(cache) as store:
+        sweep(replace(asked, protocols=("calibrated",)), tmp_path, store, lambda *words: told.append(words))
+    steps = [(message, part) for message, part in told if message.startswith(f"{SQUEEZE}, calibrated")]
+    assert len(steps) == 6
+    assert [part for _, part in steps] == sorted(part for _, part in steps)
+    assert steps[-1][1] == 1
+    assert all("images/s" in message and message.endswith("left") for message, _ in steps[1:])
+
+
+def test_whatever_progress_raises_ends_a_sweep_that_can_go_on(study, asked, cache, tmp_path):
+    def stop(message, part):
+        if message.startswith(f"{SQUEEZE}, paper") and part > 0.7:
+            raise KeyboardInterrupt
+
+    with TensorStore(cache) as store:
+        with pytest.raises(KeyboardInterrupt):
+            sweep(asked, tmp_path / "study", store, stop)
+        rest = sweep(asked, tmp_path / "study", store).computed
+    assert rest == 2  # of the paper's three pieces, one was committed
+    assert files_of(tmp_path / "study") == files_of(study)
+
+
+def test_the_number_of_threads_does_not_matter_and_is_left_as_it_was(trained, pictures, tmp_path):
+    plan, threads = StudyFolder(trained).plan(), torch.get_num_threads()
+    request = SweepRequest(pictures, (LITE,), plan.quants)
+    torch.set_num_threads(3)
+    try:
+        with TensorStore(tmp_path / "cache") as store:
+            sweep(request, tmp_path / "study", store)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert files_of(tmp_path / "study") == files_of(trained)
+
+
+def test_a_request_for_nothing_or_twice_the_same_is_refused(asked):
+    for change, told in (
+        ({"models": ()}, "No model is given"),
+        ({"models": (LITE, LITE)}, f"Model '{LITE}' is given twice"),
+        ({"quants": (spec_of("standard"), spec_of("best"))}, "Bit-width 'W8A8' is given twice"),
+        ({"protocols": ("paper", "paper")}, "Protocol 'paper' is given twice"),
+        ({"protocols": ("careful",)}, "Protocol 'careful' is unknown"),
+        ({"weights": {LITE: "untrained"}}, f"'{LITE}', which is not swept; its models are {SQUEEZE}"),
+        ({"limit": 0}, "limit 0 is below 1"),
+        ({"batch": 0}, "batch 0 is below 1"),
+        ({"seed": -1}, "seed -1 is below 0"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            replace(asked, **change)
+        assert told in str(caught.value)
+
+
+def column(rows, name, setting):
+    return np.array([np.nan if row[name] is None else row[name] for row in rows if row["setting"] == setting], float)
+
+
+def test_the_summary_is_that_of_the_rows(trained):
+    rows, found = rows_of(trained), summary(trained)
+    assert [(cell.model, cell.setting, cell.protocol) for cell in found.cells] == [
+        (LITE, "W6A6", "calibrated"),
+        (LITE, "W3A8", "calibrated"),
+    ]
+    for cell in found.cells:
+        assert (cell.images, cell.errors) == (6, 1)
+        for comparison in COMPARISONS:
+            for metric in STUDY_METRICS:
+                values = column(rows, f"{comparison}_{metric}", cell.setting)
+                values = values[~np.isnan(values)]
+                mark = cell.scores[comparison][metric]
+                assert mark.n == len(values)
+                assert mark.mean == pytest.approx(values.mean())
+                assert mark.sd == pytest.approx(values.std(ddof=1))
+                interval = statistics.summary(values).interval
+                assert (mark.low, mark.high) == ((interval.low, interval.high) if interval else (None, None))
+        drift = 1 - column(rows, "quantized_v_float_cc", cell.setting)
+        flipped = column(rows, "flipped", cell.setting)
+        assert cell.drift.mean == pytest.approx(np.nanmean(drift))
+        assert (cell.flips.n, cell.flips.count) == (5, np.nansum(flipped))
+        splits = {(split.by, split.group): split.drift for split in cell.splits}
+        for group, value in (("flipped", 1), ("kept", 0)):
+            if (flipped == value).any():
+                assert splits["flipped", group].mean == pytest.approx(np.nanmean(drift[flipped == value]))
+        assert sum(drift.n for (by, _), drift in splits.items() if by == "confidence") == cell.drift.n
+        sure = column(rows, "float_probability", cell.setting)
+        ranks = np.argsort(np.argsort(np.where(np.isnan(sure), 9, sure)))
+        assert splits["confidence", "low"].mean == pytest.approx(np.nanmean(drift[ranks < 2]))
+        labelled = column(rows, "float_correct", cell.setting)
+        assert (cell.float_accuracy.n, cell.float_accuracy.count) == (3, np.nansum(labelled))
+        assert cell.accuracy.count == np.nansum(column(rows, "quantized_correct", cell.setting))
+    assert len(found.reasons) == 1
+    assert list(found.reasons.values()) == [1]
+
+
+def test_tests_against_the_saliency_are_paired_and_corrected_together(trained):
+    rows, found = rows_of(trained), summary(trained)
+    raw = []
+    for cell in found.cells:
+        for metric in STUDY_METRICS:
+            first, second = (
+                column(rows, f"{name}_v_saliency_{metric}", cell.setting) for name in ("quantized", "float")
+            )
+            expected = statistics.paired(first, second, margin=MARGINS[metric])
+            test = cell.tests[metric]
+            assert test.change.mean == pytest.approx(np.nanmean(first - second))
+            assert (test.p, test.rank_biserial) == (expected.signed_rank.p, expected.rank_biserial)
+            assert cell.setting in test.words
+            assert "Holm-corrected over 6 tests" in test.words
+            raw.append(test.p)
+    adjusted = [cell.tests[metric].p_adjusted for cell in found.cells for metric in STUDY_METRICS]
+    assert adjusted == pytest.approx(statistics.holm(raw).tolist())
+
+
+def test_a_rate_has_wilsons_interval():
+    from statsmodels.stats.proportion import proportion_confint
+
+    for count, n in ((0, 10), (3, 10), (10, 10), (200, 1000)):
+        found = rate(np.array([1.0] * count + [0.0] * (n - count) + [np.nan] * 3))
+        assert (found.n, found.count, found.value) == (n, count, count / n)
+        assert (found.low, found.high) == pytest.approx(proportion_confint(count, n, method="wilson"), abs=1e-12)
+    assert rate(np.array([np.nan])).value is None
+
+
+def test_the_summary_as_json_and_csv(trained):
+    found = summary(trained)
+    told = json.loads(json.dumps(report_summary(found), allow_nan=False))
+    assert told["plan"]["images"] == 6
+    assert told["plan"]["labelled"] == 4
+    assert told["plan"]["digest"] == json.loads((trained / "plan.json").read_text())["digest"]
+    assert [entry["label"] for entry in told["plan"]["settings"]] == ["W6A6", "W3A8"]
+    assert told["cells"][0]["flips"]["value"] == found.cells[0].flips.value
+    lines = list(csv.DictReader(io.StringIO(summary_table(found).decode())))
+    line = one(lines, setting="W3A8", comparison="quantized_v_float", metric="cc")
+    mark = found.cells[1].scores["quantized_v_float"]["cc"]
+    assert (int(line["n"]), float(line["mean"]), float(line["sd"])) == (mark.n, mark.mean, mark.sd)
+    assert {line["comparison"] for line in lines} >= {*COMPARISONS, "drift", "top1", "quantized_minus_float_v_saliency"}
