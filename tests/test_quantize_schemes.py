@@ -223,7 +223,7 @@ def test_layers_have_the_bits_that_are_given_to_them(base, ranges, pictures):
 
 def test_bits_for_a_layer_that_is_not_quantized_are_refused(base, ranges):
     for name in ("nowhere", "bn2", ""):
-        spec = QuantSpec(layer_bits=(LayerBits("classifier", 4, 4), LayerBits(name, 8, 8)))
+        spec = QuantSpec(layer_bits=(LayerBits("classifier", 4, 4), LayerBits(name, 4, 8)))
         with pytest.raises(UsageError, match=f"^Layer '{name}' is none that is quantized; name a"):
             assemble(base(LITE), spec, ranges(LITE))
 

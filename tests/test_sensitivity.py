@@ -156,14 +156,17 @@ def test_drift_is_what_its_definitions_say(noise_picture):
     chance = np.random.default_rng(3)
     first, second = chance.normal(size=(2, 3, 5)) * 3
     maps = chance.random((2, 3, 8, 8))
-    maps[1, 2] = 0  # a map without evidence
+    maps[1, 2] = 0  # a map that has lost all evidence
     before = [answer(*pair) for pair in zip(first, maps[0], strict=True)]
     after = [answer(*pair) for pair in zip(second, maps[1], strict=True)]
     drift = Marks.of(before, after).drift([int(second[0].argmax()), None, -1])
     expected = [1 - np.corrcoef(maps[0, i].ravel(), maps[1, i].ravel())[0, 1] for i in range(2)]
     assert drift.cams[:2] == pytest.approx(expected, abs=1e-6)
-    assert drift.cams[2] is None
-    assert drift.cam == pytest.approx(np.mean(expected), abs=1e-6)
+    assert drift.cams[2] == 1.0
+    assert drift.cam == pytest.approx(np.mean([*expected, 1.0]), abs=1e-6)
+    nothing = Marks.of(after, after).drift([None] * 3)  # where the float map carries none, there is nothing to lose
+    assert nothing.cams == (pytest.approx(0), pytest.approx(0), None)
+    assert nothing.cam == pytest.approx(0)
     log_p, log_q = (torch.log_softmax(torch.tensor(values), dim=1) for values in (first, second))
     divergence = torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
     assert drift.kl == pytest.approx(float(divergence), rel=1e-12)

@@ -135,7 +135,7 @@ def _write_out(
     if json_path is not None:
         more: dict[str, Any] = {"metrics": report_tables(tables)} if tables else {}
         more |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
-        more |= {"cost": asdict(cost)} if cost else {}
+        more |= {"cost": asdict(cost) if cost else None}
         emit_json(report(found) | more, json_path)
         return
     _show_comparison(found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from quantviz.cli.terminal import (
     watched_store,
     write_file,
 )
-from quantviz.pipeline import CompareRequest, Workbench, bits_bytes, search, sensitivity
+from quantviz.pipeline import CompareRequest, Workbench, bits_bytes, learns, report_layers, search, sensitivity
 from quantviz.specs import Candidate, Drift, NoiseFloor, SearchResult, Sensitivity, WeightsRef, scheme_name
 
 _COLUMNS = ("cam", "kl", "sqnr", "flips", "accuracy")
@@ -78,8 +77,7 @@ def sensitivity_command(
     if csv_path is not None:
         write_file(csv_path, _csv(found))
     if json_path is not None:
-        label = {"label": found.quant.label, "scheme": scheme_name(found.quant)}
-        emit_json(label | asdict(found) | {"noise_floor": found.floor.floor}, json_path)
+        emit_json(report_layers(found), json_path)
     else:
         _show_sensitivity(found)
 
@@ -121,9 +119,13 @@ def search_command(
     with watched_store(cache_dir) as store, progress_bar() as progress:
         found = search(Workbench(store), request, samples, **budgets, progress=progress)
     if json_path is not None:
-        emit_json({"scheme": scheme_name(found.quant), **asdict(found)}, json_path)
+        emit_json(report_layers(found), json_path)
     else:
         _show_search(found)
+    if learns(request.quant):
+        click.echo(
+            "Searched with weights rounded to nearest, as the bits file says; they can be learned afterwards.", err=True
+        )
     if written is not None:
         write_file(written, bits_bytes(found))
 
@@ -142,7 +144,7 @@ def _show_sensitivity(found: Sensitivity) -> None:
             str(rank),
             layer.cost.name,
             layer.cost.kind,
-            str(layer.depth + 1),
+            str(layer.depth),
             f"{layer.cost.weights:,}",
             _number(alone.cam, ".5f"),
             _number(_multiple(alone.cam, found.floor), ".1f"),
@@ -232,7 +234,7 @@ def _csv(found: Sensitivity) -> bytes:
     for layer in found.layers:
         cost, numbers = layer.cost, [getattr(getattr(layer, side), name) for side, name in sides]
         row = ["" if number is None else repr(number) for number in numbers]
-        writer.writerow([layer.depth + 1, cost.name, cost.kind, cost.weights, cost.macs, *row])
+        writer.writerow([layer.depth, cost.name, cost.kind, cost.weights, cost.macs, *row])
     return text.getvalue().encode()
 
 

@@ -4,12 +4,12 @@ from quantviz.pipeline.attribution import attribution, rounded_shares, unscored
 from quantviz.pipeline.bits_file import bits_bytes, read_bits
 from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.pipeline.dataset import dataset
-from quantviz.pipeline.drift import model_cost
+from quantviz.pipeline.drift import learns, model_cost
 from quantviz.pipeline.faithful import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.pipeline.listing import target_layers
 from quantviz.pipeline.measure import BASELINES, measure, measure_map
 from quantviz.pipeline.noise import noise_floor
-from quantviz.pipeline.report import arrays, npz_bytes, report, report_attribution, report_tables
+from quantviz.pipeline.report import arrays, npz_bytes, report, report_attribution, report_layers, report_tables
 from quantviz.pipeline.search import candidate_quant, search
 from quantviz.pipeline.sensitivity import only_layer, sensitivity
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
@@ -29,6 +29,7 @@ __all__ = [
     "dataset",
     "describe_faithfulness",
     "faithfulness",
+    "learns",
     "measure",
     "measure_map",
     "model_cost",
@@ -39,6 +40,7 @@ __all__ = [
     "read_truth",
     "report",
     "report_attribution",
+    "report_layers",
     "report_tables",
     "rounded_shares",
     "search",

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, cast
 
 from quantviz.pipeline.sensitivity import near
@@ -36,6 +36,7 @@ from quantviz.specs import (
     WeightsRef,
     scheme_name,
     spec_of,
+    with_layers,
 )
 
 FORMAT = "quantviz bits 1"
@@ -63,7 +64,9 @@ def bits_bytes(quant: QuantSpec | SearchResult, model: str = "", weights: Weight
         if quant.found is None:
             raise QuantvizError("The search found no bits within its budgets; allow more drift or more flips.")
         model, weights, found = quant.model, quant.weights, _found(quant, quant.found)
-        quant = replace(quant.quant, layer_bits=quant.found.bits)
+        layers, quant = quant.found.bits, with_layers(quant.quant, quant.found.bits)
+    else:
+        layers = quant.layer_bits
     if weights is not None:
         found = {"weights": {"name": weights.name, "sha256": weights.sha256}, **found}
     entry: dict[str, Any] = {
@@ -72,7 +75,7 @@ def bits_bytes(quant: QuantSpec | SearchResult, model: str = "", weights: Weight
         "scheme": scheme_name(quant),
         "ranges": quant.ranges,
         "default": _written(quant.weight_bits, quant.act_bits),
-        "layers": {bits.name: _written(bits.weight_bits, bits.act_bits) for bits in quant.layer_bits},
+        "layers": {bits.name: _written(bits.weight_bits, bits.act_bits) for bits in layers},
     }
     if found:
         entry["found"] = found

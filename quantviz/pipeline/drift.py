@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change of the code changes a drift, so that older cache entries are not read."""
+
+LOST = 1.0
+"""Drift of a map that has lost all evidence: it agrees with the float one no more than chance does (CC 0)."""
 
 _CLASSES = 1000
 _ARRAYS = ("cams", "kl", "signal", "noise", "before", "after")
@@ -62,7 +65,8 @@ class Marks:
     """What a changed network does to each of n images.
 
     Attributes:
-        cams: float64 (n,), 1 - CC; NaN where a map carries no evidence.
+        cams: float64 (n,), 1 - CC; ``LOST`` where only the changed map carries no evidence; NaN where the float map
+            carries none.
         kl: float64 (n,), Kullback-Leibler divergence from the float network's probabilities, nats.
         signal: float64 (n,), sum over the float logits' squares.
         noise: float64 (n,), sum over the squared differences of the logits.
@@ -231,8 +235,21 @@ def resolved(bench: Workbench, request: CompareRequest, progress: Progress) -> t
         raise UsageError(
             f"Single layers cannot be switched under the protocol {request.quant.protocol!r}; use {CALIBRATED}."
         )
-    subject = bench.subject(request, progress)
+    subject = _complete(bench, bench.subject(request, progress), progress)
     return subject, replace(request.cam, layer=subject.layer)
+
+
+def _complete(bench: Workbench, subject: Subject, progress: Progress) -> Subject:
+    """Return a subject whose weights' number of classes is known, which for a user's file takes reading it."""
+    if subject.ref.source != "file":
+        return subject
+    key = subject.key("weights")
+    record = bench.store.get(key)
+    if record is None:
+        ref = bench.networks.load(subject.spec, subject.located, progress).ref
+        record = StoredRecord({}, {"classes": ref.classes, "note": ref.note})
+        bench.store.put(key, record)
+    return replace(subject, ref=replace(subject.ref, **record.metadata))
 
 
 def decides(subject: Subject, quant: QuantSpec, learned_for: QuantSpec | None = None) -> dict[str, Any]:
@@ -305,6 +322,8 @@ def model_cost(bench: Workbench, request: CompareRequest, progress: Progress = n
 
 
 def _map_drift(changed: FloatMap, first: FloatMap) -> float | None:
+    if first.any() and not changed.any():  # a map without evidence is zeros
+        return LOST
     agreement = scores.compare(changed, first).cc
     return None if agreement is None else 1 - agreement
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from quantviz.quantize import LearnedLayer, Ranges
 
 _BATCH = 8
+# Raised whenever a change of the code changes what is learned, so that older weights are not read.
+_LEARNING_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,13 @@ class Networks:
 
         if not learns(quant):
             return {}
+        # Leaving a layer in float is asking what the others do; it does not change how they were learned.
+        floats = [bits for bits in quant.layer_bits if (bits.weight_bits, bits.act_bits) == (None, None)]
+        quant = replace(quant, layer_bits=tuple(bits for bits in quant.layer_bits if bits not in floats))
 
         base = self.base(subject, quant, progress)
         kept = subject.layer if quant.equalize else _kept(base, subject.layer)
-        decides = {"quantization": quant, "kept": kept}
+        decides = {"quantization": quant, "kept": kept, "learning": _LEARNING_VERSION}
         key = subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
         record = self.store.get(key)
         if record is not None:

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import DEVIATIONS, Attribution, CamResult, Comparison, FloatMap, MetricTable, WeightsRef
+from quantviz.specs import (
+    DEVIATIONS,
+    Attribution,
+    CamResult,
+    Comparison,
+    FloatMap,
+    MetricTable,
+    SearchResult,
+    Sensitivity,
+    WeightsRef,
+    scheme_name,
+)
 
 
 def report(comparison: Comparison) -> dict[str, Any]:
@@ -82,6 +93,20 @@ def report_attribution(found: Attribution, unscored: Mapping[str, Sequence[str]]
         "subsets": dict(found.subsets),
         "unscored": {protocol: list(names) for protocol, names in unscored.items() if names},
     }
+
+
+def report_layers(found: Sensitivity | SearchResult) -> dict[str, Any]:
+    """Return a sensitivity or a search's result as JSON-able data, by the names that ``report`` uses."""
+    data = asdict(found)
+    data["weights"] = _weights(found.weights)
+    quant = data.pop("quant")
+    data["quantization"] = {"label": found.quant.label, "scheme_words": scheme_name(found.quant), **quant}
+    for name in ("images", "searched", "held_out"):
+        if name in data:
+            data[name] = [{"sha256": digest, "name": picture} for digest, picture in data[name]]
+    if isinstance(found, Sensitivity):
+        data["noise_floor"] = {"floor": found.floor.floor, **data.pop("floor")}
+    return data
 
 
 def report_tables(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:

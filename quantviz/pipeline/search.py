@@ -40,6 +40,7 @@ from quantviz.specs import (
     StoredRecord,
     UsageError,
     no_progress,
+    with_layers,
 )
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
@@ -54,7 +55,7 @@ _AT_ONCE = 4  # steps of the first trial
 
 def candidate_quant(result: SearchResult, candidate: Candidate) -> QuantSpec:
     """Return the quantization of a search's candidate."""
-    return replace(result.quant, layer_bits=candidate.bits)
+    return with_layers(result.quant, candidate.bits)
 
 
 def search(
@@ -165,8 +166,11 @@ class _Search:
         return found
 
     def _spec(self, bits: Mapping[str, int | None]) -> QuantSpec:
-        each = [LayerBits(layer.name, bits.get(layer.name), self.quant.bits_of(layer.name)[1]) for layer in self.layers]
-        return replace(self.quant, layer_bits=tuple(each))
+        return replace(self.quant, layer_bits=self._each(bits))
+
+    def _each(self, bits: Mapping[str, int | None]) -> tuple[LayerBits, ...]:
+        acts = {layer.name: self.quant.bits_of(layer.name)[1] for layer in self.layers}
+        return tuple(LayerBits(name, bits.get(name), act_bits) for name, act_bits in acts.items())
 
     def _marks(self, drifts: Drifts, bits: Mapping[str, int | None], tell: Progress) -> Marks:
         spec = self._spec(bits)
@@ -249,19 +253,23 @@ class _Search:
             elif at_once > 1:
                 at_once //= 2
             else:
-                left = left[1:]
+                left = [move for move in left if move.layer != left[0].layer]
         return found
 
     def _front(self, found: Bits | None) -> list[Bits]:
         """Return the mixed assignments that no other beats in size and drift, smallest first."""
         front: list[Bits] = []
         least = float("inf")
-        for bits, drift in sorted(self.measured.values(), key=lambda entry: self.size(entry[0])):
+        for bits, drift in sorted(self.measured.values(), key=self._worth):
             passing = tuple(bits.values()) in self.trials and bits != found
             if len(set(bits.values())) > 1 and not passing and drift.cam is not None and drift.cam < least:
                 least = drift.cam
                 front.append(bits)
         return front
+
+    def _worth(self, entry: tuple[Bits, Drift]) -> tuple[int, float]:
+        bits, drift = entry
+        return self.size(bits), float("inf") if drift.cam is None else drift.cam
 
     def _told(self, found: Bits | None, front: Sequence[Bits], uniform: Sequence[Bits]) -> dict[str, Any]:
         """Measure what is going to be told on the held-out pictures too."""
@@ -274,9 +282,9 @@ class _Search:
             if self.held_out is not None:
                 tell = step(self.progress, "Held-out pictures", 88 * len(wanted) + 12 * place, 100 * len(wanted))
                 unseen = self._marks(self.held_out, bits, tell).drift(self.held_out.labels)
-            spec, widths = self._spec(bits), set(bits.values())
+            widths = set(bits.values())
             name = replace(self.quant, weight_bits=values[0], layer_bits=()).label if len(widths) == 1 else "mixed"
-            told[values] = asdict(Candidate(name, spec.layer_bits, self.cost(bits), self.measured[values][1], unseen))
+            told[values] = asdict(Candidate(name, self._each(bits), self.cost(bits), self.measured[values][1], unseen))
         return {
             "found": None if found is None else told[tuple(found.values())],
             "front": [told[tuple(bits.values())] for bits in front],

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 from quantviz.pipeline.compare import CompareRequest, Workbench
-from quantviz.pipeline.drift import Drifts, decides, layers_of, resolved, subject_cost, switchboard
+from quantviz.pipeline.drift import Drifts, decides, layers_of, learns, resolved, subject_cost, switchboard
 from quantviz.pipeline.noise import noise_floor
 from quantviz.specs import (
     Drift,
@@ -50,7 +50,8 @@ def sensitivity(
     quant = request.quant
     drifts = Drifts(bench, subject, cam, samples)
     costs, _ = layers_of(bench, subject, quant, progress)
-    floor = noise_floor(bench, request, samples, progress)
+    # Calibrating twins of a network whose weights are learned would take learning them twice more.
+    floor = noise_floor(bench, request, samples, progress, calibration=not learns(quant))
     network, layers = _measured(drifts, quant, costs, progress)
     return Sensitivity(
         model=subject.spec.name,

@@ -18,7 +18,7 @@ from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.grids import Grid, WeightGrid, activation_grid, weight_grid
 from quantviz.quantize.network import float_base
 from quantviz.quantize.training import seed_draws, train_mode
-from quantviz.specs import QuantSpec, QuantvizError, Scheme, UsageError, headroom
+from quantviz.specs import QuantSpec, QuantvizError, Scheme, UsageError, headroom, scheme_name, spec_of
 
 NETWORK_DEVIATIONS: Final = ("train_mode", "output_quantizers", "coarse_grids", "online_ranges")
 """The names in ``specs.DEVIATIONS`` that change the network rather than what is asked of it."""
@@ -136,13 +136,15 @@ def check_protocol(spec: QuantSpec) -> None:
     changed = spec.deviations & set(NETWORK_DEVIATIONS)
     if not changed:
         return
-    what = ""
+    what, plain = "", QuantSpec(spec.weight_bits, spec.act_bits)
     if spec.rounding != "nearest":
         what = f"Rounding {spec.rounding!r}"
     elif spec.equalize or spec.bias_correction:
         what = "Equalization" if spec.equalize else "Bias correction"
-    elif spec.ranges != "minmax" and "online_ranges" not in changed:
+    elif spec.ranges != "minmax":
         what = f"Range setting {spec.ranges!r}"
+    elif "coarse_grids" in changed and spec_of(scheme_name(spec), spec.weight_bits, spec.act_bits) != plain:
+        what = f"Scheme {scheme_name(spec)!r}"
     if what:
         raise UsageError(
             f"{what} belongs to the calibrated protocol and is not defined for {spec.protocol!r}; "

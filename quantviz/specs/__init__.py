@@ -52,6 +52,7 @@ from quantviz.specs.quantization import (
     headroom,
     scheme_name,
     spec_of,
+    with_layers,
 )
 from quantviz.specs.results import CamResult, Comparison, Heatmap, ImageSample, Prediction, Saliency, Scores
 from quantviz.specs.settings import (
@@ -150,4 +151,5 @@ __all__ = [
     "parse_bits",
     "scheme_name",
     "spec_of",
+    "with_layers",
 ]

@@ -54,9 +54,9 @@ class Drift:
     """How far a changed network is from the float network, over a set of images.
 
     Attributes:
-        cam: mean of 1 - CC of the two maps, both of the float network's top-1 class, over the images whose maps can
-            be scored; None where there is none. 0 is no drift.
-        cams: 1 - CC of each image, in the images' order; None where a map carries no evidence.
+        cam: mean of ``cams``, over the images that have one; None where there is none. 0 is no drift.
+        cams: 1 - CC of the two maps of each image, both of the float network's top-1 class, in the images' order; 1
+            where the changed map has lost all evidence; None where the float map carries none.
         kl: mean Kullback-Leibler divergence of the class probabilities from the float network's, in nats.
         sqnr: signal-to-quantization-noise ratio of the logits in decibels, 10 log10(sum f^2 / sum (f - q)^2); None
             where there is no difference at all.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final, Literal, get_args
@@ -77,7 +79,7 @@ class QuantSpec:
         bias_correction: take the mean error of each output channel out of the biases.
         protocol: ``"calibrated"``: eval mode, batch norm folded, ranges calibrated and then frozen; ``"paper"``: the
             published code, all of ``DEVIATIONS``; or ``"calibrated+NAME+NAME"`` with some of them.
-        layer_bits: layers with bit-widths of their own, sorted by name.
+        layer_bits: layers with bit-widths of their own, sorted by name; those that say what holds for all are dropped.
 
     Raises:
         UsageError: a value is unknown or out of range, or a layer is named twice.
@@ -107,7 +109,8 @@ class QuantSpec:
         for before, after in pairwise(ordered):
             if before.name == after.name:
                 raise UsageError(f"Layer {after.name!r} is given bit-widths twice; name it once.")
-        object.__setattr__(self, "layer_bits", ordered)
+        own = tuple(bits for bits in ordered if (bits.weight_bits, bits.act_bits) != (self.weight_bits, self.act_bits))
+        object.__setattr__(self, "layer_bits", own)
 
     @property
     def deviations(self) -> frozenset[str]:
@@ -136,6 +139,18 @@ class QuantSpec:
         weights = {bits.weight_bits for bits in self.layer_bits} | {self.weight_bits}
         acts = {bits.act_bits for bits in self.layer_bits} | {self.act_bits}
         return f"mixed W{_span(weights)}" + (f"A{_span(acts)}" if any(acts) else "")
+
+
+def with_layers(spec: QuantSpec, layers: Sequence[LayerBits]) -> QuantSpec:
+    """Return ``spec`` with every layer's bits told: the commonest become the network's, the others stay layers' own.
+
+    Args:
+        spec: scheme and protocol.
+        layers: every quantized layer of the network.
+    """
+    pairs = [(bits.weight_bits, bits.act_bits) for bits in layers if bits.weight_bits is not None]
+    weight_bits, act_bits = Counter(pairs).most_common(1)[0][0] if pairs else (spec.weight_bits, spec.act_bits)
+    return replace(spec, weight_bits=weight_bits or spec.weight_bits, act_bits=act_bits, layer_bits=tuple(layers))
 
 
 def headroom(act_bits: int | None) -> float:
