@@ -24,7 +24,7 @@ from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Progress, QuantSpec, no_progress
 
 _VIEWS = 512
-_STEPS = 80
+_STEPS = 160
 _BATCH = 16
 _WATCHED = 16
 _EDGE = 0.45

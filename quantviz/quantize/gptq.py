@@ -21,7 +21,7 @@ from quantviz.specs import Progress, QuantSpec, QuantvizError, no_progress
 _DAMPING = 0.01
 _BATCH = 8
 # As many positions of the input are enough for second moments, a batch giving at most a quarter of them.
-_LEAST, _MOST, _PER_COLUMN = 4096, 65536, 16
+_LEAST, _MOST, _PER_COLUMN = 32768, 65536, 64
 _COLUMNS = 4096  # of one block, so that a wide linear layer's second moments fit in memory
 _LAZY = 128  # columns that are rounded before what is left over goes to all the others at once
 
