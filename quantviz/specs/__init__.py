@@ -75,6 +75,7 @@ from quantviz.specs.study import (
     parse_bits,
 )
 from quantviz.specs.summary import DriftSplit, Estimate, Rate, SaliencyTest, StudyCell, StudySummary
+from quantviz.specs.table import StudyTable
 
 __all__ = [
     "CALIBRATED",
@@ -140,6 +141,7 @@ __all__ = [
     "StudyPlan",
     "StudyRow",
     "StudySummary",
+    "StudyTable",
     "TruthKind",
     "UsageError",
     "WeightsRef",

@@ -1,0 +1,29 @@
+"""The rows of a finished study as arrays, for figures and for summing up parts of the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz.specs.study import StudyPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyTable:
+    """A finished study by cell and picture; a cell is one model at one bit-width under one protocol.
+
+    Attributes:
+        plan: what the study was decided by; its pictures are the arrays' second axis, in its order.
+        cells: (model, setting, protocol) of each row of the arrays, by protocol, model and bit-width in the plan's
+            order.
+        columns: name of a numeric column or flag of ``StudyRow`` -> float64 (cells, pictures), read-only, NaN where
+            there is none. Flags are 0 and 1. ``float_degenerate``, ``quantized_degenerate``, ``saliency_degenerate``
+            and ``error`` are flags here: 1 where the row gives a reason.
+    """
+
+    plan: StudyPlan
+    cells: tuple[tuple[str, str, str], ...]
+    columns: Mapping[str, npt.NDArray[np.float64]]
