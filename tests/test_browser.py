@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("playwright", reason="playwright is not installed; run make test")
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -102,11 +103,18 @@ def finished(page):
 
 
 def pick(page, label, option):
-    """Choose an option of a select box as a user does."""
+    """Choose an option of a select box as a user does: once more where the page was drawn anew meanwhile."""
     box = page.get_by_role("combobox", name=re.compile(label))
-    box.click()
-    box.fill(option)
-    page.get_by_role("option", name=option, exact=True).click()
+    wanted = page.get_by_role("option", name=option, exact=True)
+    for _ in range(5):
+        box.click(timeout=WAIT)
+        box.fill(option)
+        try:
+            wanted.click(timeout=10_000)
+        except PlaywrightTimeout:
+            continue
+        return
+    pytest.fail(f"the option {option} of {label} did not stay open")
 
 
 def downloaded(page, name, tmp_path):
@@ -220,6 +228,8 @@ def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address
     expect(page.get_by_role("tab", name="against the float model's map")).to_be_visible(timeout=WAIT)
     expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
     page.get_by_role("button", name=re.compile("Remove broken.csv")).click()
+    expect(page.get_by_role("alert").filter(has_text="broken.csv")).to_have_count(0, timeout=WAIT)
+    finished(page)
     page.locator("input[type=file]").nth(2).set_input_files(boxes)
     page.get_by_role("tab", name="against boxes.csv").click(timeout=WAIT)
     expect(page.get_by_text("Pointing game").first).to_be_visible(timeout=WAIT)

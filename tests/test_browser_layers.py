@@ -87,9 +87,9 @@ def test_found_bits_are_drawn_downloaded_and_used_on_compare(page, address, tmp_
     assert set(bits["layers"].values()) <= {"W4A8", "W8A8"}
     assert len(bits["layers"]) == 26
     button(page, "Use these bits").click()
-    expect(page.get_by_text("in place of bits and scheme")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Bits of single layers from")).to_be_visible(timeout=WAIT)
     page.get_by_role("link", name="Compare").click()
-    expect(page.get_by_text("in place of bits and scheme")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Bits of single layers from")).to_be_visible(timeout=WAIT)
     finished(page)
     button(page, "Remove the bits file").click()
     expect(page.get_by_text("At W4A8, squeezenet1_1 looks")).to_be_visible(timeout=WAIT)
@@ -131,6 +131,7 @@ def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(pag
     expect(page.get_by_text("a change that nobody sees does").first).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("GBOPs").first).to_be_visible(timeout=WAIT)
     page.get_by_text("Details", exact=True).click()
+    settled(page)
     pick(page, "^Weight ranges", "mse")
     finished(page)
     for part in ("scheme=naive", "weight_ranges=mse"):
