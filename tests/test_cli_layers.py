@@ -92,16 +92,22 @@ def test_a_search_writes_bits_that_compare_uses(run, bits_file, tmp_path):
     assert 1 - found["scores"]["quantized_v_float"]["cc"] == pytest.approx(entry["found"]["searched"]["drift"])
     assert found["cost"]["bytes"] == entry["found"]["bytes"]
 
+    entry["found"]["weights"] = {"name": "elsewhere.pth", "sha256": "0" * 64}
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(entry))
+    code, _, err = run("compare", "chelsea", *MODEL, "--saliency", "none", "--bits-file", other)
+    assert (code, err) == (0, "Note: the bits of 'other.json' were found for other weights (elsewhere.pth).\n")
+
 
 def test_a_search_that_finds_nothing_writes_no_file(run, tmp_path):
     file = tmp_path / "bits.json"
     arguments = ("--max-drift", "1e-9", "--widths", "3,8", "--bits-file", file)
     code, out, err = run("search", "chelsea", "china", *MODEL, *arguments)
     assert code == 1
-    assert "Nothing measured is within the budgets" in out
-    assert "no bits within its budgets" in err
+    assert "Searched on 1 picture, 1 held out." in out
+    assert "Nothing measured is within the budgets" in err
     assert not file.exists()
-    assert run("search", "chelsea", "china", *MODEL, *arguments[:-2])[0] == 0
+    assert run("search", "chelsea", "china", *MODEL, *arguments[:-2])[0] == 1
 
 
 @pytest.mark.parametrize(

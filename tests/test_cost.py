@@ -64,6 +64,15 @@ def test_inputs_add_a_grid_each():
     assert cost((CONV, HEAD), QuantSpec(8, 8, act_scheme="symmetric"), 0).bytes == bare + 2 * 4
 
 
+@pytest.mark.parametrize("more", [{"rounding": "distilled"}, {"bias_correction": True}])
+def test_learning_adds_a_bias_to_a_layer_without_one(more):
+    bare = LayerCost("bare", "conv", weights=101, biases=0, channels=4, macs=1000)
+    spec = QuantSpec(4, None, **more)
+    assert cost((bare,), spec, 0).bytes == cost((CONV,), spec, 0).bytes == 51 + 16 + 16
+    kept = QuantSpec(4, None, layer_bits=(LayerBits("bare", None, None),), **more)
+    assert cost((bare,), kept, 0).bytes == 4 * 101
+
+
 def test_layers_of_their_own_bits():
     spec = QuantSpec(8, 8, layer_bits=(LayerBits("conv", 2, 4), LayerBits("head", None, None)))
     found = cost((CONV, HEAD), spec, 0)

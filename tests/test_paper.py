@@ -17,7 +17,7 @@ from torch import nn
 from quantviz import cam, images, scores
 from quantviz.cli import main
 from quantviz.pipeline import CompareRequest, Workbench, report
-from quantviz.pipeline.attribution import attribution, rounded_shares, shapley, unscored
+from quantviz.pipeline.attribution import attribution, rounded_shares, shapley
 from quantviz.pipeline.protocols import ProtocolNetworks, finished, sequence
 from quantviz.quantize import (
     NETWORK_DEVIATIONS,
@@ -400,15 +400,14 @@ def measured(squeezenet, tmp_path_factory):
             attribution(bench, request, SAMPLES[:2], interrupted)
         before = len(reports)
         found = attribution(bench, request, SAMPLES[:2], note)
-        left_out = unscored(bench, request, SAMPLES[:2])
-    return found, left_out, reports[:before], reports[before:], folder
+    return found, reports[:before], reports[before:], folder
 
 
 def test_shares_add_up_and_subsets_are_the_comparisons(squeezenet, measured, bench):
-    found, left_out, *_ = measured
+    found = measured[0]
     assert sum(found.share.values()) == pytest.approx(found.paper - found.calibrated, abs=1e-9)
     assert list(found.share) == list(found.alone) == list(DEVIATIONS)
-    assert len(found.subsets) == len(left_out) == 2**7
+    assert len(found.subsets) == 2**7
     assert found.subsets[""] == found.calibrated
     assert found.subsets["+".join(DEVIATIONS)] == found.paper
     assert found.quant.protocol == "calibrated"
@@ -416,12 +415,12 @@ def test_shares_add_up_and_subsets_are_the_comparisons(squeezenet, measured, ben
         request = replace(squeezenet, quant=with_switches(*names, bits=4))
         marks = [bench.compare(request, sample).scores["quantized_v_float"].cc for sample in SAMPLES[:2]]
         assert found.subsets["+".join(names)] == pytest.approx(np.mean([mark for mark in marks if mark is not None]))
-        assert len(left_out[request.quant.protocol]) == marks.count(None)
+        assert len(found.unscored.get("+".join(names), ())) == marks.count(None)
     assert any(abs(share) > 1e-3 for share in found.share.values())
 
 
 def test_an_interrupted_attribution_goes_on_where_it_was(measured):
-    _, _, first, second, _ = measured
+    _, first, second, _ = measured
     assert first == sorted(first)
     assert second == sorted(second)
     done = (len(first) - 1) // 3  # each pass reports its beginning and its two pictures
@@ -444,7 +443,7 @@ def test_attributions_that_mean_nothing_are_refused(squeezenet, bench, changed, 
 
 
 def test_the_command_attribute(squeezenet, measured, monkeypatch, capfd):
-    found, _, _, _, folder = measured
+    found, _, _, folder = measured
 
     def run(*more):
         arguments = ["attribute", "chelsea", "coffee", "--model", "squeezenet1_1", "--weights", "untrained"]

@@ -13,6 +13,7 @@ from quantviz.cli.options import limit_option, request_options, samples_of, show
 from quantviz.cli.terminal import (
     cache_option,
     check_writable,
+    count_of,
     emit_json,
     json_option,
     progress_bar,
@@ -22,7 +23,16 @@ from quantviz.cli.terminal import (
     write_file,
 )
 from quantviz.pipeline import CompareRequest, Workbench, bits_bytes, learns, report_layers, search, sensitivity
-from quantviz.specs import Candidate, Drift, NoiseFloor, SearchResult, Sensitivity, WeightsRef, scheme_name
+from quantviz.specs import (
+    Candidate,
+    Drift,
+    NoiseFloor,
+    QuantvizError,
+    SearchResult,
+    Sensitivity,
+    WeightsRef,
+    scheme_name,
+)
 
 _COLUMNS = ("cam", "kl", "sqnr", "flips", "accuracy")
 _FLOORS = {
@@ -110,7 +120,8 @@ def search_command(
 ) -> None:
     """Find weight bits for each layer of MODEL that keep its maps of IMAGE_OR_DIR within a drift, at the least size.
 
-    Every other picture is searched on, the ones between only measured. Minutes at first; repeated at once.
+    Every other picture is searched on, the ones between only measured. Minutes at first; repeated at once. The exit
+    status is 1 where nothing is within the budgets.
     """
     for path in (_file(json_path), written):
         check_writable(path)
@@ -126,6 +137,8 @@ def search_command(
         click.echo(
             "Searched with weights rounded to nearest, as the bits file says; they can be learned afterwards.", err=True
         )
+    if found.found is None:
+        raise QuantvizError("Nothing measured is within the budgets; allow more drift or more flips.")
     if written is not None:
         write_file(written, bits_bytes(found))
 
@@ -168,7 +181,7 @@ def _show_floor(floor: NoiseFloor) -> None:
 
 def _show_search(found: SearchResult) -> None:
     _show_subject(found.model, found.weights, scheme_name(found.quant), len(found.searched) + len(found.held_out))
-    click.echo(f"Searched on {len(found.searched)} pictures, {len(found.held_out)} held out.\n")
+    click.echo(f"Searched on {count_of(len(found.searched), 'picture')}, {len(found.held_out)} held out.\n")
     headings = ("drift", "flips", "top-1")
     seen = [f"searched {name}" for name in headings[:2]]
     table = table_of("bits", "KiB", "of float", *seen, *(f"held-out {name}" for name in headings))
@@ -181,7 +194,6 @@ def _show_search(found: SearchResult) -> None:
     if found.float_accuracy is not None:
         click.echo(f"\nTop-1 of the float model on the held-out pictures: {found.float_accuracy:.1%}")
     if found.found is None:
-        click.echo("\nNothing measured is within the budgets; allow more drift or more flips.")
         return
     click.echo(f"\nFound ({found.found.name}):")
     show_cost(found.found.cost)
@@ -203,7 +215,7 @@ def _search_row(entry: Candidate, best: Candidate | None) -> list[str]:
 
 def _show_subject(model: str, weights: WeightsRef, quant: str, pictures: int) -> None:
     label = weights.name if weights.trained else "UNTRAINED (random) weights: a sanity control"
-    click.echo(f"{model}, {label}, {quant}, {pictures} pictures")
+    click.echo(f"{model}, {label}, {quant}, {count_of(pictures, 'picture')}")
 
 
 def _told(drift: Drift, floor: NoiseFloor) -> str:

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from quantviz import images, zoo
 from quantviz.cli.terminal import Bits
-from quantviz.pipeline import CompareRequest, dataset, read_bits
+from quantviz.pipeline import CompareRequest, dataset, read_bits, weights_of
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -90,7 +90,7 @@ def request_options(
             zoo.spec(model)
             quant = spec_of(scheme, weight_bits, act_bits, ranges=ranges, protocol=protocol)
             if bits_file is not None:
-                quant = _from_file(bits_file, model, protocol)
+                quant = _from_file(bits_file, model, weights, protocol)
             request = CompareRequest(model, weights, quant, CamSpec(method, layer), calibration=calibration)
             command(request=request, **rest)
 
@@ -176,7 +176,7 @@ def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[An
     return found
 
 
-def _from_file(path: Path, model: str, protocol: str) -> QuantSpec:
+def _from_file(path: Path, model: str, weights: str | None, protocol: str) -> QuantSpec:
     context = click.get_current_context()
     for name, option in _IN_FILE.items():
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -185,4 +185,9 @@ def _from_file(path: Path, model: str, protocol: str) -> QuantSpec:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"Bits file {str(path)!r} cannot be read ({error.strerror}); check its path.") from None
-    return replace(read_bits(data, path.name, model), protocol=protocol)
+    quant = replace(read_bits(data, path.name, model), protocol=protocol)
+    ref, found_for = zoo.resolve(zoo.spec(model), weights).ref, weights_of(data, path.name)
+    # Untrained weights have no digest before they are drawn, but a name.
+    if found_for is not None and (ref.sha256 or ref.name) not in found_for:
+        click.echo(f"Note: the bits of {path.name!r} were found for other weights ({found_for[0]}).", err=True)
+    return quant

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from quantviz.cli.options import limit_option, request_options, samples_of
 from quantviz.cli.terminal import (
     cache_option,
     check_writable,
+    count_of,
     emit_json,
     json_option,
     progress_bar,
@@ -19,7 +19,7 @@ from quantviz.cli.terminal import (
     watched_store,
 )
 from quantviz.pipeline import CompareRequest, Workbench
-from quantviz.pipeline.attribution import attribution, rounded_shares, unscored
+from quantviz.pipeline.attribution import attribution, rounded_shares
 from quantviz.pipeline.report import report_attribution
 from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, Attribution, CamSpec
 
@@ -45,18 +45,16 @@ def attribute(
     check_writable(None if json_path in (None, "-") else Path(str(json_path)))
     samples = samples_of(pictures, limit)
     with watched_store(cache_dir) as store, progress_bar() as progress:
-        bench = Workbench(store)
-        found = attribution(bench, request, samples, progress)
-        left_out = unscored(bench, request, samples, progress)
+        found = attribution(Workbench(store), request, samples, progress)
     if json_path is not None:
-        emit_json(report_attribution(found, left_out), json_path)
+        emit_json(report_attribution(found), json_path)
     else:
-        _show(found, left_out)
+        _show(found)
 
 
-def _show(found: Attribution, left_out: Mapping[str, Sequence[str]]) -> None:
+def _show(found: Attribution) -> None:
     weights = found.weights.name if found.weights.trained else "UNTRAINED (random) weights: a sanity control"
-    count = f"{len(found.images)} image" + ("" if len(found.images) == 1 else "s")
+    count = count_of(len(found.images), "image")
     click.echo(f"{found.model}, {weights}, {found.quant.label}, {_map_of(found.cam)}, {count}")
     click.echo("Mean CC of the quantized against the float map\n")
     table = table_of("", "share", "alone", "what it does")
@@ -69,12 +67,12 @@ def _show(found: Attribution, left_out: Mapping[str, Sequence[str]]) -> None:
         "\nA share is a Shapley value: the mean change of CC when the deviation is switched on, over all orders. "
         "Alone: CC with only it on."
     )
-    missing = {protocol: len(names) for protocol, names in left_out.items() if names}
+    missing = {switches: len(names) for switches, names in found.unscored.items()}
     if missing:
+        plain, every = missing.get("", 0), missing.get("+".join(DEVIATIONS), 0)
         click.echo(
-            f"Not scored, since a map carries no evidence: {missing.get(CALIBRATED, 0)} of {count} under {CALIBRATED}, "
-            f"{missing.get(PAPER, 0)} under {PAPER}, at most {max(missing.values())} under one combination; each mean "
-            "is over the rest."
+            f"Not scored, since a map carries no evidence: {plain} of {count} under {CALIBRATED}, {every} under "
+            f"{PAPER}, at most {max(missing.values())} under one combination; each mean is over the rest."
         )
 
 

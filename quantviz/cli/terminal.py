@@ -118,6 +118,11 @@ def show(table: Table) -> None:
     console.print(table)
 
 
+def count_of(count: int, what: str) -> str:
+    """Return a count in words: "1 picture", "2 pictures"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def emit_json(value: dict[str, Any], path: str) -> None:
     """Write JSON to a file, or to standard output for ``-``."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -1,7 +1,7 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
-from quantviz.pipeline.attribution import attribution, rounded_shares, unscored
-from quantviz.pipeline.bits_file import bits_bytes, read_bits
+from quantviz.pipeline.attribution import attribution, rounded_shares
+from quantviz.pipeline.bits_file import bits_bytes, read_bits, weights_of
 from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.pipeline.dataset import dataset
 from quantviz.pipeline.drift import learns, model_cost
@@ -47,5 +47,5 @@ __all__ = [
     "sensitivity",
     "target_layers",
     "truth_source",
-    "unscored",
+    "weights_of",
 ]

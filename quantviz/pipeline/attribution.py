@@ -72,7 +72,7 @@ def attribution(
     n-person games): sum over S without i of |S|! (6 - |S|)! / 7! * (v(S + i) - v(S)). All 128 subsets are measured, by
     32 passes over the images in their order; each pass is kept in the store, so that a call that was ended goes
     on where it was. A pair of which a map carries no evidence has no CC; v(S) is the mean over the other images, as
-    anyone would measure it who knew S alone. ``unscored`` names those that were left out.
+    anyone would measure it who knew S alone.
 
     Args:
         bench: with the models and the store.
@@ -87,7 +87,7 @@ def attribution(
     """
     plan = _plan(bench, request, samples, progress)
     marks = _marks(plan, progress)
-    means = {}
+    means, unscored = {}, {}
     for names, values in marks.items():
         scored = values[~np.isnan(values)]
         if not len(scored):
@@ -96,6 +96,8 @@ def attribution(
                 "use more images, more bits or trained weights."
             )
         means[names] = fsum(scored) / len(scored)
+        if len(scored) < len(samples):
+            unscored[_name(names)] = tuple(samples[place].name for place in np.flatnonzero(np.isnan(values)).tolist())
     return Attribution(
         model=plan.subject.spec.name,
         weights=plan.subject.ref,
@@ -106,32 +108,9 @@ def attribution(
         paper=means[frozenset(DEVIATIONS)],
         share={name: shapley(means, name) for name in DEVIATIONS},
         alone={name: means[frozenset([name])] for name in DEVIATIONS},
-        subsets={"+".join(name for name in DEVIATIONS if name in names): mean for names, mean in means.items()},
+        subsets={_name(names): mean for names, mean in means.items()},
+        unscored=unscored,
     )
-
-
-def unscored(
-    bench: Workbench, request: CompareRequest, samples: Sequence[ImageSample], progress: Progress = no_progress
-) -> dict[str, tuple[str, ...]]:
-    """Return which images ``attribution`` leaves out of which mean, since a map carries no evidence.
-
-    Args:
-        bench: as there.
-        request: as there.
-        samples: as there.
-        progress: as there.
-
-    Returns:
-        Protocol, as in ``QuantSpec``, of each of the 128 subsets -> names of the pictures, () where every one counts.
-
-    Raises:
-        as ``attribution``.
-    """
-    plan = _plan(bench, request, samples, progress)
-    return {
-        plan.quant(names).protocol: tuple(samples[int(place)].name for place in np.flatnonzero(np.isnan(values)))
-        for names, values in _marks(plan, progress).items()
-    }
 
 
 def shapley(means: Mapping[frozenset[str], float], name: str) -> float:
@@ -216,6 +195,10 @@ def _agreement(step: Step, quant: QuantSpec, sample: ImageSample) -> float:
     first, second = (finished(result, quant, (height, width)).heatmap.values for result in pair)
     found = scores.compare(second, first).cc
     return float("nan") if found is None else found
+
+
+def _name(names: frozenset[str]) -> str:
+    return "+".join(name for name in DEVIATIONS if name in names)
 
 
 def _subsets(names: tuple[str, ...]) -> list[frozenset[str]]:

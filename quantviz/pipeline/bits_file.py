@@ -1,6 +1,6 @@
 """Bits of single layers as a readable JSON file.
 
-A file looks like this; ``found`` is for the reader and is not read back::
+A file looks like this; ``found`` is for the reader and decides nothing::
 
     {
       "format": "quantviz bits 1",
@@ -120,6 +120,20 @@ def read_bits(data: bytes, name: str, model: str) -> QuantSpec:
         return spec_of(entry["scheme"], weight_bits, act_bits, ranges=ranges, layer_bits=tuple(layers))
     except UsageError as error:
         raise UsageError(f"Bits file {name!r}: {error}") from None
+
+
+def weights_of(data: bytes, name: str) -> tuple[str, str] | None:
+    """Return name and sha256 of the weights that a file's bits were found for; None where it does not say.
+
+    Raises:
+        UsageError: as ``read_bits``.
+    """
+    found = _parsed(data, name).get("found")
+    weights = found.get("weights") if isinstance(found, dict) else None
+    if not isinstance(weights, dict):
+        return None
+    told = weights.get("name"), weights.get("sha256")
+    return (told[0], told[1]) if isinstance(told[0], str) and isinstance(told[1], str) else None
 
 
 def _parsed(data: bytes, name: str) -> dict[str, Any]:

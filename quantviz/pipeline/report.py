@@ -70,13 +70,8 @@ def report(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def report_attribution(found: Attribution, unscored: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return an attribution as JSON-able data.
-
-    Args:
-        found: from ``attribution``.
-        unscored: protocol -> names of the pictures that its mean leaves out.
-    """
+def report_attribution(found: Attribution) -> dict[str, Any]:
+    """Return an attribution as JSON-able data."""
     quant = asdict(found.quant)
     del quant["protocol"]
     return {
@@ -91,7 +86,7 @@ def report_attribution(found: Attribution, unscored: Mapping[str, Sequence[str]]
         "alone": dict(found.alone),
         "switches": dict(DEVIATIONS),
         "subsets": dict(found.subsets),
-        "unscored": {protocol: list(names) for protocol, names in unscored.items() if names},
+        "unscored": {switches: list(names) for switches, names in found.unscored.items()},
     }
 
 

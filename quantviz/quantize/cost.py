@@ -58,8 +58,9 @@ def cost(layers: Sequence[LayerCost], quant: QuantSpec, other_values: int) -> Co
     Counted as stored: each weight at its bits, packed layer by layer and filled up to whole bytes; for a rounded
     weight a float32 scale for each channel (one where per-tensor) and, where affine, as many zero points at the
     weight's bits; for a rounded input one float32 scale and, where affine, one zero point at the input's bits; biases,
-    weights left in float, and everything else as float32. Bit operations are MACs x weight bits x activation bits, as
-    in Baskin et al. 2021 (UNIQ, arXiv 1804.10969) without the accumulator's term; float counts as 32 bits.
+    also those that learning adds, weights left in float, and everything else as float32. Bit operations are MACs x
+    weight bits x activation bits, as in Baskin et al. 2021 (UNIQ, arXiv 1804.10969) without the accumulator's term;
+    float counts as 32 bits.
 
     Args:
         layers: from ``layer_costs``.
@@ -80,7 +81,10 @@ def cost(layers: Sequence[LayerCost], quant: QuantSpec, other_values: int) -> Co
 
 def _stored(layer: LayerCost, quant: QuantSpec, weight_bits: int | None, act_bits: int | None) -> int:
     """Return the bytes of one layer: weight, bias, and the grids of weight and input."""
-    found = _FLOAT_BYTES * layer.biases
+    biases = layer.biases
+    if weight_bits is not None and (quant.rounding == "distilled" or quant.bias_correction):
+        biases = layer.channels  # a layer without a bias gets one
+    found = _FLOAT_BYTES * biases
     if weight_bits is None:
         found += _FLOAT_BYTES * layer.weights
     else:

@@ -147,8 +147,8 @@ def check_protocol(spec: QuantSpec) -> None:
         what = f"Scheme {scheme_name(spec)!r}"
     if what:
         raise UsageError(
-            f"{what} belongs to the calibrated protocol and is not defined for {spec.protocol!r}; "
-            "use the scheme standard with minmax ranges, or the protocol calibrated."
+            f"{what} is not defined for the paper's protocol or deviations from it; use the scheme standard with minmax "
+            "ranges, or the calibrated protocol."
         )
 
 

@@ -217,6 +217,8 @@ class Attribution:
             ``paper - calibrated``.
         alone: switch -> mean CC with only it on.
         subsets: switches joined by "+" ("" for none) -> mean CC of every subset that was measured.
+        unscored: the same names -> names of the pictures that a mean leaves out, since a map carries no evidence; a
+            mean over all pictures is absent.
     """
 
     model: str
@@ -229,3 +231,4 @@ class Attribution:
     share: Mapping[str, float]
     alone: Mapping[str, float]
     subsets: Mapping[str, float]
+    unscored: Mapping[str, tuple[str, ...]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from quantviz.pipeline import (
     search,
     sensitivity,
 )
-from quantviz.pipeline.attribution import attribution, unscored
+from quantviz.pipeline.attribution import attribution
 from quantviz.pipeline.drift import layers_of
 from quantviz.specs import (
     DEVIATIONS,
@@ -144,17 +144,14 @@ def show_attribution(request: CompareRequest, samples: Sequence[ImageSample]) ->
     found = once(
         "attribution",
         (asked, _ids(samples)),
-        lambda progress: (
-            attribution(workbench(), asked, samples, progress),
-            unscored(workbench(), asked, samples, progress),
-        ),
+        lambda progress: attribution(workbench(), asked, samples, progress),
         "Measure every switch",
         f"The published code of arXiv 2403.09939 differs from the calibrated protocol in {len(DEVIATIONS)} steps. Each "
         f"of the {2 ** len(DEVIATIONS)} combinations runs on {_count(samples)}: minutes the first time, and an "
         "interrupted run goes on where it ended.",
     )
     if found is not None:
-        _attribution_result(*found)
+        _attribution_result(found)
 
 
 def _pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
@@ -209,8 +206,8 @@ def _floor_block(found: Sensitivity) -> None:
     st.caption(
         "Drift that is not quantization: the float network against itself with every pixel up to one grey level up or "
         "down, or with the crop moved by one pixel; and two quantized networks, each calibrated on half of the "
-        "pictures. A bar is the mean over the pictures, a tick one of them. The larger of the first two is the "
-        "floor that drift is told as a multiple of."
+        "calibration pictures. A bar is the mean over the pictures, a tick one of them. The larger of the first two is "
+        "the floor that drift is told as a multiple of."
     )
     st.subheader("Cost")
     cost, columns = found.cost, st.columns(3)
@@ -293,7 +290,7 @@ def _search_result(found: SearchResult, asked: CompareRequest) -> None:
     st.subheader("Size against drift")
     st.plotly_chart(figures.front_figure(found), key="front", config=_PLAIN)
     st.caption(
-        f"Searched on {len(found.searched)} pictures, tested on {len(found.held_out)} that the search did not see. A "
+        f"Searched on {_count(found.searched)}, tested on {len(found.held_out)} that the search did not see. A "
         "point further down and to the left is better."
     )
 
@@ -339,7 +336,7 @@ def _bits_file(found: SearchResult, best: Candidate, asked: CompareRequest) -> b
     return bits_bytes(replace(asked.quant, layer_bits=best.bits), found.model, found.weights)
 
 
-def _attribution_result(found: Attribution, left_out: Mapping[str, Sequence[str]]) -> None:
+def _attribution_result(found: Attribution) -> None:
     _untrained(found.weights)
     gap = round(found.paper, 3) - round(found.calibrated, 3)
     st.markdown(
@@ -348,10 +345,10 @@ def _attribution_result(found: Attribution, left_out: Mapping[str, Sequence[str]
     )
     st.plotly_chart(figures.attribution_figure(found), key="attribution", config=_PLAIN)
     st.caption(
-        f"A bar is a switch's Shapley value over {len(found.images)} pictures: the mean change of CC when it is "
+        f"A bar is a switch's Shapley value over {_count(found.images)}: the mean change of CC when it is "
         "switched on, over all orders in which the switches can be switched on. The bars add up to the whole gap."
     )
-    if names := sorted({name for subset in left_out.values() for name in subset}):
+    if names := sorted({name for subset in found.unscored.values() for name in subset}):
         st.caption(f"Left out of some means, for want of a map with evidence: {', '.join(names)}.")
     shares = figures.shown_shares(found)
     frame = pd.DataFrame(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
 import streamlit as st
 
-from quantviz.pipeline import read_bits
+from quantviz.pipeline import read_bits, weights_of
 from quantviz.specs import (
     CALIBRATED,
     DEVIATIONS,
@@ -18,6 +19,7 @@ from quantviz.specs import (
     RANGE_METHODS,
     ROUNDINGS,
     QuantSpec,
+    UsageError,
     spec_of,
 )
 from quantviz.ui import guarded
@@ -177,7 +179,10 @@ def _bits_in_use(model: str) -> QuantSpec | None:
     if not kept_bits():
         return None
     name, data = st.session_state["kept_bits"]
-    st.markdown(f":material/tune: Bits of single layers from `{name}`, in place of bits and scheme")
+    with suppress(UsageError):  # told below
+        found_for = weights_of(data, name)
+        told = f" (found for the weights `{found_for[0]}`)" if found_for else ""
+        st.markdown(f":material/tune: Bits of single layers from `{name}`{told}, in place of bits and scheme")
     st.button("Remove the bits file", on_click=lambda: st.session_state.pop("kept_bits", None), key="remove_bits")
     with guarded():
         return read_bits(data, name, model)
