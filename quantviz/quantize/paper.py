@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from quantviz.quantize._hooks import hooks, quantized_layers
-from quantviz.quantize.grids import Grid, WeightGrid, activation_grid, weight_grid
+from quantviz.quantize.grids import Grid, WeightGrid, activation_grid, round_to, weight_grid
 from quantviz.quantize.network import float_base
 from quantviz.quantize.training import seed_draws, train_mode
 from quantviz.specs import QuantSpec, QuantvizError, Scheme, UsageError, headroom, scheme_name, spec_of
@@ -63,10 +63,7 @@ class SiteQuantizer(nn.Module):
         """Return ``values`` on the grid, same shape and dtype."""
         if self.online:
             self._observe(values.detach())
-        grid = self.grid
-        return torch.fake_quantize_per_tensor_affine(
-            values, grid.scale, grid.zero_point, grid.quant_min, grid.quant_max
-        )
+        return round_to(values, self.grid)
 
     def _observe(self, values: Tensor) -> None:
         low, high = torch.aminmax(values)
@@ -147,8 +144,8 @@ def check_protocol(spec: QuantSpec) -> None:
         what = f"Scheme {scheme_name(spec)!r}"
     if what:
         raise UsageError(
-            f"{what} is not defined for the paper's protocol or deviations from it; use the scheme standard with minmax "
-            "ranges, or the calibrated protocol."
+            f"{what} is not defined for the paper's protocol or deviations from it; use the scheme standard with "
+            "minmax ranges, or the calibrated protocol."
         )
 
 
