@@ -15,7 +15,7 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 test: $(VENV)/.installed-dev  ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-long: $(VENV)/.installed-dev  ## run the tests that take many minutes: learned rounding on real photographs
+long: $(VENV)/.installed-dev  ## run the tests that take many minutes: learned rounding on real photographs, sweeps killed a hundred times
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy

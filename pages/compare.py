@@ -5,6 +5,7 @@ import streamlit as st
 from quantviz.pipeline import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
+from quantviz.ui.engine import until_exported
 from quantviz.ui.once import once_asked
 from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
 
@@ -15,10 +16,9 @@ with guarded():
     for sentence in choices.ignored:
         st.warning(sentence, icon=":material/link_off:")
     sample = choices.picture()
+    request = until_exported(choices.request)
     with visible_progress() as progress:
-        comparison = once_asked(
-            choices.request, progress, lambda tell: workbench().compare(choices.request, sample, tell)
-        )
+        comparison = once_asked(request, progress, lambda tell: workbench().compare(request, sample, tell))
     if comparison is None:
         st.stop()
     place = show(comparison, choices.opacity)

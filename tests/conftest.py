@@ -1,12 +1,15 @@
 """Models and pictures that several test files use."""
 
+import sys
 from functools import lru_cache
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 from quantviz import images, zoo
+from quantviz.cli import main
 from quantviz.zoo.build import build
 
 
@@ -41,3 +44,56 @@ def noise_picture():
     return lambda seed, height=90, width=120: np.random.default_rng(seed).integers(
         0, 256, (height, width, 3), dtype=np.uint8
     )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return the folder in which the server of a test file keeps its cache, empty at first."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def address(home):
+    """Return the address of a server that runs for one test file."""
+    with browser_support().served(home) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browser_support().opened_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser):
+    """Return a fresh page; whatever it writes to the console as an error fails the test."""
+    with browser_support().watched_page(browser) as opened:
+        yield opened
+
+
+def browser_support():
+    """Return the module, which is not imported where there is no browser."""
+    return import_module("browser_support")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Return the cache folder of the commands that a test file runs."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(cache, monkeypatch, capfd, tmp_path):
+    """Return a function that runs quantviz in this process: (exit status, standard output, standard error)."""
+    monkeypatch.setenv("QUANTVIZ_CACHE", str(cache))
+    monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["quantviz", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capfd.readouterr()
+
+    return call

@@ -4,41 +4,10 @@ import json
 import re
 
 import pytest
-import test_browser
-from test_browser import WAIT, downloaded, finished, pick
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; run make test")
-expect = sync_api.expect
-address, browser = test_browser.address, test_browser.browser
+from browser_support import WAIT, button, downloaded, finished, pick, settled
+from playwright.sync_api import expect
 
 SMALL = "model=squeezenet1_1&weights=untrained&weight_bits=4"
-
-
-@pytest.fixture
-def page(browser):
-    """A fresh page; whatever it writes to the console as an error fails the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-    opened = context.new_page()
-    errors = []
-
-    def note(message):
-        # Opened at a page's own address, Streamlit looks for its server below that address first.
-        if message.type == "error" and "/layers/_stcore/" not in message.location["url"]:
-            errors.append(f"{message.text} {message.location['url']}")
-
-    opened.on("console", note)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    context.close()
-    assert errors == []
-
-
-def settled(page):
-    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible(timeout=WAIT)
-
-
-def button(page, name):
-    return page.get_by_role("button", name=re.compile(name))
 
 
 def test_a_first_visit_computes_nothing_and_says_what_it_would(page, address):
@@ -81,7 +50,7 @@ def test_found_bits_are_drawn_downloaded_and_used_on_compare(page, address, tmp_
     link = f"{address}/layers?{SMALL}&images=coffee&images=chelsea&part=Bits+for+each+layer&widths=4&widths=8"
     page.goto(f"{link}&max_drift=0.5")
     button(page, "^Search").click(timeout=WAIT)
-    expect(page.get_by_text("Searched on 1 pictures, tested on 1")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Searched on one picture, tested on 1")).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
     bits = json.loads(downloaded(page, "^Bits file", tmp_path).read_text())
     assert set(bits["layers"].values()) <= {"W4A8", "W8A8"}

@@ -2,42 +2,12 @@
 
 import csv
 import json
-import sys
 
 import pytest
+from cli_support import assert_refused
 from PIL import Image
 
-from quantviz.cli import main
-
 MODEL = ("--model", "squeezenet1_1", "--weights", "untrained")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def run(cache, monkeypatch, capfd):
-    """Return a function that runs quantviz in this process: (exit status, standard output, standard error)."""
-    monkeypatch.setenv("QUANTVIZ_CACHE", str(cache))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["quantviz", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capfd.readouterr()
-
-    return call
-
-
-def assert_refused(result, status, *parts):
-    code, out, err = result
-    assert (code, out) == (status, "")
-    assert err.startswith("quantviz: ")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
 
 
 @pytest.fixture
@@ -115,14 +85,14 @@ def test_a_search_that_finds_nothing_writes_no_file(run, tmp_path):
 )
 def test_a_bits_file_excludes_the_options_that_it_replaces(run, tmp_path, given, value):
     result = run("compare", "coffee", "--bits-file", tmp_path / "bits.json", given, value)
-    assert_refused(result, 2, given, "--bits-file", "exclude each other")
+    assert_refused(result, given, "--bits-file", "exclude each other")
 
 
 def test_bits_files_that_cannot_be_used_are_refused(run, bits_file, tmp_path):
-    assert_refused(run("compare", "coffee", "--bits-file", tmp_path / "none.json"), 2, "cannot be read", "none.json")
-    assert_refused(run("compare", "coffee", "--bits-file", bits_file[0]), 2, "squeezenet1_1", "efficientnet_lite0")
+    assert_refused(run("compare", "coffee", "--bits-file", tmp_path / "none.json"), "cannot be read", "none.json")
+    assert_refused(run("compare", "coffee", "--bits-file", bits_file[0]), "squeezenet1_1", "efficientnet_lite0")
     (tmp_path / "text.json").write_text("W4A8")
-    assert_refused(run("compare", "coffee", "--bits-file", tmp_path / "text.json"), 2, "'text.json' is no JSON")
+    assert_refused(run("compare", "coffee", "--bits-file", tmp_path / "text.json"), "'text.json' is no JSON")
 
 
 def test_compare_takes_a_scheme_and_tells_the_cost(run):
@@ -160,7 +130,7 @@ def test_compare_takes_a_scheme_and_tells_the_cost(run):
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(run, arguments, parts):
-    assert_refused(run(*arguments), 2, *parts)
+    assert_refused(run(*arguments), *parts)
 
 
 def test_a_folder_is_limited_evenly(run, tmp_path, noise_picture):

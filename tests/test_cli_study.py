@@ -3,14 +3,13 @@
 import csv
 import json
 import shlex
-import sys
 
 import numpy as np
 import pytest
+from cli_support import assert_refused
 from PIL import Image
 
 from quantviz import images
-from quantviz.cli import main
 
 MODEL = ("--models", "squeezenet1_1", "--weights", "squeezenet1_1=untrained")
 
@@ -25,25 +24,6 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def run(cache, monkeypatch, capfd):
-    """Return a function that runs quantviz in this process: (exit status, standard output, standard error)."""
-    monkeypatch.setenv("QUANTVIZ_CACHE", str(cache))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["quantviz", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capfd.readouterr()
-
-    return call
-
-
 @pytest.fixture
 def study(run, pictures, cache):
     """Return the folder of a study that the first test to ask for it makes."""
@@ -52,15 +32,6 @@ def study(run, pictures, cache):
     assert (code, err) == (0, "")
     assert "is finished (5 pictures, 1 models, 2 bit-widths" in told
     return out
-
-
-def assert_refused(result, *parts):
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("quantviz: ")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
 
 
 def test_the_plan_keeps_the_command_which_is_accepted_as_the_same_study(study, run, pictures):
@@ -132,6 +103,15 @@ def test_a_changed_setting_is_refused_with_what_differs(study, run, pictures):
         (("--weights", "vgg16=untrained"), "Weights are given for 'vgg16'"),
         (("--calibration", "nowhere"), "Calibration folder 'nowhere' does not exist"),
         (("--limit", "0"), "--limit"),
+        (("--layer", "layer4"), "Layer 'layer4' of squeezenet1_1 is unknown"),
+        (("--layer", "vgg16=features.28"), "A layer is given for 'vgg16', which is not swept"),
+        (
+            ("--layer", "features.9", "--layer", "features.10"),
+            "Layers 'features.9' and 'features.10' are both of every",
+        ),
+        (("--layer", "squeezenet1_1="), "Layers 'squeezenet1_1=' name no model; write MODEL=CHOICE"),
+        (("--truth", "nowhere"), "nowhere does not exist; give the path of a folder of ground truth"),
+        (("--truth-kind", "circles"), "'circles' is not one of 'map', 'mask', 'fixations', 'boxes'"),
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(run, pictures, tmp_path, arguments, told):
@@ -168,3 +148,28 @@ def test_a_picture_without_evidence_is_counted_and_not_averaged(run, tmp_path):
     assert cell["degenerate"]["saliency"] == 1
     assert cell["scores"]["float_v_saliency"]["cc"]["n"] == 1
     assert cell["errors"] == 0
+
+
+def test_ground_truth_and_layers_of_a_sweep_are_summed_up(run, pictures, tmp_path):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "coffee.csv").write_text("x,y\n100,90\n130,100\n")
+    (truth / "rocket.csv").write_text("no points\n")
+    options = ("--truth", truth, "--truth-kind", "fixations", "--layer", "features.9", "--out", tmp_path / "study")
+    code, told, err = run("sweep", pictures, *MODEL, "--bits", "4", *options)
+    assert (code, err) == (0, "")
+    plan = json.loads((tmp_path / "study" / "plan.json").read_text())
+    assert plan["models"][0]["layer"] == "features.9"
+    assert shlex.split(plan["command"])[-8:-2] == [str(word) for word in ("--layer", "features.9", *options[:4])]
+    code, told, err = run("summary", tmp_path / "study")
+    assert (code, err) == (0, "")
+    assert f"1 picture with ground truth (fixations) from {truth}, scored by NSS, AUC-Judd" in told
+    assert "1 picture without a usable ground truth: rocket.csv" in told
+    lines = told.splitlines()
+    place = {words: at for at, line in enumerate(lines) for words in ("W4A4 v float", "W4A4 v truth") if words in line}
+    assert place["W4A4 v truth"] > place["W4A4 v float"]
+    assert any(line.startswith("W4A4  Information gain") for line in lines)
+    code, told, err = run("summary", tmp_path / "study", "--json", "-")
+    cell = json.loads(told)["cells"][0]
+    assert cell["scores"]["quantized_v_truth"]["nss"]["n"] == 1
+    assert set(cell["truth_tests"]) == {"nss", "auc_judd", "auc_borji", "information_gain"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STEPS = {"zoo", "images", "quantize", "cam", "saliency", "scores", "store", "study", "truth", "statistics"}
+STEPS = {"zoo", "images", "quantize", "cam", "saliency", "scores", "store", "study", "truth", "statistics", "engine"}
 # Room -> the rooms that it may import. A step knows no other step; only the pipeline knows them all.
 MAY_IMPORT = {
     "specs": set(),
@@ -28,7 +28,9 @@ ONLY_IN = {
     "streamlit": {"app", "pages", "ui"},
     "diskcache": {"store"},
     "pyarrow": {"study"},
-    "torch": {"zoo", "quantize", "cam", "pipeline"},
+    "torch": {"zoo", "quantize", "cam", "engine", "pipeline"},
+    "onnx": {"engine"},
+    "onnxruntime": {"engine", "saliency"},
     "torchvision": {"zoo"},
     "timm": {"zoo"},
 }

@@ -1,4 +1,4 @@
-"""From a request to a comparison, with real weights, pictures and store: what is computed and what is kept."""
+"""Comparing one picture: real results, kept and found again, whatever happens meanwhile."""
 
 import io
 import json
@@ -11,70 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pipeline_support
 import pytest
 import torch
 import torchvision
-from PIL import Image
+from pipeline_support import SAMPLE, SQUEEZENET, bits, write_picture
 from safetensors.torch import save_file
 
 from quantviz import images, scores, zoo
 from quantviz.pipeline import CompareRequest, Workbench, arrays, npz_bytes, report
-from quantviz.pipeline.calibration import MAX_IMAGES, calibration_set
 from quantviz.pipeline.pool import Pool
-from quantviz.specs import CamSpec, ImageError, QuantSpec, UsageError
+from quantviz.specs import CamSpec, QuantSpec, UsageError
 from quantviz.store import TensorStore
 
-SQUEEZENET = CompareRequest("squeezenet1_1", "untrained")
-SAMPLE = images.bundled("chelsea")
-
-
-@pytest.fixture
-def store(tmp_path):
-    with TensorStore(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A workbench on which the default comparison and SqueezeNet's have been made."""
-    with TensorStore(tmp_path_factory.mktemp("shared")) as opened:
-        bench = Workbench(opened)
-        bench.compare(CompareRequest(), SAMPLE)
-        bench.compare(SQUEEZENET, SAMPLE)
-        yield bench
-
-
-@pytest.fixture
-def forwards():
-    """Count the calls of all networks: each runs its first convolution once."""
-    names = []
-
-    def note(module, _inputs):
-        # On the meta device, where layers are looked up, nothing is computed.
-        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3 and not module.weight.is_meta:
-            names.append("quantized" if hasattr(module, "input_quantizer") else "float")
-
-    handle = torch.nn.modules.module.register_module_forward_pre_hook(note)
-    yield names
-    handle.remove()
-
-
-def bits(comparison):
-    return {name: values.tobytes() for name, values in arrays(comparison).items()}
-
-
-def write_picture(path, rgb):
-    Image.fromarray(rgb).save(path)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path, noise_picture):
-    made = tmp_path / "pictures"
-    made.mkdir()
-    for seed in range(3):
-        write_picture(made / f"{seed}.png", noise_picture(seed))
-    return made
+store, shared, forwards, folder = (
+    pipeline_support.store,
+    pipeline_support.shared,
+    pipeline_support.forwards,
+    pipeline_support.folder,
+)
 
 
 # -- the comparison itself
@@ -291,128 +246,6 @@ def test_wrong_requests_are_refused_before_anything_is_computed(shared, forwards
     with pytest.raises(UsageError, match=match):
         shared.compare(request_, SAMPLE)
     assert forwards == []
-
-
-# -- saliency that the user supplies
-
-
-@pytest.mark.parametrize("size", [(300, 451), (224, 224), (600, 902)], ids=["image size", "crop size", "twice"])
-@pytest.mark.parametrize("kind", ["npy", "png", "bytes"])
-def test_a_supplied_map_is_aligned_with_the_crop(shared, tmp_path, size, kind):
-    rows = np.linspace(0, 255, size[0])[:, None].repeat(size[1], 1)
-    path = tmp_path / f"rows.{'npy' if kind == 'npy' else 'png'}"
-    if kind == "npy":
-        np.save(path, rows)
-    else:
-        Image.fromarray(rows.astype(np.uint8)).save(path)
-    source = path.read_bytes() if kind == "bytes" else path
-    found = shared.compare(replace(SQUEEZENET, saliency=source, saliency_name="mine"), SAMPLE)
-    assert (found.saliency.source, found.saliency.predicted) == ("mine", False)
-    expected = np.linspace(0, 1, 224)[:, None].repeat(224, 1)
-    np.testing.assert_allclose(found.saliency.heatmap.values, expected, atol=0.01)
-    assert found.scores["float_v_saliency"].cc is not None
-
-
-def test_a_map_of_another_aspect_ratio_is_refused_before_anything_is_computed(shared, tmp_path, forwards):
-    np.save(tmp_path / "wide.npy", np.random.default_rng(0).random((100, 300)))
-    with pytest.raises(ImageError, match="300 x 100"):
-        shared.compare(replace(SQUEEZENET, saliency=tmp_path / "wide.npy", quant=QuantSpec(5, 3)), SAMPLE)
-    assert forwards == []
-
-
-def test_a_map_without_evidence_is_flagged_and_not_scored(shared, tmp_path):
-    np.save(tmp_path / "flat.npy", np.ones((224, 224)))
-    found = shared.compare(replace(SQUEEZENET, saliency=tmp_path / "flat.npy"), SAMPLE)
-    assert set(found.degenerate) == {"saliency"}
-    assert found.scores["float_v_saliency"].sim is None
-    assert found.scores["quantized_v_float"].sim is not None
-
-
-def test_without_saliency_only_the_two_networks_are_scored(shared):
-    found = shared.compare(replace(SQUEEZENET, saliency=None), SAMPLE)
-    assert found.saliency is None
-    assert set(found.scores) == {"quantized_v_float"}
-    assert report(found)["scores"]["float_v_saliency"] is None
-    assert "saliency" not in arrays(found)
-
-
-# -- calibration
-
-
-def test_the_bundled_calibration_set_has_five_inputs_a_photograph():
-    found = calibration_set(None)
-    preprocessing = zoo.spec("efficientnet_lite0").weights[0].preprocessing
-    inputs = list(found.inputs(preprocessing))
-    assert found.ref.images == len(inputs) == 5 * len(images.BUNDLED)
-    assert {values.shape for values in inputs} == {(1, 3, 224, 224)}
-    assert len({values.tobytes() for values in inputs}) == len(inputs)
-    assert all((values == again).all() for values, again in zip(inputs, found.inputs(preprocessing), strict=True))
-
-
-def test_a_folder_of_pictures_calibrates(shared, folder, monkeypatch):
-    found = shared.compare(replace(SQUEEZENET, calibration=folder, quant=QuantSpec(4, 4)), SAMPLE)
-    assert (found.calibration.source, found.calibration.images) == ("pictures", 3)
-    default = shared.compare(replace(SQUEEZENET, quant=QuantSpec(4, 4)), SAMPLE)
-    assert bits(found)["quantized"] != bits(default)["quantized"]
-    assert bits(found)["float"] == bits(default)["float"]
-    monkeypatch.chdir(folder)
-    assert calibration_set(Path()).ref == found.calibration
-
-
-def test_of_a_large_folder_evenly_spaced_pictures_are_taken(tmp_path):
-    picture = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(picture, "PNG")
-    for index in range(2 * MAX_IMAGES):
-        (tmp_path / f"{index:04d}.png").write_bytes(picture.getvalue())
-    found = calibration_set(tmp_path)
-    assert [file.name for file in found.files] == [f"{2 * index:04d}.png" for index in range(MAX_IMAGES)]
-
-
-def test_a_corrupt_calibration_picture_is_named(shared, folder):
-    whole = (folder / "1.png").read_bytes()
-    (folder / "1.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageError, match=r"1\.png"):
-        shared.compare(replace(SQUEEZENET, calibration=folder), SAMPLE)
-    (folder / "1.png").write_bytes(whole)
-    assert shared.compare(replace(SQUEEZENET, calibration=folder), SAMPLE).calibration.images == 3
-
-
-def test_an_empty_calibration_folder_is_refused(shared, tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no image file"):
-        shared.compare(replace(SQUEEZENET, calibration=tmp_path / "empty"), SAMPLE)
-
-
-def test_a_calibration_picture_that_changes_meanwhile_is_refused(folder, noise_picture):
-    found = calibration_set(folder)
-    write_picture(folder / "2.png", noise_picture(8))
-    with pytest.raises(ImageError, match=r"2\.png changed"):
-        list(found.inputs(zoo.spec("squeezenet1_1").weights[0].preprocessing))
-
-
-# -- weights
-
-
-def test_untrained_weights_are_labelled(shared):
-    found = shared.compare(SQUEEZENET, SAMPLE)
-    assert (found.weights.source, found.weights.name, found.weights.trained) == ("untrained", "untrained", False)
-    assert len(found.weights.sha256) == 64
-    assert report(found)["weights"]["trained"] is False
-
-
-def test_a_users_checkpoint_with_ten_classes(store, tmp_path):
-    torch.manual_seed(2)
-    path = tmp_path / "fine_tuned.safetensors"
-    save_file(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), path)
-    bench, request_ = Workbench(store), CompareRequest("squeezenet1_1", str(path))
-    for cached in (False, True):
-        found = bench.compare(replace(request_, target=9), SAMPLE)
-        assert found.cached is cached
-        assert (found.weights.source, found.weights.name, found.weights.classes) == ("file", path.name, 10)
-        assert found.reference.predictions[0].label == f"class {found.reference.predictions[0].index}"
-        assert report(found)["weights"]["classes"] == 10
-    with pytest.raises(UsageError, match="classes 0 to 9"):
-        bench.compare(replace(request_, target=10), SAMPLE)
 
 
 # -- trouble

@@ -1,6 +1,15 @@
-"""Class activation maps, and how faithful they are to their models, by pytorch-grad-cam; its only importer."""
+"""Class activation maps, and how faithful they are to their models; the only importer of pytorch-grad-cam."""
 
 from quantviz.cam.faithfulness import FAITHFULNESS, FaithfulnessMetric, faithfulness
-from quantviz.cam.maps import Explanation, explain, lock_of
+from quantviz.cam.maps import Explanation, explain, explain_batch, explain_many, lock_of
 
-__all__ = ["FAITHFULNESS", "Explanation", "FaithfulnessMetric", "explain", "faithfulness", "lock_of"]
+__all__ = [
+    "FAITHFULNESS",
+    "Explanation",
+    "FaithfulnessMetric",
+    "explain",
+    "explain_batch",
+    "explain_many",
+    "faithfulness",
+    "lock_of",
+]

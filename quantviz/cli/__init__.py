@@ -9,12 +9,16 @@ from typing import NoReturn
 import click
 
 from quantviz import __version__
+from quantviz.cli.bench import bench_command
 from quantviz.cli.compare import compare
 from quantviz.cli.layers import search_command, sensitivity_command
-from quantviz.cli.manage import cache, fetch_weights, models
+from quantviz.cli.manage import cache, fetch_weights, models, prepare
 from quantviz.cli.protocol import attribute
+from quantviz.cli.published import published_command
+from quantviz.cli.report import replay_command, report_command
 from quantviz.cli.score import pair, score
-from quantviz.cli.study import summary_command, sweep_command
+from quantviz.cli.study import merge_command, sweep_command
+from quantviz.cli.summary import summary_command
 from quantviz.specs import QuantvizError
 
 
@@ -52,5 +56,7 @@ def cli() -> None:
 
 for _command in (compare, sensitivity_command, search_command, attribute, score, pair, models, fetch_weights, cache):
     cli.add_command(_command)
-for _command in (sweep_command, summary_command):
+for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
+    cli.add_command(_command)
+for _command in (prepare, bench_command):
     cli.add_command(_command)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from quantviz import images
-from quantviz.cli.options import request_options, show_cost
+from quantviz.cli.options import engine_option, request_options, show_cost
 from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import (
     Target,
@@ -30,6 +30,7 @@ from quantviz.pipeline import (
     CompareRequest,
     FaithfulnessRow,
     Workbench,
+    deployed_words,
     faithfulness,
     measure,
     model_cost,
@@ -39,12 +40,15 @@ from quantviz.pipeline import (
     truth_source,
 )
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CALIBRATED, Comparison, Cost, ImageSample, MetricTable, TruthKind
+from quantviz.specs import CALIBRATED, Comparison, Cost, Deployed, ImageSample, MetricTable, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
     "float_v_saliency": "float v saliency",
     "quantized_v_saliency": "quantized v saliency",
+    "deployed_v_quantized": "deployed v simulated",
+    "deployed_v_float": "deployed v float",
+    "deployed_v_saliency": "deployed v saliency",
 }
 
 
@@ -73,6 +77,10 @@ _SCORE_NAMES = {
 @click.option(
     "--faithfulness", "faithful", is_flag=True, help="Also deletion, insertion and ROAD of each model's own map."
 )
+@engine_option
+@click.option(
+    "--deployed", is_flag=True, help="Also the quantized network on ONNX Runtime's int8 kernels, beside its simulation."
+)
 @json_option
 @click.option("--png", type=click.Path(path_type=Path), help="Write the figure here.")
 @click.option("--maps", type=click.Path(path_type=Path), help="Write the maps here, as .npz.")
@@ -86,6 +94,8 @@ def compare(
     truth: Path | None,
     truth_kind: TruthKind,
     faithful: bool,
+    engine: Literal["torch", "onnxruntime"],
+    deployed: bool,
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
@@ -98,7 +108,7 @@ def compare(
     for path in (None if json_path in (None, "-") else Path(str(json_path)), png, maps):
         check_writable(path)
     source_of_saliency = None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency)
-    request = replace(request, target=target, saliency=source_of_saliency)
+    request = replace(request, target=target, saliency=source_of_saliency, engine=engine, deployed=deployed)
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with watched_store(cache_dir) as store, progress_bar() as progress:
@@ -156,27 +166,45 @@ def _show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
     show(table)
 
 
+def _show_top_5(found: Comparison) -> None:
+    results = {"float": found.reference, found.quant.label: found.quantized}
+    if found.deployed is not None:
+        results |= {"deployed": found.deployed.result}
+    table = table_of(*(heading for name in results for heading in (f"{name} top-5", "")))
+    for row in zip(*(result.predictions for result in results.values()), strict=True):
+        table.add_row(*(cell for entry in row for cell in (entry.label, f"{entry.probability:.1%}")))
+    show(table)
+
+
+def _show_deployed(found: Comparison, deployed: Deployed) -> None:
+    click.echo(deployed_words(found))
+    names = {"float": f"float ({found.engine})", "quantized": "simulated (torch)", "deployed": "deployed (onnxruntime)"}
+    if deployed.milliseconds:
+        taken = ", ".join(f"{names[name]} {value:.1f} ms" for name, value in deployed.milliseconds.items())
+        click.echo(f"A map on this machine, when it was computed: {taken}.")
+
+
 def _show_comparison(found: Comparison) -> None:
     weights, salient = found.weights, found.saliency
     label = weights.name if weights.trained else "UNTRAINED (random) weights: a sanity control"
     click.echo(f"{found.sample.name}: {found.model}, {label}, float against {found.quant.label}")
     rule = {"float": "the float model's top-1", "own": "each model's own top-1"}.get(str(found.class_rule), "chosen")
     click.echo(f"{found.cam.method} at {found.cam.layer}, class {found.reference.class_index} ({rule})\n")
-    table = table_of("float top-5", "", f"{found.quant.label} top-5", "")
-    for left, right in zip(found.reference.predictions, found.quantized.predictions, strict=True):
-        table.add_row(left.label, f"{left.probability:.1%}", right.label, f"{right.probability:.1%}")
-    show(table)
+    _show_top_5(found)
     if found.flipped:
         pair = (found.reference.predictions[0].label, found.quantized.predictions[0].label)
         click.echo("\nLABEL FLIP: {} -> {}".format(*pair))
     click.echo("")
-    show(score_table({_SCORE_NAMES[name]: marks for name, marks in found.scores.items()}))
+    marks = {**found.scores, **(found.deployed.scores if found.deployed else {})}
+    show(score_table({_SCORE_NAMES[name]: values for name, values in marks.items()}))
     show_conventions(found.reference.heatmap.values.shape)
     for name, reason in found.degenerate.items():
         click.echo(f"The {name} map carries no evidence ({reason}) and is not scored.")
     if salient is not None:
         click.echo(f"Saliency: {salient.source}, {'a computed prediction' if salient.predicted else 'supplied'}.")
-    for note in (*found.sample.notes, weights.note):
+    if found.deployed is not None:
+        _show_deployed(found, found.deployed)
+    for note in (*found.sample.notes, weights.note, found.engine_note):
         if note:
             click.echo(f"Note: {note}")
     click.echo(f"{found.seconds:.2f} s{', from the cache' if found.cached else ''}")

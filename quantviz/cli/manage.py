@@ -9,7 +9,17 @@ from typing import Any
 import click
 
 from quantviz import zoo
-from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, store_folder, table_of
+from quantviz.cli.options import request_options
+from quantviz.cli.terminal import (
+    cache_option,
+    open_store,
+    progress_bar,
+    show,
+    store_folder,
+    table_of,
+    watched_store,
+)
+from quantviz.pipeline import CompareRequest, Workbench
 from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 
 
@@ -73,6 +83,19 @@ def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> N
         raise WeightsUnavailable(f"{len(failures)} of {len(specs)} could not be fetched; the first: {failures[0]}")
     if failures:
         raise failures[0]
+
+
+@click.command()
+@request_options(bits_file=False)
+@cache_option
+def prepare(request: CompareRequest, cache_dir: Path | None) -> None:
+    """Export a model up to its target layer to ONNX, ahead of `compare --engine onnxruntime` or `--deployed`."""
+    with watched_store(cache_dir) as store, progress_bar() as progress:
+        bench = Workbench(store)
+        reason = bench.engines.prepare(bench.subject(request, progress), request.quant, progress)
+    if reason:
+        raise QuantvizError(reason)
+    click.echo(f"{request.model} is ready for ONNX Runtime.")
 
 
 @click.group()

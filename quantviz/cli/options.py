@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from quantviz import images, zoo
 from quantviz.cli.terminal import Bits
-from quantviz.pipeline import CompareRequest, dataset, read_bits, weights_of
+from quantviz.pipeline import ENGINES, CompareRequest, dataset, read_bits, weights_of
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -48,6 +48,14 @@ _MAP = (
     click.option(
         "--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given."
     ),
+)
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="torch",
+    show_default=True,
+    help="What computes the float network up to the target layer; onnxruntime has to export it first, once.",
 )
 
 limit_option = click.option(

@@ -1,53 +1,41 @@
-"""The commands of a study: sweep and summary."""
+"""The commands that make a study: sweep and merge."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from quantviz.cli.stopping import stoppable
 from quantviz.cli.terminal import (
     cache_option,
-    check_writable,
-    emit_json,
-    json_option,
     progress_bar,
-    show,
-    table_of,
     watched_store,
-    write_file,
 )
+from quantviz.pipeline import TRUTH_KINDS
 from quantviz.pipeline.plan import BATCH, SweepRequest
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
-    COMPARISONS,
     DEVIATIONS,
     PRESETS,
     RANGE_METHODS,
     SCHEME_WORDS,
-    STUDY_METRICS,
     CamSpec,
-    Estimate,
-    QuantvizError,
-    Rate,
-    StudyCell,
-    StudySummary,
     UsageError,
     parse_bits,
-    scheme_name,
     spec_of,
 )
 
-_NAMES = {
-    "float_v_saliency": "float v saliency",
-    "quantized_v_saliency": "quantized v saliency",
-    "quantized_v_float": "quantized v float",
-}
+if TYPE_CHECKING:
+    from quantviz.pipeline.sweep import Swept
+
+_INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on from there."
 
 
 @click.command("sweep")
@@ -74,6 +62,20 @@ _NAMES = {
     help=f"calibrated, paper, or calibrated+NAME+NAME with names from {', '.join(DEVIATIONS)}; by commas.",
 )
 @click.option("--cam", "method", default="gradcam++", show_default=True, help=f"One of {', '.join(CAM_METHODS)}.")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="[MODEL=]NAME",
+    help="Target layer of a model, or without MODEL= of every model; each model's default if not given.",
+)
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of ground truth, paired with the pictures by stem.",
+)
+@click.option("--truth-kind", type=click.Choice(TRUTH_KINDS), default="map", show_default=True, help="What it holds.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take at most so many pictures, evenly spaced.")
 @click.option("--seed", type=click.IntRange(min=0), help="Draw the pictures of --limit at random by this seed.")
@@ -81,8 +83,81 @@ _NAMES = {
     "--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Pictures that are kept at a time."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="STUDY", help="The study's folder.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, of one thread each."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="Workers on this machine, or on a Ray cluster, whose machines see the same folders.",
+)
+@click.option("--address", metavar="HOST:PORT", help="A running Ray cluster, or auto; one on this machine otherwise.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Compute the I-th of N shares into a folder of its own; `quantviz merge` puts the shares together.",
+)
 @cache_option
 def sweep_command(
+    out: Path, workers: int, engine: Any, address: str | None, shard: str | None, cache_dir: Path | None, **asked: Any
+) -> None:
+    """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
+
+    Interrupted or killed, the same command goes on where it was, to the same results. A picture that cannot be used is
+    recorded with the reason. Pictures in folders that are named as ImageNet's synsets (n02123045) have labels, and so
+    have ILSVRC's validation pictures where its annotations, LOC_val_solution.csv or its devkit lie in the same tree;
+    DATASET may be the top of that tree.
+    """
+    request = _request(**asked)
+    # Here, because Arrow takes a fifth of a second to import.
+    from quantviz.pipeline.engines import Engine
+    from quantviz.pipeline.merge import parse_shard
+    from quantviz.pipeline.sweep import sweep, withdraw
+
+    crew, part = Engine(engine, workers, address), None if shard is None else parse_shard(shard)
+    with stoppable(_INTERRUPTED, partial(withdraw, out)):
+        with watched_store(cache_dir) as store, progress_bar() as progress:
+            found = sweep(request, out, store, progress, engine=crew, shard=part)
+    _tell(found, out, shard)
+
+
+@click.command("merge")
+@click.argument("shards", nargs=-1, required=True, metavar="SHARD...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="STUDY", help="The study's new folder.")
+def merge_command(shards: tuple[Path, ...], out: Path) -> None:
+    """Make the study of which every SHARD is a share, made by `quantviz sweep --shard`, each in a folder of its own.
+
+    The results are the same to the byte as those of one sweep. Where a shard is missing or was not finished, nothing is
+    written, and the command that makes it is told.
+    """
+    from quantviz.pipeline.merge import merge
+
+    with stoppable("Interrupted; the same command goes on from there.", lambda: None):
+        with progress_bar() as progress:
+            plan = merge(shards, out, progress)
+    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
+    click.echo(f"Study {out} is finished ({what}). Sum it up by: quantviz summary {shlex.quote(str(out))}")
+
+
+def _tell(found: Swept, out: Path, shard: str | None) -> None:
+    """Say what a sweep has made, and what comes next."""
+    plan = found.plan
+    for note in plan.notes:
+        click.echo(note)
+    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
+    state = f"{found.computed} of {found.pieces} pieces computed" if found.computed else "nothing to compute"
+    speed = f", {found.rate:.2f} images/s" if found.rate else ""
+    if plan.shard is None:
+        name, then = f"Study {out}", f"Sum it up by: quantviz summary {shlex.quote(str(out))}"
+    else:
+        name = f"Shard {shard} of the study, {out},"
+        then = "It has no results of its own; put all shards together by: quantviz merge SHARD... --out STUDY"
+    click.echo(f"{name} is finished ({what}; {state}{speed}). {then}")
+
+
+def _request(
     models: str,
     bits: str,
     weights: tuple[str, ...],
@@ -90,56 +165,20 @@ def sweep_command(
     ranges: Any,
     protocols: str,
     method: str,
-    out: Path,
-    cache_dir: Path | None,
+    layers: tuple[str, ...],
     **rest: Any,
-) -> None:
-    """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
-
-    Interrupted or killed, the same command goes on where it was, to the same results. Pictures in folders that are
-    named as ImageNet's synsets (n02123045) have labels. A picture that cannot be used is recorded with the reason.
-    """
-    from quantviz.pipeline.sweep import sweep  # here, because Arrow takes a fifth of a second to import
-
-    widths = [parse_bits(part) for part in bits.split(",")]
-    request = SweepRequest(
-        models=_words(models),
+) -> SweepRequest:
+    widths, names = [parse_bits(part) for part in bits.split(",")], _words(models)
+    return SweepRequest(
+        models=names,
         quants=tuple(spec_of(scheme, *width, ranges=ranges) for width in widths),
         weights=_weights(weights),
+        layers=_layers(layers, names),
         protocols=_words(protocols),
         cam=CamSpec(method),
         command=_command(),
         **rest,
     )
-    try:
-        with watched_store(cache_dir) as store, progress_bar() as progress:
-            found = sweep(request, out, store, progress)
-    except KeyboardInterrupt:
-        raise QuantvizError("Interrupted; what was done is kept, and the same command goes on from there.") from None
-    plan = found.plan
-    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
-    state = f"{found.computed} of {len(plan.pieces)} pieces computed" if found.computed else "nothing to compute"
-    click.echo(f"Study {out} is finished ({what}; {state}). Sum it up by: quantviz summary {shlex.quote(str(out))}")
-
-
-@click.command("summary")
-@click.argument("study", type=click.Path(path_type=Path))
-@json_option
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write every number here, one a line.")
-def summary_command(study: Path, json_path: str | None, csv_path: Path | None) -> None:
-    """Sum up the finished STUDY of a sweep: agreement of the maps, tests, flips, accuracy, and what drift goes with."""
-    from quantviz.pipeline.summary import report_summary, summary, summary_table
-
-    for path in (None if json_path in (None, "-") else Path(str(json_path)), csv_path):
-        check_writable(path)
-    with progress_bar() as progress:
-        found = summary(study, progress)
-    if csv_path is not None:
-        write_file(csv_path, summary_table(found))
-    if json_path is not None:
-        emit_json(report_summary(found), json_path)
-    else:
-        _show(found)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -147,15 +186,28 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _weights(given: Sequence[str]) -> dict[str, str]:
+    return _by_model("Weights", given)
+
+
+def _by_model(what: str, given: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in given:
         name, mark, choice = entry.partition("=")
         if not mark or not choice:
-            raise UsageError(f"Weights {entry!r} name no model; write MODEL=CHOICE, vgg16=untrained say.")
+            raise UsageError(f"{what} {entry!r} name no model; write MODEL=CHOICE, vgg16=untrained say.")
         if name in found:
-            raise UsageError(f"Weights of {name!r} are given twice; give them once.")
+            raise UsageError(f"{what} of {name!r} are given twice; give them once.")
         found[name] = choice
     return found
+
+
+def _layers(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
+    """Return the layer of each model that has one of its own; a bare name is of every model not named otherwise."""
+    bare = [entry for entry in given if "=" not in entry]
+    if len(bare) > 1:
+        raise UsageError(f"Layers {bare[0]!r} and {bare[1]!r} are both of every model; write MODEL=NAME.")
+    every = dict.fromkeys(models, bare[0]) if bare else {}
+    return every | _by_model("Layers", [entry for entry in given if "=" in entry])
 
 
 def _command() -> str:
@@ -170,110 +222,3 @@ def _command() -> str:
         for one in value if isinstance(value, tuple) else (value,):
             words += [str(one)] if isinstance(param, click.Argument) else [param.opts[0], str(one)]
     return shlex.join(words)
-
-
-def _show(found: StudySummary) -> None:
-    plan = found.plan
-    labelled = sum(image.label is not None for image in plan.images)
-    click.echo(f"{len(plan.images)} pictures of {plan.dataset}, {labelled} with a label")
-    quant = plan.quants[0]
-    click.echo(
-        f"{plan.cam.method}, scheme {scheme_name(quant)}, ranges {quant.ranges}, calibrated on "
-        f"{plan.calibration.source}; the saliency is predicted ({plan.saliency})"
-    )
-    untrained = [model.name for model in plan.models if not model.weights.trained]
-    if untrained:
-        click.echo(f"UNTRAINED (random) weights, a sanity control: {', '.join(untrained)}")
-    for protocol in plan.protocols:
-        cells = [cell for cell in found.cells if cell.protocol == protocol]
-        click.echo(f"\nProtocol {protocol}: mean ± standard deviation over the pictures\n")
-        _show_scores(found, cells)
-        _show_change(cells)
-        _show_rates(cells)
-        _show_drift(cells)
-    for reason, count in found.reasons.items():
-        click.echo(f"{count} picture{'s' * (count != 1)} without a result: {reason}")
-
-
-def _show_scores(found: StudySummary, cells: Sequence[StudyCell]) -> None:
-    """Print the paper's Table 1: comparison and metric down, models across."""
-    names = [model.name for model in found.plan.models]
-    by_place = {(cell.model, cell.setting): cell for cell in cells}
-    table = table_of("comparison", "metric", *names)
-    settings = [quant.label for quant in found.plan.quants]
-    for comparison in COMPARISONS:
-        alone = comparison == "float_v_saliency"
-        for setting in settings[:1] if alone else settings:
-            for metric in STUDY_METRICS:
-                marks = [by_place[name, setting].scores[comparison][metric] for name in names]
-                title = _NAMES[comparison].replace("quantized", setting)
-                table.add_row(title, metric.upper(), *map(_spread, marks))
-    show(table)
-
-
-def _show_change(cells: Sequence[StudyCell]) -> None:
-    click.echo("\nAgreement with the saliency, quantized - float: mean [95 % interval], p (Wilcoxon, Holm)\n")
-    table = table_of("model", "bits", *(metric.upper() for metric in STUDY_METRICS))
-    for cell in cells:
-        tests = [cell.tests[metric] for metric in STUDY_METRICS]
-        told = [f"{_mean(test.change, '+.4f')} {_p(test.p_adjusted)}" for test in tests]
-        table.add_row(cell.model, cell.setting, *told)
-    show(table)
-
-
-def _show_rates(cells: Sequence[StudyCell]) -> None:
-    click.echo("\nTop-1, errors, and maps without evidence (not scored)\n")
-    maps = ("float", "quantized", "saliency")
-    table = table_of("model", "bits", "flips", "float top-1", "top-1", "errors", *(f"no {name} map" for name in maps))
-    for cell in cells:
-        rates = (cell.flips, cell.float_accuracy, cell.accuracy)
-        counts = (cell.errors, *(cell.degenerate[name] for name in maps))
-        table.add_row(cell.model, cell.setting, *map(_part, rates), *map(str, counts))
-    show(table)
-
-
-def _show_drift(cells: Sequence[StudyCell]) -> None:
-    click.echo("\nDrift, 1 - CC of the quantized and the float map: mean [95 % interval], (pictures)\n")
-    groups = {
-        ("flipped", "flipped"): "flipped",
-        ("flipped", "kept"): "kept",
-        ("confidence", "low"): "unsure third",
-        ("confidence", "middle"): "middle third",
-        ("confidence", "high"): "sure third",
-        ("correct", "correct"): "float right",
-        ("correct", "wrong"): "float wrong",
-    }
-    table = table_of("model", "bits", "all", *groups.values())
-    for cell in cells:
-        splits = {(split.by, split.group): split.drift for split in cell.splits}
-        parts = [splits.get(group) for group in groups]
-        told = ["-" if part is None else f"{_number(part.mean, '.4f')} ({part.n})" for part in parts]
-        table.add_row(cell.model, cell.setting, _mean(cell.drift, ".4f"), *told)
-    show(table)
-
-
-def _spread(found: Estimate) -> str:
-    return f"{_number(found.mean, '.3f')} ± {_number(found.sd, '.3f')}"
-
-
-def _mean(found: Estimate, form: str) -> str:
-    """Return a mean with its interval, the bracket escaped from the terminal library's markup."""
-    if found.low is None or found.high is None:
-        return _number(found.mean, form)
-    return f"{_number(found.mean, form)} \\[{found.low:{form}}, {found.high:{form}}]"
-
-
-def _part(found: Rate | None) -> str:
-    if found is None or found.value is None or found.low is None or found.high is None:
-        return "-"
-    return f"{found.value:.1%} \\[{found.low:.1%}, {found.high:.1%}]"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

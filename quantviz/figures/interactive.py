@@ -14,14 +14,25 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 
-from quantviz.figures.panels import COLOURS, NEUTRAL, Panel, explained, grey, model_names, panels, percent, wrapped
+from quantviz.figures.panels import (
+    COLOURS,
+    NEUTRAL,
+    Panel,
+    explained,
+    grey,
+    model_names,
+    model_results,
+    panels,
+    percent,
+    wrapped,
+)
 from quantviz.specs import RGB, CamResult, Comparison, UsageError
 
 _GAP = 0.012  # between panels, as a part of the figure's width
 _GRID = 112  # samples a side of a map that are sent to the browser; the picture is sent whole
 _DESIGN_WIDTH = 1100  # width in pixels at which panels fill the figure's height
 _TITLE_CHARACTERS = 24
-_BAR_HEIGHT = 0.36  # of a row, which holds one bar of each model
+_BAR_HEIGHT = 0.36  # of a row, where it holds two bars
 _CLEAR = "rgba(0,0,0,0)"
 _DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
 
@@ -29,10 +40,10 @@ _DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"
 def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go.Figure:
     """Return the picture and its maps side by side, zoomed together.
 
-    Panels: original, saliency where there is one, float, quantized, and the difference quantized - float. Saliency,
-    float and quantized share one scale, 0 to 1; the difference has its own, symmetric about 0, whose limit is in the
-    panel's title. Hovering tells a pixel's column and row, counted from the upper left from 0, and its value. A map
-    without evidence is replaced by the reason. The figure is about half a megabyte of JSON for 224 x 224 pixels.
+    Panels: original, saliency where there is one, float, quantized, deployed where there is one, and the difference
+    quantized - float. The maps share one scale, 0 to 1; the difference has its own, symmetric about 0, whose limit is
+    in the panel's title. Hovering tells a pixel's column and row, counted from the upper left from 0, and its value. A
+    map without evidence is replaced by the reason. The figure is about half a megabyte of JSON for 224 x 224 pixels.
 
     Args:
         comparison: what to show.
@@ -72,21 +83,21 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
 
 
 def predictions_figure(comparison: Comparison) -> go.Figure:
-    """Return both models' top-5 as paired bars, the float model's first and in its order.
+    """Return the models' top-5 as bars side by side, the float model's first and in its order.
 
-    A class that only one model has among its top-5 is told as "below top-5" for the other, whose probability of it
-    is not known here.
+    A class that a model does not have among its top-5 is told as "below top-5", as its probability is not known here.
 
     Args:
         comparison: what to show.
     """
-    results = {"float": comparison.reference, "quantized": comparison.quantized}
+    results = model_results(comparison)
+    height = 2 * _BAR_HEIGHT / len(results)
     labels = {entry.index: entry.label for result in results.values() for entry in result.predictions}
     rows = {index: row for row, index in enumerate(labels)}
     figure = go.Figure()
     for side, (which, result) in enumerate(results.items()):
-        shift = (side - 0.5) * _BAR_HEIGHT
-        figure.add_trace(_bars(result, rows, shift, model_names(comparison)[which], COLOURS[which]))
+        shift = (side - (len(results) - 1) / 2) * height
+        figure.add_trace(_bars(result, rows, (shift, height), model_names(comparison)[which], COLOURS[which]))
         known = {entry.index for entry in result.predictions}
         for index in labels.keys() - known:
             figure.add_annotation(
@@ -180,6 +191,7 @@ def _titles(comparison: Comparison, shown: Sequence[Panel], name: str) -> list[s
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
         "float": explained(comparison, comparison.reference),
         "quantized": explained(comparison, comparison.quantized),
+        "deployed": "" if comparison.deployed is None else explained(comparison, comparison.deployed.result),
         "difference": f"{name or comparison.quant.label} − float",
     }
     below = [wrapped(second[panel.kind], _TITLE_CHARACTERS) for panel in shown]
@@ -252,10 +264,11 @@ def _colour_bar(left: float, right: float, ticks: dict[float, str]) -> dict[str,
 
 
 def _bars_layout(comparison: Comparison, labels: Sequence[str]) -> dict[str, Any]:
-    largest = max(comparison.reference.predictions[0].probability, comparison.quantized.predictions[0].probability)
+    results = model_results(comparison)
+    largest = max(result.predictions[0].probability for result in results.values())
     return {
         "barmode": "overlay",  # bars are placed by hand, so that a missing one leaves its place free
-        "height": 38 * len(labels) + 68,
+        "height": (38 if len(results) == 2 else 50) * len(labels) + 68,
         "margin": {"l": 8, "r": 8, "t": 36, "b": 32},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
         "paper_bgcolor": _CLEAR,
@@ -280,12 +293,13 @@ def _bars_layout(comparison: Comparison, labels: Sequence[str]) -> dict[str, Any
     }
 
 
-def _bars(result: CamResult, rows: dict[int, int], shift: float, name: str, colour: str) -> go.Bar:
-    entries = result.predictions
+def _bars(result: CamResult, rows: dict[int, int], place: tuple[float, float], name: str, colour: str) -> go.Bar:
+    """Return one model's bars; ``place`` is their distance from the row's middle, and their height."""
+    entries, (shift, height) = result.predictions, place
     return go.Bar(
         x=[entry.probability for entry in entries],
         y=[rows[entry.index] + shift for entry in entries],
-        width=_BAR_HEIGHT,
+        width=height,
         orientation="h",
         name=name,
         marker={"color": colour, "line": {"width": 0}},

@@ -11,8 +11,8 @@ import numpy as np
 
 from quantviz.specs import RGB, CamResult, Comparison, FloatMap, Heatmap
 
-COLOURS: Final[dict[str, str]] = {"float": "#0072B2", "quantized": "#D55E00"}
-"""Blue and vermillion of Okabe and Ito (2008): told apart by readers of any colour vision, on white and on black."""
+COLOURS: Final[dict[str, str]] = {"float": "#0072B2", "quantized": "#D55E00", "deployed": "#009E73"}
+"""Blue, vermillion and bluish green of Okabe and Ito (2008): any colour vision tells them apart, on white and black."""
 
 NEUTRAL: Final = "#F7F7F7"
 """Middle of the difference's palette, which runs from the float model's colour to the quantized model's."""
@@ -20,7 +20,7 @@ NEUTRAL: Final = "#F7F7F7"
 _LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the least is large enough that rounding noise stays neutral
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-Kind = Literal["original", "saliency", "float", "quantized", "difference"]
+Kind = Literal["original", "saliency", "float", "quantized", "deployed", "difference"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,9 @@ class Panel:
 
 
 def panels(comparison: Comparison, name: str = "") -> list[Panel]:
-    """Return the panels in reading order: original, saliency where there is one, float, quantized, difference.
+    """Return the panels in reading order: original, saliency, float, quantized, deployed, difference.
+
+    Saliency and deployed are there where the comparison has them.
 
     Args:
         comparison: what to show.
@@ -57,14 +59,23 @@ def panels(comparison: Comparison, name: str = "") -> list[Panel]:
         found.append(_map_panel("saliency", "saliency", comparison.saliency.heatmap))
     found.append(_map_panel("float", names["float"], reference))
     found.append(_map_panel("quantized", names["quantized"], quantized))
+    if comparison.deployed is not None:
+        found.append(_map_panel("deployed", names["deployed"], comparison.deployed.result.heatmap))
     found.append(_difference_panel(reference, quantized))
     return found
 
 
 def model_names(comparison: Comparison) -> dict[str, str]:
-    """Return how the float and the quantized model are called: ``"float"`` and ``"W8A8"``, marked if untrained."""
+    """Return how the models are called, marked if untrained: ``"float"``, ``"W8A8"`` and ``"int8 deployed"``."""
     mark = "" if comparison.weights.trained else " UNTRAINED"
-    return {"float": f"float{mark}", "quantized": f"{comparison.quant.label}{mark}"}
+    quantized = f"{comparison.quant.label} simulated" if comparison.deployed is not None else comparison.quant.label
+    return {"float": f"float{mark}", "quantized": f"{quantized}{mark}", "deployed": f"int8 deployed{mark}"}
+
+
+def model_results(comparison: Comparison) -> dict[str, CamResult]:
+    """Return the models' results by the keys of ``model_names``; deployed where there is one."""
+    found = {"float": comparison.reference, "quantized": comparison.quantized}
+    return found if comparison.deployed is None else found | {"deployed": comparison.deployed.result}
 
 
 def grey(crop: RGB) -> RGB:
@@ -84,9 +95,8 @@ def percent(probability: float) -> str:
 
 def class_name(comparison: Comparison, index: int) -> str:
     """Return the label of a class where either top-5 holds it, else ``"class 281"``."""
-    named = {
-        entry.index: entry.label for entry in (*comparison.reference.predictions, *comparison.quantized.predictions)
-    }
+    results = model_results(comparison).values()
+    named = {entry.index: entry.label for result in results for entry in result.predictions}
     return named.get(index, f"class {index}")
 
 

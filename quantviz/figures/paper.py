@@ -34,6 +34,7 @@ _NAME_LINE, _SMALL_LINE = 0.125, 0.105
 _BAR, _BAR_STRIP = 0.07, 0.27  # thickness of a colour bar; height of all that belongs to it
 _OPACITY = 0.6
 _FOOT_CHARACTERS = 138
+_NAME_CHARACTERS = 20
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
 _LOCK = threading.Lock()  # matplotlib promises nothing to concurrent threads
 
@@ -41,12 +42,12 @@ _LOCK = threading.Lock()  # matplotlib promises nothing to concurrent threads
 def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
     """Return a PNG, 7 inches wide on white, with all that its caption needs.
 
-    Panels: image, saliency where there is one, float, quantized, and the difference quantized - float, the maps over
-    the picture in grey; a colour bar for the maps and one for the difference. Each model's top-1 class and its
-    probability stand above its map, the scores below it (SIM, CC, and KLD in nats; the second of a pair is the
-    reference), and what everything was made with at the foot. No text is smaller than 6 points. The file's
-    ``Description`` holds the settings as JSON, with whole digests. The same comparison gives the same bytes, however
-    long it took and wherever it came from.
+    Panels: image, saliency where there is one, float, quantized, deployed where there is one, and the difference
+    quantized - float, the maps over the picture in grey; a colour bar for the maps and one for the difference. Each
+    model's top-1 class and its probability stand above its map, the scores below it (SIM, CC, and KLD in nats; the
+    second of a pair is the reference), and what everything was made with at the foot. No text is smaller than 6 points.
+    The file's ``Description`` holds the settings as JSON, with whole digests. The same comparison gives the same bytes,
+    however long it took and wherever it came from.
 
     Args:
         comparison: what to show.
@@ -203,9 +204,14 @@ def _title_lines(comparison: Comparison, panel: Panel) -> list[str]:
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
         "float": _top_1(comparison.reference),
         "quantized": _top_1(comparison.quantized),
+        "deployed": "" if comparison.deployed is None else _top_1(comparison.deployed.result),
         "difference": f"{comparison.quant.label} − float",
     }
-    return [panel.name, *wrapped(second[panel.kind], 27)]
+    name, below = panel.name, wrapped(second[panel.kind], 27)
+    if len(name) > _NAME_CHARACTERS:  # six panels leave less room for a name
+        name = name.removesuffix(" UNTRAINED")
+        below = ["UNTRAINED weights", *below]
+    return [name, *below]
 
 
 def _top_1(result: CamResult) -> str:
@@ -214,12 +220,19 @@ def _top_1(result: CamResult) -> str:
 
 
 def _score_rows(comparison: Comparison) -> dict[str, list[tuple[str, Scores]]]:
-    """Return the rows of the tables under the float and the quantized panel."""
+    """Return the rows of the tables under the models' panels."""
     scores = comparison.scores
     rows = {"quantized": [("v float", scores["quantized_v_float"])]}
     if comparison.saliency is not None:
-        rows["float"] = [("v saliency", scores["float_v_saliency"])]
-        rows["quantized"].append(("v saliency", scores["quantized_v_saliency"]))
+        named = "v saliency" if comparison.deployed is None else "v sal."
+        rows["float"] = [(named, scores["float_v_saliency"])]
+        rows["quantized"].append((named, scores["quantized_v_saliency"]))
+    if comparison.deployed is not None:
+        names = {"quantized": "v simul.", "float": "v float", "saliency": "v sal."}
+        third = comparison.deployed.scores
+        rows["deployed"] = [
+            (name, third[f"deployed_v_{key}"]) for key, name in names.items() if f"deployed_v_{key}" in third
+        ]
     return rows
 
 
@@ -277,5 +290,9 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
         "image": {"name": comparison.sample.name, "sha256": comparison.sample.id},
         "saliency": None if comparison.saliency is None else comparison.saliency.source,
         "scores": {pair: asdict(marks) for pair, marks in comparison.scores.items()},
+        "engine": comparison.engine,
+        "deployed": None
+        if comparison.deployed is None
+        else {pair: asdict(marks) for pair, marks in comparison.deployed.scores.items()},
         "versions": dict(comparison.versions),
     }

@@ -86,18 +86,7 @@ def attribution(
         QuantvizError: under some subset no image's maps carry evidence.
     """
     plan = _plan(bench, request, samples, progress)
-    marks = _marks(plan, progress)
-    means, unscored = {}, {}
-    for names, values in marks.items():
-        scored = values[~np.isnan(values)]
-        if not len(scored):
-            raise QuantvizError(
-                f"None of {len(samples)} images has maps with evidence under {plan.quant(names).protocol}; "
-                "use more images, more bits or trained weights."
-            )
-        means[names] = fsum(scored) / len(scored)
-        if len(scored) < len(samples):
-            unscored[_name(names)] = tuple(samples[place].name for place in np.flatnonzero(np.isnan(values)).tolist())
+    means, unscored = _means(plan, _marks(plan, progress))
     return Attribution(
         model=plan.subject.spec.name,
         weights=plan.subject.ref,
@@ -111,6 +100,23 @@ def attribution(
         subsets={_name(names): mean for names, mean in means.items()},
         unscored=unscored,
     )
+
+
+def _means(plan: _Plan, marks: Marks) -> tuple[dict[frozenset[str], float], dict[str, tuple[str, ...]]]:
+    """Return each subset's mean CC, and the names of the pictures that it leaves out, where it leaves out any."""
+    means, unscored = {}, {}
+    for names, values in marks.items():
+        scored = values[~np.isnan(values)]
+        if not len(scored):
+            raise QuantvizError(
+                f"None of {len(plan.samples)} images has maps with evidence under {plan.quant(names).protocol}; "
+                "use more images, more bits or trained weights."
+            )
+        means[names] = fsum(scored) / len(scored)
+        if len(scored) < len(values):
+            left_out = np.flatnonzero(np.isnan(values)).tolist()
+            unscored[_name(names)] = tuple(plan.samples[place].name for place in left_out)
+    return means, unscored
 
 
 def shapley(means: Mapping[frozenset[str], float], name: str) -> float:

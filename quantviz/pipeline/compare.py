@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quantviz import images, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
+from quantviz.pipeline.deploy import ENGINES, Engines, check_deployable, engine_versions, integer_kernels, milliseconds
 from quantviz.pipeline.networks import Networks, Subject, versions
 from quantviz.pipeline.protocols import (
     ProtocolNetworks,
@@ -19,19 +20,28 @@ from quantviz.pipeline.protocols import (
     subject_of,
     target_of,
 )
-from quantviz.pipeline.records import pack_comparison, pack_result, unpack_comparison, unpack_result
+from quantviz.pipeline.records import (
+    deployed_of,
+    pack_comparison,
+    pack_result,
+    unpack_comparison,
+    unpack_result,
+    with_deployed,
+)
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
 from quantviz.specs import (
     RGB,
     CamResult,
     CamSpec,
     Comparison,
+    Deployed,
     Heatmap,
     ImageSample,
     Preprocessing,
     Progress,
     QuantSpec,
     Scores,
+    StoredRecord,
     UsageError,
     no_progress,
 )
@@ -39,6 +49,12 @@ from quantviz.store import TensorStore
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+_MANY_PASSES = ("scorecam", "ablationcam")
+_PROTOCOL_IN_TORCH = (
+    "ONNX Runtime runs the calibrated protocol only; under this one the float map is computed in torch."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +71,11 @@ class CompareRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
+        engine: what computes the float network up to the target layer: ``"torch"`` or ``"onnxruntime"``.
+        deployed: also compare the quantized network as integer kernels run it.
 
     Raises:
-        UsageError: the class rule is unknown.
+        UsageError: the class rule or the engine is unknown, or the scheme has no deployed form.
     """
 
     model: str = zoo.DEFAULT_MODEL
@@ -68,8 +86,14 @@ class CompareRequest:
     calibration: Path | None = None
     saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
     saliency_name: str = ""
+    engine: Literal["torch", "onnxruntime"] = "torch"
+    deployed: bool = False
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"Engine {self.engine!r} is unknown; use one of {', '.join(ENGINES)}.")
+        if self.deployed:
+            check_deployable(self.quant)
         if self.target not in ("float", "own") and type(self.target) is not int:
             raise UsageError(f"Class rule {self.target!r} is unknown; use float, own or a class index.")
 
@@ -85,6 +109,8 @@ class _Job:
     crop: RGB
     saliency: SaliencySource
     progress: Progress
+    engine: str = "torch"
+    engine_note: str = ""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -92,7 +118,7 @@ class _Job:
 
     def decides(self) -> dict[str, Any]:
         """Return what decides the two maps, beyond the model."""
-        return {
+        found = {
             "image": self.sample.id,
             "cam": self.cam,
             "target": self.request.target,
@@ -100,6 +126,10 @@ class _Job:
             "calibration": self.subject.calibration.ref.sha256,
             "saliency": self.saliency.key,
         }
+        if self.request.engine != "torch" or self.request.deployed:
+            found["engine"] = [self.request.engine, engine_versions()]
+            found["deployed"] = integer_kernels() if self.request.deployed else None
+        return found
 
 
 class Workbench:
@@ -115,6 +145,7 @@ class Workbench:
         self.store = store
         self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
+        self.engines = Engines(self.networks, kept=float_models)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
         """Compare the float and the quantized model on one image; what the store holds is not computed again.
@@ -136,13 +167,11 @@ class Workbench:
         if record is None:
             # First, so that a map that does not fit is told at once.
             salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
-            job = self._loaded_job(job)
-            reference, quantized = self._pair(job)
-            marks = _scores(reference, quantized, salient)
-            loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
-            self.store.put(key, pack_comparison(reference, quantized, salient, marks, loaded))
+            found = self._computed(self._loaded_job(job), salient)
+            self.store.put(key, found)
         else:
-            reference, quantized, salient, marks, loaded = unpack_comparison(record)
+            found = record
+        reference, quantized, salient, marks, loaded = unpack_comparison(found)
         return Comparison(
             model=job.subject.spec.name,
             weights=replace(job.subject.ref, **loaded),
@@ -160,6 +189,9 @@ class Workbench:
             cached=record is not None,
             versions=versions(),
             key=key,
+            engine=found.metadata.get("engine", "torch"),
+            engine_note=found.metadata.get("engine_note", ""),
+            deployed=deployed_of(found),
         )
 
     def float_result(
@@ -182,6 +214,7 @@ class Workbench:
         crop = images.crop(sample.rgb, preprocessing)
         subject = replace(job.subject, ref=replace(job.subject.ref, preprocessing=preprocessing))
         job = replace(job, subject=subject, crop=crop)
+        job = self._with_engine(job)
         return self._finished(job, self._result(job, None, target))
 
     def models(
@@ -195,10 +228,8 @@ class Workbench:
         Raises:
             as ``compare``.
         """
-        import torch
-
         job = self._job(request, sample, progress)
-        image = torch.from_numpy(images.normalize(job.crop, job.preprocessing))
+        image = _input(job)
         return *self.protocols.settled(job.subject, request.quant, sample, image, progress), image
 
     def subject(self, request: CompareRequest, progress: Progress = no_progress) -> Subject:
@@ -240,13 +271,52 @@ class Workbench:
             raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
         return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
 
-    def _pair(self, job: _Job) -> tuple[CamResult, CamResult]:
+    def _with_engine(self, job: _Job) -> _Job:
+        """Return the job with the engine that can do it, and a note where that is not the one asked for."""
+        if job.request.engine == "torch":
+            return job
+        if job.request.quant.deviations:
+            return replace(job, engine_note=_PROTOCOL_IN_TORCH)
+        reason = self.engines.prepare(job.subject, QuantSpec(), job.progress)
+        if reason:
+            return replace(job, engine_note=f"{reason} The float map is computed in torch.")
+        return replace(job, engine=job.request.engine)
+
+    def _computed(self, job: _Job, salient: Heatmap | None) -> StoredRecord:
+        """Return the record of a comparison that the store does not have."""
+        job = self._with_engine(job)
         target = None if isinstance(job.request.target, str) else job.request.target
         reference = self._result(job, None, target)
         if job.request.target == "float":
             target = reference.class_index
         quantized = self._result(job, job.request.quant, target)
-        return self._finished(job, reference), self._finished(job, quantized)
+        first, second = self._finished(job, reference), self._finished(job, quantized)
+        loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
+        packed = pack_comparison(first, second, salient, _scores(first, second, salient), loaded)
+        packed = StoredRecord(packed.arrays, {**packed.metadata, "engine": job.engine, "engine_note": job.engine_note})
+        if not job.request.deployed:
+            return packed
+        return with_deployed(packed, self._deployed(job, target, first, second, salient))
+
+    def _deployed(
+        self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
+    ) -> Deployed:
+        """Return the third result, with its scores and what a map takes by each path."""
+        network = self.engines.deployed(job.subject, job.request.quant, job.progress)
+        image = _input(job)
+        spec = replace(job.cam, layer=network.layer)
+        found = explained(network, image, spec, target, 0, job.progress, "deployed")
+        others = {"quantized": quantized.heatmap, "float": reference.heatmap}
+        others |= {"saliency": salient} if salient is not None else {}
+        marks = {
+            f"deployed_v_{name}": scores.compare(found.heatmap.values, other.values) for name, other in others.items()
+        }
+        taken: dict[str, float] = {}
+        if job.cam.method not in _MANY_PASSES:
+            job.progress("Timing the three networks", None)
+            timed = {name: self._network(job, quant) for name, quant in _paths(job.request.quant).items()}
+            taken = milliseconds(timed | {"deployed": (network, spec)}, image, found.class_index)
+        return Deployed(found, marks, taken)
 
     def _finished(self, job: _Job, result: CamResult) -> CamResult:
         height, width = job.sample.rgb.shape[:2]
@@ -260,6 +330,8 @@ class Workbench:
             decides["calibration"] = job.subject.calibration.ref.sha256
         elif "train_mode" in job.request.quant.deviations:
             decides["mode"] = "train"
+        elif job.engine != "torch":
+            decides["engine"] = [job.engine, engine_versions()]
         key = job.subject.key("map", **decides)
         record = self.store.get(key)
         if record is not None:
@@ -269,13 +341,28 @@ class Workbench:
         return result
 
     def _explained(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
-        import torch
-
-        made = self.protocols.quantized if quant else self.protocols.reference
-        network = made(job.subject, job.request.quant, job.progress)
-        image = torch.from_numpy(images.normalize(job.crop, job.preprocessing))
+        network, cam = self._network(job, quant)
         seed = seed_of(job.sample.id, quantized=quant is not None)
-        return explained(network, image, job.cam, target, seed, job.progress, quant.label if quant else "float")
+        return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float")
+
+    def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
+        """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
+        if quant is None and job.engine != "torch":
+            split = self.engines.reference(job.subject, job.progress)
+            return split, replace(job.cam, layer=split.layer)
+        made = self.protocols.quantized if quant else self.protocols.reference
+        return made(job.subject, job.request.quant, job.progress), job.cam
+
+
+def _input(job: _Job) -> Tensor:
+    """Return the picture as the network's input, (1, 3, H, W)."""
+    import torch
+
+    return torch.from_numpy(images.normalize(job.crop, job.preprocessing))
+
+
+def _paths(quant: QuantSpec) -> dict[str, QuantSpec | None]:
+    return {"float": None, "quantized": quant}
 
 
 def _scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:

@@ -175,7 +175,7 @@ class Drifts:
     def before(self, progress: Progress) -> list[Answer]:
         """Return the float network's answers, each map of its own top-1."""
         if not self._before:
-            network = self.bench.networks.load(self.subject.spec, self.subject.located, progress).module
+            network = self.bench.networks.reference(self.subject, progress)
             found = []
             for place, crop in enumerate(self.crops):
                 progress("Maps of the float network", place / len(self.crops))

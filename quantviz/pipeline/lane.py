@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from quantviz import images, saliency, scores
 from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.pipeline.plan import SweepRequest
 from quantviz.pipeline.protocols import explained, finished, seed_of, subject_of
-from quantviz.pipeline.sources import SPECTRAL_RESIDUAL
+from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, TruthSource
 from quantviz.specs import (
     CamResult,
+    GroundTruth,
     Heatmap,
     ImageError,
+    ImageSample,
     Piece,
     Preprocessing,
     Progress,
@@ -27,6 +30,7 @@ from quantviz.specs import (
     StudyImage,
     StudyPlan,
     StudyRow,
+    TruthFile,
     no_progress,
     scheme_name,
 )
@@ -49,12 +53,60 @@ class Picture:
         size: (H, W) of the picture.
         input: (1, 3, h, w) float32.
         salient: its saliency (h, w), on the pixels of the input.
+        truth: the user's ground truth on the same pixels; or in one sentence why it cannot be used; or None.
     """
 
     id: str
     size: tuple[int, int]
     input: npt.NDArray[np.float32]
     salient: Heatmap
+    truth: GroundTruth | str | None = None
+
+
+class Truths:
+    """The user's ground truth of a study's pictures, and how maps agree with it.
+
+    Args:
+        plan: of the study.
+        folder: of ground truth; not regarded where the plan has none.
+    """
+
+    def __init__(self, plan: StudyPlan, folder: Path | None) -> None:
+        self.truth, self.folder = plan.truth, folder or Path()
+        files = () if plan.truth is None else plan.truth.files
+        self.files = {image.path: file for image, file in zip(plan.images, files, strict=False) if file is not None}
+
+    def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth | str | None:
+        """Return a picture's ground truth in its crop's pixels, in one sentence why it cannot be used, or None.
+
+        Raises:
+            QuantvizError: the file is no longer the one that was planned, or can no longer be read.
+        """
+        file = self.files.get(sample.name)
+        if file is None or self.truth is None:
+            return None
+        name = PurePosixPath(file.path).name
+        try:
+            data = planned_bytes(self.folder, file, "Ground truth")
+            found = TruthSource(data, name, self.truth.kind).read(sample, preprocessing)
+        except ImageError as error:
+            return str(error)
+        if found.kind == "map" and found.values is not None:
+            fault = scores.degenerate(found.values)
+            return f"{name} carries no evidence ({fault})." if fault else found
+        content = {"fixations": found.points, "boxes": found.boxes}.get(found.kind, found.values)
+        empty = content is None or not content.size or (found.kind == "mask" and not content.any())
+        return f"{name}: {found.notes[-1]}." if empty else found
+
+    def scores(self, side: str, heatmap: Heatmap | None, truth: GroundTruth | str | None) -> dict[str, float | None]:
+        """Return the columns of one side's map, None in them where there is no map, no evidence or no ground truth."""
+        if self.truth is None:
+            return {}
+        found: dict[str, float | None] = dict.fromkeys(self.truth.metrics)
+        if isinstance(truth, GroundTruth) and heatmap is not None and not heatmap.degenerate:
+            marks = scores.measure(heatmap.values, truth, self.truth.metrics)
+            found |= {name: mark.value for name, mark in marks.items()}
+        return {f"{side}_v_truth_{name}": value for name, value in found.items()}
 
 
 class Lane:
@@ -66,8 +118,10 @@ class Lane:
         model = plan.models[piece.model]
         self.plan, self.model, self.folder = plan, model.name, request.dataset
         self.quants = plan.quants_of(piece.protocol)
+        self.truths = Truths(plan, request.truth)
+        cam = replace(plan.cam, layer=model.layer)
         asked = CompareRequest(
-            model.name, request.weights.get(model.name), self.quants[0], plan.cam, calibration=request.calibration
+            model.name, request.weights.get(model.name), self.quants[0], cam, calibration=request.calibration
         )
         subject = subject_of(bench.subject(asked, progress), self.quants[0])
         ref = bench.networks.load(subject.spec, subject.located, progress).ref
@@ -86,35 +140,40 @@ class Lane:
             QuantvizError: the file is no longer the one that was planned, or can no longer be read.
         """
         try:
-            _, data = images.read_bytes(self.folder / image.path, image.path)
-        except ImageError as error:
-            if image.sha256:  # it could be read before; a broken disk or network is no property of the picture
-                raise QuantvizError(f"{error} The sweep stops here; repeat its command once that is mended.") from None
-            return str(error).replace(str(self.folder / image.path), image.path)
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise QuantvizError(f"Picture {image.path!r} changed since the study was planned; begin a new study.")
-        try:
+            data = planned_bytes(self.folder, image, "Picture")
             sample = images.load(data, name=image.path)
         except ImageError as error:
             return str(error)
+        return self.prepared(sample)
+
+    def prepared(self, sample: ImageSample) -> Picture:
+        """Return a decoded picture ready for the networks."""
         crop = images.crop(sample.rgb, self.preprocessing)
         salient = saliency.predictor(SPECTRAL_RESIDUAL).predict(crop)
         height, width = sample.rgb.shape[:2]
-        return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient)
+        truth = self.truths.read(sample, self.preprocessing)
+        return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient, truth)
 
     def rows(self, index: int, picture: Picture | str) -> list[StudyRow]:
         """Return a row for each bit-width."""
         image = self.plan.images[index]
         label = image.label if self.labelled else None
         reference = picture if isinstance(picture, str) else self._result(picture, None, None)
+        truth = None if isinstance(picture, str) else picture.truth
+        of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
         found = []
         for quant in self.quants:
             told: dict[str, Any] = {"label": label}
+            heatmap = None
             if isinstance(picture, str) or isinstance(reference, str):
                 told["error"] = reference
             else:
                 target = None if "own_class" in quant.deviations else reference.class_index
-                told |= _told(reference, self._result(picture, quant, target), picture.salient, label)
+                quantized = self._result(picture, quant, target)
+                told |= _told(reference, quantized, picture.salient, label)
+                heatmap = None if isinstance(quantized, str) else quantized.heatmap
+            told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
+            told["truth_error"] = truth if isinstance(truth, str) else ""
             known = (index, image.sha256, self.model, quant.label, scheme_name(quant), quant.protocol)
             found.append(StudyRow(*known, **told))
         return found
@@ -149,6 +208,29 @@ class Lane:
                 low, high = state.get(name, {}).get(place, (None, None))
                 quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
                 quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
+
+
+def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> bytes:
+    """Return the bytes of a file that a study was planned with.
+
+    Args:
+        folder: where it lies.
+        file: its path there and its digest.
+        what: the noun for messages.
+
+    Raises:
+        ImageError: it cannot be read, and could not when the study was planned.
+        QuantvizError: it is no longer the one that was planned, or can no longer be read.
+    """
+    try:
+        _, data = images.read_bytes(folder / file.path, file.path)
+    except ImageError as error:
+        if file.sha256:  # it could be read before; a broken disk or network is no property of the file
+            raise QuantvizError(f"{error} The sweep stops here; repeat its command once that is mended.") from None
+        raise ImageError(str(error).replace(str(folder / file.path), file.path)) from None
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise QuantvizError(f"{what} {file.path!r} changed since the study was planned; begin a new study.")
+    return data
 
 
 def _observers(network: nn.Module) -> list[tuple[str, Any]]:

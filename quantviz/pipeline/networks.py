@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _BATCH = 8
 # Raised whenever a change of the code changes what is learned, so that older weights are not read.
-_LEARNING_VERSION = 1
+_LEARNING_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,13 @@ class Networks:
             return Loaded(*build(spec, located))
 
         return self._floats.get((spec.name, located.ref.sha256, located.ref.source), make)
+
+    def reference(self, subject: Subject, progress: Progress) -> nn.Module:
+        """Return the float network that maps are taken of; shared, as ``load``.
+
+        It is the model with batch norm folded, which differs by float32's rounding and takes less time.
+        """
+        return self.base(subject, QuantSpec(), progress)
 
     def base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
         """Return the float network that is rounded (``quantize.float_base``); shared, as ``load``."""

@@ -145,4 +145,4 @@ def _halves(subject: Subject) -> list[Subject]:
 
 
 def _float(drifts: Drifts, progress: Progress) -> nn.Module:
-    return drifts.bench.networks.load(drifts.subject.spec, drifts.subject.located, progress).module
+    return drifts.bench.networks.reference(drifts.subject, progress)

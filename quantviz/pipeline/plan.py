@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quantviz import images, saliency, zoo
+from quantviz import images, saliency, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
+from quantviz.pipeline.layouts import Labels, labels_of, pictures_of
 from quantviz.pipeline.networks import versions
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL
 from quantviz.specs import (
@@ -24,12 +25,18 @@ from quantviz.specs import (
     StudyImage,
     StudyModel,
     StudyPlan,
+    StudyTruth,
+    TruthFile,
+    TruthKind,
     UsageError,
     WeightsRef,
     no_progress,
 )
+from quantviz.truth import pair
 
 BATCH = 16
+
+_NEEDS_OTHERS = ("auc_shuffled",)  # has no value without other pictures' fixations
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +44,22 @@ class SweepRequest:
     """What to sweep over.
 
     Attributes:
-        dataset: a folder of pictures; those in folders with a synset's name have a label.
+        dataset: a folder of pictures, in a layout of ``pipeline.layouts``, which also tells their labels.
         models: names of architectures.
         quants: bit-widths and scheme; their protocol is not regarded.
         weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.
         protocols: as in ``QuantSpec``.
-        cam: the CAM method; each model's default layer is the target.
+        cam: the CAM method; the layers are named by ``layers``.
+        layers: model -> name of its target layer; its default where absent.
         calibration: folder of calibration pictures, or None for the bundled photographs.
         limit: at most so many pictures, or None.
         seed: draw them at random by this seed; None: evenly spaced ones.
         batch: pictures in a piece, which is what a killed sweep may have to compute again.
         command: the command line, for the record.
+        truth: folder of ground truth, a file a picture with the picture's stem, or None.
+        truth_kind: what its files hold.
+        images: pictures of the dataset as they were planned once, in place of those that the folder holds now; none:
+            the folder's are listed, limited and labelled.
 
     Raises:
         UsageError: nothing to do, something named twice, or a value that is out of range.
@@ -64,6 +76,10 @@ class SweepRequest:
     seed: int | None = None
     batch: int = BATCH
     command: str = ""
+    images: tuple[StudyImage, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    truth: Path | None = None
+    truth_kind: TruthKind = "map"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
@@ -73,12 +89,13 @@ class SweepRequest:
         _once("Bit-width", tuple(quant.label for quant in self.quants))
         _once("Protocol", self.protocols)
         if self.cam.layer is not None:
-            raise UsageError(f"Layer {self.cam.layer!r} is not in every model; leave it out.")
-        for name in self.weights:
-            if name not in self.models:
-                raise UsageError(
-                    f"Weights are given for {name!r}, which is not swept; its models are {', '.join(self.models)}."
-                )
+            raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
+        for what, names in (("Weights are", self.weights), ("A layer is", self.layers)):
+            for name in names:
+                if name not in self.models:
+                    raise UsageError(
+                        f"{what} given for {name!r}, which is not swept; its models are {', '.join(self.models)}."
+                    )
         for what, value, least in (("limit", self.limit, 1), ("batch", self.batch, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UsageError(f"The {what} {value} is below {least}; give {least} or more.")
@@ -94,13 +111,18 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         progress: told how far reading the pictures is.
 
     Raises:
-        UsageError: an unknown model; no picture; a value that is out of range.
+        UsageError: an unknown model or layer; a value that is out of range; several files of ground truth.
+        ImageError: no picture, or no ground truth for any of them.
         WeightsUnavailable: weights are neither on disk nor reachable.
     """
     for name in request.models:  # what is refused is refused before anything takes long
         zoo.spec(name)
-    calibration, files = calibration_set(request.calibration).ref, _chosen(request)
-    models = tuple(_model(name, request.weights.get(name), known, progress) for name in request.models)
+    calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
+    places = [request.dataset / image.path for image in request.images] or files
+    pairs = None if request.truth is None else _pairs(places, request.truth)
+    models = tuple(_model(name, request, known, progress) for name in request.models)
+    labels = labels_of(files, progress)
+    pictures = request.images or _pictures(request.dataset, files, labels, progress)
     return StudyPlan(
         models=models,
         quants=request.quants,
@@ -108,7 +130,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         cam=request.cam,
         calibration=calibration,
         saliency=saliency.predictor(SPECTRAL_RESIDUAL).key,
-        images=_pictures(request.dataset, files, progress),
+        images=pictures,
         limit=request.limit,
         seed=request.seed,
         batch=request.batch,
@@ -116,6 +138,8 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         computation=COMPUTATION_VERSION,
         dataset=str(request.dataset),
         command=request.command,
+        truth=None if pairs is None else _truth(request, places, pairs, progress),
+        notes=labels.notes,
     )
 
 
@@ -127,13 +151,19 @@ def _once(what: str, names: Sequence[str]) -> None:
             raise UsageError(f"{what} {name!r} is given twice; name it once.")
 
 
-def _model(name: str, choice: str | None, known: StudyPlan | None, progress: Progress) -> StudyModel:
+def _model(name: str, request: SweepRequest, known: StudyPlan | None, progress: Progress) -> StudyModel:
     spec = zoo.spec(name)
-    located = zoo.resolve(spec, choice, progress=progress)
+    layer = request.layers.get(name, spec.layer)
+    swept = {(entry.name, entry.layer) for entry in known.models} if known else set()
+    if layer != spec.layer and (name, layer) not in swept:
+        from quantviz.zoo.build import check_layer
+
+        check_layer(spec, layer)
+    located = zoo.resolve(spec, request.weights.get(name), progress=progress)
     ref = located.ref
     if not ref.sha256:
         ref = _known(name, known) or _built(spec, located)
-    return StudyModel(name, ref, spec.layer)
+    return StudyModel(name, ref, layer)
 
 
 def _known(name: str, plan: StudyPlan | None) -> WeightsRef | None:
@@ -149,7 +179,7 @@ def _built(spec: ModelSpec, located: zoo.LocatedWeights) -> WeightsRef:
 
 def _chosen(request: SweepRequest) -> list[Path]:
     """Return the pictures of the folder, or those of them that the limit leaves, sorted by path."""
-    files = images.folder(request.dataset)
+    files = pictures_of(request.dataset)
     if request.limit is not None and request.limit < len(files):
         if request.seed is None:
             chosen = [place * len(files) // request.limit for place in range(request.limit)]
@@ -160,14 +190,41 @@ def _chosen(request: SweepRequest) -> list[Path]:
     return files
 
 
-def _pictures(dataset: Path, files: Sequence[Path], progress: Progress) -> tuple[StudyImage, ...]:
+def _pictures(dataset: Path, files: Sequence[Path], labels: Labels, progress: Progress) -> tuple[StudyImage, ...]:
     found = []
-    for done, file in enumerate(files):
+    for done, (file, label) in enumerate(zip(files, labels.classes, strict=True)):
         progress("Reading the pictures", done / len(files))
-        try:
-            digest = images.digest(file)
-        except ImageError:  # told in the picture's rows
-            digest = ""
-        label = zoo.synset_class(file.absolute().parent.name)
-        found.append(StudyImage(file.relative_to(dataset).as_posix(), digest, label))
+        found.append(StudyImage(file.relative_to(dataset).as_posix(), _digest(file), label))
     return tuple(found)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return images.digest(file)
+    except ImageError:  # told in the picture's rows
+        return ""
+
+
+def _pairs(places: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return the pictures that have ground truth, with its file."""
+    found = pair(places, folder)
+    if found.ambiguous:
+        picture, several = found.ambiguous[0]
+        raise UsageError(
+            f"Picture {str(picture)!r} has several files of ground truth ({', '.join(map(str, several))}); "
+            "keep one; `quantviz pair` lists such pictures."
+        )
+    if not found.pairs:
+        raise ImageError(f"{folder} holds no file with a picture's stem; `quantviz pair` lists what it holds.")
+    return dict(found.pairs)
+
+
+def _truth(request: SweepRequest, places: Sequence[Path], pairs: Mapping[Path, Path], progress: Progress) -> StudyTruth:
+    """Return the files of ground truth, and the metrics of their kind that need a picture's own alone."""
+    folder, kind = request.truth or Path(), request.truth_kind
+    files = {}
+    for done, (picture, file) in enumerate(pairs.items()):
+        progress("Reading the ground truth", done / len(pairs))
+        files[picture] = TruthFile(file.relative_to(folder).as_posix(), _digest(file))
+    metrics = (name for name, metric in scores.METRICS.items() if kind in metric.truths and name not in _NEEDS_OTHERS)
+    return StudyTruth(kind, tuple(metrics), tuple(files.get(place) for place in places), str(folder))

@@ -63,7 +63,7 @@ class ProtocolNetworks:
                 return train_mode(model)
 
         if "train_mode" not in quant.deviations:
-            return self.networks.load(subject.spec, subject.located, progress).module
+            return self.networks.reference(subject, progress)
         return self._trained.get((subject.spec.name, subject.ref.sha256), make)
 
     def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.specs import CamResult, Heatmap, Prediction, Scores, StoredRecord
+from quantviz.specs import CamResult, Deployed, Heatmap, Prediction, Scores, StoredRecord
 
 if TYPE_CHECKING:
     from quantviz.quantize import LearnedLayer, Ranges
@@ -69,6 +69,28 @@ def unpack_comparison(
         saliency = Heatmap(record.arrays["saliency"], record.metadata["saliency"])
     scores = {name: Scores(**marks) for name, marks in record.metadata["scores"].items()}
     return results[0], results[1], saliency, scores, dict(record.metadata["weights"])
+
+
+def with_deployed(record: StoredRecord, deployed: Deployed) -> StoredRecord:
+    """Return a comparison's record with its third result."""
+    own = pack_result(deployed.result)
+    note = {
+        "result": dict(own.metadata),
+        "scores": {name: asdict(marks) for name, marks in deployed.scores.items()},
+        "milliseconds": dict(deployed.milliseconds),
+    }
+    arrays = {f"deployed.{name}": values for name, values in own.arrays.items()}
+    return StoredRecord({**record.arrays, **arrays}, {**record.metadata, "deployed": note})
+
+
+def deployed_of(record: StoredRecord) -> Deployed | None:
+    """Return the third result of a comparison's record, or None where it has none."""
+    note = record.metadata.get("deployed")
+    if note is None:
+        return None
+    arrays = {name: record.arrays[f"deployed.{name}"] for name in _MAPS}
+    scores = {name: Scores(**marks) for name, marks in note["scores"].items()}
+    return Deployed(unpack_result(StoredRecord(arrays, note["result"])), scores, dict(note["milliseconds"]))
 
 
 def pack_ranges(ranges: Ranges) -> StoredRecord:

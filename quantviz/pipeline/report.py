@@ -15,6 +15,7 @@ from quantviz.specs import (
     Attribution,
     CamResult,
     Comparison,
+    Deployed,
     FloatMap,
     MetricTable,
     SearchResult,
@@ -64,9 +65,46 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "score_conventions": dict(CONVENTIONS),
         "score_resolution": list(comparison.reference.heatmap.values.shape[::-1]),
         "degenerate": comparison.degenerate,
+        "engine": {"name": comparison.engine, "note": comparison.engine_note},
+        "deployed": None if comparison.deployed is None else _deployed(comparison, comparison.deployed),
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
+    }
+
+
+def deployed_words(comparison: Comparison) -> str:
+    """Return one sentence on how much the deployed network differs from the simulated one, "" where there is none."""
+    deployed = comparison.deployed
+    if deployed is None:
+        return ""
+    first, second = comparison.quantized.predictions[0], deployed.result.predictions[0]
+    cc = deployed.scores["deployed_v_quantized"].cc
+    maps = "the maps cannot be compared" if cc is None else f"the maps' CC is {_below_one(cc)}"
+    if first.index != second.index:
+        return f"Deployed and simulated differ: {maps}, and the top-1 class is {second.label}, not {first.label}."
+    change = abs(first.probability - second.probability)
+    return (
+        f"Deployed v simulated: {maps}, and both call it {first.label}, whose probability differs by "
+        f"{100 * change:.1f} percentage points."
+    )
+
+
+def _below_one(cc: float) -> str:
+    """Return a correlation with four decimals, never rounded to a claim of perfect agreement."""
+    return ">0.9999" if 0.99995 <= cc < 1 else f"{cc:.4f}"
+
+
+def _deployed(comparison: Comparison, deployed: Deployed) -> dict[str, Any]:
+    own = deployed.result.predictions[0].index
+    return {
+        "predictions": _predictions(deployed.result),
+        "class_index": deployed.result.class_index,
+        "flipped_from_float": own != comparison.reference.predictions[0].index,
+        "flipped_from_quantized": own != comparison.quantized.predictions[0].index,
+        "scores": {name: asdict(marks) for name, marks in deployed.scores.items()},
+        "milliseconds_on_this_machine": dict(deployed.milliseconds),
+        "difference": deployed_words(comparison),
     }
 
 
@@ -112,8 +150,8 @@ def report_tables(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:
 def arrays(comparison: Comparison) -> dict[str, FloatMap]:
     """Return the maps by name: float32 in [0, 1].
 
-    ``float``, ``quantized`` and, where there is one, ``saliency`` are (H, W) at the input's resolution;
-    ``float_native`` and ``quantized_native`` are (h, w) on the target layer's grid.
+    ``float``, ``quantized`` and, where there are any, ``deployed`` and ``saliency`` are (H, W) at the input's
+    resolution; ``float_native``, ``quantized_native`` and ``deployed_native`` are (h, w) on the target layer's grid.
     """
     found = {
         "float": comparison.reference.heatmap.values,
@@ -121,6 +159,9 @@ def arrays(comparison: Comparison) -> dict[str, FloatMap]:
         "float_native": comparison.reference.native.values,
         "quantized_native": comparison.quantized.native.values,
     }
+    if comparison.deployed is not None:
+        found["deployed"] = comparison.deployed.result.heatmap.values
+        found["deployed_native"] = comparison.deployed.result.native.values
     if comparison.saliency is not None:
         found["saliency"] = comparison.saliency.heatmap.values
     return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz import statistics
+from quantviz.pipeline.summary_record import pack_summary, unpack_summary
 from quantviz.specs import (
     COMPARISONS,
     STUDY_METRICS,
@@ -23,15 +25,21 @@ from quantviz.specs import (
     Rate,
     SaliencyTest,
     StudyCell,
+    StudyPlan,
     StudySummary,
+    digest_of,
     no_progress,
     scheme_name,
 )
 from quantviz.statistics import PairedResult
+from quantviz.store import TensorStore
 from quantviz.study import Results, StudyFolder
 
 MARGINS: Final[Mapping[str, float]] = {"sim": 0.05, "cc": 0.05, "kld": 0.1}
-"""The largest mean change of agreement with the saliency that is taken not to matter."""
+"""The largest mean change of agreement with a reference that is taken not to matter; see ``margin`` for others."""
+
+SUMMARY_VERSION = 1
+"""Raised whenever a change of the code changes a number of a summary, so that older cache entries are not read."""
 
 _MOST_REASONS = 20
 _WILSON_Z = 1.959963984540054  # the normal distribution's 0.975 quantile
@@ -41,43 +49,90 @@ _COLUMNS = (
     *(f"{name}_degenerate" for name in _MAPS),
     *("float_probability", "float_correct", "quantized_correct", "flipped", "error", "index"),
 )
+_NOUNS = {"saliency": "saliency", "truth": "ground truth"}
+_BOUNDED, _UNBOUNDED = 0.05, 0.1
 
 Values = npt.NDArray[np.float64]
 
 
-def summary(study: Path, progress: Progress = no_progress) -> StudySummary:
+def summary(study: Path, progress: Progress = no_progress, *, store: TensorStore | None = None) -> StudySummary:
     """Sum a finished study up.
 
     Means are over the pictures that have a value: those whose maps both carry evidence. Intervals are the BCa bootstrap
-    of ``statistics.summary``; tests are paired by picture, and Holm's correction is over all of them.
+    of ``statistics.summary``, for more than 1,000 pictures computed from moments; tests are paired by picture, and
+    Holm's correction is over all of them. 240,000 rows (10,000 pictures, 6 models, 4 bit-widths) took 3 s and 0.4 GB.
 
     Args:
         study: its folder.
         progress: told how far it is.
+        store: where the finished summary is kept, under a key of the plan's digest, the results' sha256 and
+            ``SUMMARY_VERSION``; None: it is computed.
 
     Raises:
         UsageError: there is no study, or it is not finished.
         StoreError: the study is damaged.
     """
-    plan, results = StudyFolder(study).results(_COLUMNS)
+    if store is None:
+        return _summed(study, progress)
+    folder = StudyFolder(study)
+    plan = folder.plan() if study.exists() else None
+    if plan is None or not folder.finished(plan):
+        return _summed(study, progress)  # which tells why not
+    with open(study / "results.parquet", "rb") as file:
+        results = hashlib.file_digest(file, "sha256").hexdigest()
+    key = digest_of({"kind": "summary", "version": SUMMARY_VERSION, "plan": plan.digest, "results": results})
+    record = store.get(key)
+    if record is not None:
+        return unpack_summary(plan, record)
+    found = _summed(study, progress)
+    store.put(key, pack_summary(found))
+    return found
+
+
+def _summed(study: Path, progress: Progress) -> StudySummary:
+    folder = StudyFolder(study)
+    plan = folder.plan() if study.exists() else None
+    further = () if plan is None or plan.truth is None else (*plan.truth_columns, "truth_error")
+    plan, results = folder.results((*_COLUMNS, *further))
     places = [
-        _Rows(results, model.name, quant.label, protocol)
+        _Rows(plan, results, model.name, quant.label, protocol)
         for protocol in plan.protocols
         for model in plan.models
         for quant in plan.quants
     ]
+    tests = _tests(places, progress)
+    cells: list[StudyCell] = []
+    for done, (rows, tested) in enumerate(zip(places, tests, strict=True)):
+        progress(f"Summing up {rows.model} {rows.setting}", (1 + done / len(places)) / 2)
+        same = [cell for cell in cells if (cell.model, cell.protocol) == (rows.model, rows.protocol)]
+        cells.append(_cell(rows, tested, same[0] if same else None))
+    found = StudySummary(plan, tuple(cells), _most(_reasons(places, "error")))
+    if plan.truth is None:
+        return found
+    reasons = _reasons(places, "truth_error")
+    given = sum(file is not None for file in plan.truth.files)
+    return replace(found, truths=given - len(set().union(*reasons.values())), truth_reasons=_most(reasons))
+
+
+def _tests(places: Sequence[_Rows], progress: Progress) -> list[dict[str, dict[str, SaliencyTest]]]:
+    """Return for each place: reference -> metric -> its test, p-values corrected over all of them."""
     tested: dict[str, PairedResult] = {}
     for done, rows in enumerate(places):
-        progress("Testing against the saliency", done / (2 * len(places)))
-        tested |= {f"{done} {metric}": _paired(rows, metric) for metric in STUDY_METRICS}
+        progress("Testing against the references", done / (2 * len(places)))
+        for reference in _NOUNS:
+            for metric in rows.metrics(reference):
+                tested[f"{done} {reference} {metric}"] = _paired(rows, reference, metric)
     judged = statistics.family(tested)
-    cells: list[StudyCell] = []
-    for done, rows in enumerate(places):
-        progress(f"Summing up {rows.model} {rows.setting}", (1 + done / len(places)) / 2)
-        tests = {metric: _test(judged[f"{done} {metric}"], metric, rows.setting) for metric in STUDY_METRICS}
-        same = [cell for cell in cells if (cell.model, cell.protocol) == (rows.model, rows.protocol)]
-        cells.append(_cell(rows, tests, same[0] if same else None))
-    return StudySummary(plan, tuple(cells), _reasons(places))
+    return [
+        {
+            reference: {
+                metric: _test(judged[f"{done} {reference} {metric}"], reference, metric, rows.setting)
+                for metric in rows.metrics(reference)
+            }
+            for reference in _NOUNS
+        }
+        for done, rows in enumerate(places)
+    ]
 
 
 def summary_table(found: StudySummary) -> bytes:
@@ -105,6 +160,8 @@ def report_summary(found: StudySummary) -> dict[str, Any]:
         {"label": quant.label, "scheme_words": scheme_name(quant), **entry}
         for quant, entry in zip(found.plan.quants, plan.pop("quants"), strict=True)
     ]
+    if found.plan.truth is not None:
+        plan["truth"] |= {"files": sum(file is not None for file in found.plan.truth.files)}
     cells = []
     for cell in found.cells:
         entry = asdict(cell)
@@ -112,7 +169,13 @@ def report_summary(found: StudySummary) -> dict[str, Any]:
             if entry[name] is not None:
                 entry[name]["value"] = getattr(cell, name).value
         cells.append(entry)
-    return {"plan": {"digest": found.plan.digest, **plan}, "cells": cells, "errors": dict(found.reasons)}
+    return {
+        "plan": {"digest": found.plan.digest, **plan},
+        "cells": cells,
+        "errors": dict(found.reasons),
+        "truths": found.truths,
+        "truth_errors": dict(found.truth_reasons),
+    }
 
 
 def rate(flags: Values) -> Rate:
@@ -136,6 +199,7 @@ def rate(flags: Values) -> Rate:
 class _Rows:
     """The rows of one model, bit-width and protocol."""
 
+    plan: StudyPlan
     results: Results
     model: str
     setting: str
@@ -143,6 +207,9 @@ class _Rows:
 
     def numbers(self, column: str) -> Values:
         return self.results.numbers(self.model, self.setting, self.protocol, column)
+
+    def metrics(self, reference: str) -> tuple[str, ...]:
+        return self.plan.comparisons.get(f"float_v_{reference}", ())
 
     def texts(self, column: str) -> list[str]:
         return self.results.texts(self.model, self.setting, self.protocol, column)
@@ -155,15 +222,36 @@ def estimate(values: Values) -> Estimate:
     return Estimate(found.n, found.mean, found.sd, low, high)
 
 
-def _cell(rows: _Rows, tests: Mapping[str, SaliencyTest], same: StudyCell | None) -> StudyCell:
-    """Sum up one cell; ``same`` is one of the same float network, whose agreement with the saliency is taken."""
-    scores: dict[str, Mapping[str, Estimate]] = {
-        comparison: {metric: estimate(rows.numbers(f"{comparison}_{metric}")) for metric in STUDY_METRICS}
-        for comparison in COMPARISONS
-        if same is None or comparison != "float_v_saliency"
-    }
-    if same is not None:
-        scores["float_v_saliency"] = same.scores["float_v_saliency"]
+def margin(metric: str) -> float:
+    """Return the largest mean change of agreement that is taken not to matter.
+
+    That is ``MARGINS``, and for other metrics of ``scores.METRICS`` 0.05 where they are bounded, else 0.1.
+    """
+    if metric in MARGINS:
+        return MARGINS[metric]
+    from quantviz import scores  # here, since most studies know their margins without it
+
+    row = scores.METRICS[metric]
+    return _UNBOUNDED if row.low is None or row.high is None else _BOUNDED
+
+
+def title(metric: str) -> str:
+    """Return a metric's name as the field writes it."""
+    if metric in STUDY_METRICS:
+        return metric.upper()
+    from quantviz import scores
+
+    return scores.METRICS[metric].title
+
+
+def _cell(rows: _Rows, tests: Mapping[str, Mapping[str, SaliencyTest]], same: StudyCell | None) -> StudyCell:
+    """Sum up one cell; ``same`` is one of the same float network, whose agreement with the references is taken."""
+    marks: dict[str, Mapping[str, Estimate]] = {}
+    for comparison, metrics in rows.plan.comparisons.items():
+        if same is not None and comparison.startswith("float_v_"):
+            marks[comparison] = same.scores[comparison]
+        else:
+            marks[comparison] = {metric: estimate(rows.numbers(f"{comparison}_{metric}")) for metric in metrics}
     drift = 1 - rows.numbers("quantized_v_float_cc")
     terciles, splits = _splits(rows, drift)
     degenerate = {name: sum(map(bool, rows.texts(f"{name}_degenerate"))) for name in _MAPS}
@@ -175,14 +263,15 @@ def _cell(rows: _Rows, tests: Mapping[str, SaliencyTest], same: StudyCell | None
         images=len(drift),
         errors=sum(map(bool, rows.texts("error"))),
         degenerate=degenerate,
-        scores={comparison: scores[comparison] for comparison in COMPARISONS},
-        tests=tests,
+        scores=marks,
+        tests=tests["saliency"],
         flips=rate(rows.numbers("flipped")),
         float_accuracy=accuracies[0] if accuracies[0].n else None,
         accuracy=accuracies[1] if accuracies[1].n else None,
         drift=estimate(drift),
         splits=splits,
         terciles=terciles,
+        truth_tests=tests["truth"],
     )
 
 
@@ -204,13 +293,14 @@ def _splits(rows: _Rows, drift: Values) -> tuple[tuple[float, float] | None, tup
     return terciles, tuple(found)
 
 
-def _paired(rows: _Rows, metric: str) -> PairedResult:
-    first, second = (rows.numbers(f"{name}_v_saliency_{metric}") for name in ("quantized", "float"))
-    return statistics.paired(first, second, margin=MARGINS[metric])
+def _paired(rows: _Rows, reference: str, metric: str) -> PairedResult:
+    first, second = (rows.numbers(f"{name}_v_{reference}_{metric}") for name in ("quantized", "float"))
+    return statistics.paired(first, second, margin=margin(metric))
 
 
-def _test(result: PairedResult, metric: str, setting: str) -> SaliencyTest:
+def _test(result: PairedResult, reference: str, metric: str, setting: str) -> SaliencyTest:
     low, high = (result.interval.low, result.interval.high) if result.interval else (None, None)
+    what = f"{title(metric)} with the {_NOUNS[reference]}"
     return SaliencyTest(
         change=Estimate(result.n, result.mean, result.sd, low, high),
         p=result.signed_rank.p if result.signed_rank else None,
@@ -218,18 +308,23 @@ def _test(result: PairedResult, metric: str, setting: str) -> SaliencyTest:
         rank_biserial=result.rank_biserial,
         margin=result.equivalence.margin,
         equivalent=result.equivalence.equivalent,
-        words=statistics.in_words(result, what=f"{metric.upper()} with the saliency", a=setting, b="float"),
+        words=statistics.in_words(result, what=what, a=setting, b="float"),
     )
 
 
-def _reasons(places: Sequence[_Rows]) -> dict[str, int]:
-    """Return the sentences of errors, those of the most pictures first, with the number of pictures."""
+def _reasons(places: Sequence[_Rows], column: str) -> dict[str, set[float]]:
+    """Return the sentences of a column with the places of the pictures that have each."""
     pictures: dict[str, set[float]] = {}
     for rows in places:
-        for place, reason in zip(rows.numbers("index"), rows.texts("error"), strict=True):
+        for place, reason in zip(rows.numbers("index"), rows.texts(column), strict=True):
             if reason:
                 pictures.setdefault(reason, set()).add(float(place))
-    counted = {reason: len(found) for reason, found in pictures.items()}
+    return pictures
+
+
+def _most(reasons: Mapping[str, set[float]]) -> dict[str, int]:
+    """Return the sentences of the most pictures, these first, with the number of pictures."""
+    counted = {reason: len(found) for reason, found in reasons.items()}
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
 
 
@@ -237,8 +332,9 @@ def _lines(cell: StudyCell) -> Iterator[tuple[str, str, tuple[float | None, ...]
     for comparison, metrics in cell.scores.items():
         for metric, found in metrics.items():
             yield comparison, metric, _numbers(found)
-    for metric, test in cell.tests.items():
-        yield "quantized_minus_float_v_saliency", metric, _numbers(test.change)
+    for reference, tests in (("saliency", cell.tests), ("truth", cell.truth_tests)):
+        for metric, test in tests.items():
+            yield f"quantized_minus_float_v_{reference}", metric, _numbers(test.change)
     rates = {"flips": cell.flips, "float_accuracy": cell.float_accuracy, "accuracy": cell.accuracy}
     for name, part in rates.items():
         if part is not None:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from quantviz.pipeline.compare import Workbench
-from quantviz.pipeline.lane import Lane
+from quantviz.pipeline.engines import LEFT_BEHIND, Engine, Schedule, Team, assemble, before
+from quantviz.pipeline.merge import share
+from quantviz.pipeline.pace import Pace
 from quantviz.pipeline.plan import SweepRequest, plan_of
 from quantviz.pipeline.protocols import network_quant
-from quantviz.specs import (
-    CALIBRATED,
-    Piece,
-    Progress,
-    StudyPlan,
-    StudyRow,
-    UsageError,
-    no_progress,
-)
+from quantviz.pipeline.worker import Computed, PieceWorker, job_of
+from quantviz.specs import CALIBRATED, Piece, Progress, StudyPlan, UsageError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-_AHEAD = 2
-
-T = TypeVar("T")
-V = TypeVar("V")
+_LISTEN = 0.5  # seconds after which progress is told although no worker said anything, so that it can end the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +27,80 @@ class Swept:
 
     Attributes:
         plan: what the study is decided by.
-        computed: pieces that this call computed; 0 where the study was finished already.
+        computed: pieces that this call computed; 0 where all were there already.
+        pieces: all that it was to have: those of the study, or of its share.
+        rate: pictures a second, each counted once a model and protocol, since the first one was done; None where
+            nothing or only one was computed.
     """
 
     plan: StudyPlan
     computed: int
+    pieces: int
+    rate: float | None
 
 
-def sweep(request: SweepRequest, out: Path, store: TensorStore, progress: Progress = no_progress) -> Swept:
+def sweep(
+    request: SweepRequest,
+    out: Path,
+    store: TensorStore,
+    progress: Progress = no_progress,
+    *,
+    engine: Engine | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Swept:
     """Make a study, or go on with one; whenever it is killed, the same call goes on where it was.
 
-    Results do not depend on interruptions or the number of threads: the same request gives the same bytes in
-    ``results.parquet``. Torch runs in one thread meanwhile. Nothing of a picture is kept beyond its piece. A picture
-    that cannot be used has rows that tell why.
+    The same request gives the same bytes in ``results.parquet``, however often it is interrupted, whoever computes, in
+    however many threads. Torch runs in one meanwhile. Nothing of a picture is kept beyond its piece. A picture that
+    cannot be used has rows that tell why. ``StudyFolder.progress`` tells anyone how far it is.
 
     Args:
         request: what to sweep over.
         out: the study's folder.
         store: where ranges and learned weights are kept; maps are not.
-        progress: told what is being done, how fast and how long it will take; whatever it raises ends the call.
+        progress: told what is being done; whatever it raises ends the call, and every worker with it.
+        engine: who computes; None: this process alone.
+        shard: (i, n): compute the i-th of n shares, which ``merge`` makes a study of; None: everything.
 
     Raises:
-        UsageError: the folder holds another study or another sweep is writing to it; or as ``plan_of``.
+        UsageError: the folder holds another study or another sweep is writing to it; or as ``plan_of`` and ``share``.
         StoreError: the study cannot be written.
-        QuantvizError: a network cannot be made, or a picture changed meanwhile.
+        QuantvizError: a network cannot be made, a picture changed meanwhile, or workers keep being killed.
     """
-    folder = StudyFolder(out)
-    before = folder.plan()
-    plan = plan_of(request, before, progress)
-    if before is not None:
-        _same(before, plan, out)
-        if folder.finished(before):  # nothing is written, so that the folder may be read-only
-            return Swept(before, 0)
+    engine, folder = engine or Engine(), StudyFolder(out)
+    engine.check()
+    known = folder.plan()
+    plan = replace(plan_of(request, known, progress), shard=shard)
+    pieces = share(plan, shard)
+    if known is not None and _same(known, plan, out) and folder.finished(known):  # the folder may be read-only
+        return Swept(known, 0, len(pieces), None)
     with folder.locked():
-        before = folder.plan()
-        if before is None:
-            _check(plan)
-            folder.begin(plan)
-        else:
-            _same(before, plan, out)
-            plan = before
-        pace = _Pace(plan, [piece for piece in plan.pieces if not folder.has(plan, piece)], progress)
-        for lane in plan.lanes:
-            if todo := [piece for piece in lane if piece in pace.todo]:
-                bench = Workbench(store, float_models=1, quantized_models=len(plan.quants))
-                with _one_thread():
-                    _run(Lane(bench, plan, request, todo[0], progress), folder, todo, pace)
-        progress("Writing the results", None)
-        folder.finish(plan)
-    return Swept(plan, len(pace.todo))
+        plan = _begun(folder, plan)
+        todo = [piece for piece in pieces if not folder.has(plan, piece)]
+        with Pace(folder, plan, pieces, todo, request.command, progress) as pace:
+            _compute(engine, plan, request, store, folder, todo, pace)
+            if shard is None:
+                pace.say("Writing the results")
+                folder.finish(plan)
+    return Swept(plan, len(todo), len(pieces), pace.rate)
+
+
+def withdraw(out: Path) -> None:
+    """Take back what this process told of its sweep's progress, and made beside it, where it has to end at once."""
+    StudyFolder(out).silence()
+    for folder in [*LEFT_BEHIND]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(folder: StudyFolder, plan: StudyPlan) -> StudyPlan:
+    """Return the plan of the folder, which is this one, or is this one from now on."""
+    known = folder.plan()
+    if known is None:
+        _check(plan)
+        folder.begin(plan)
+        return plan
+    _same(known, plan, folder.path)
+    return known
 
 
 def _check(plan: StudyPlan) -> None:
@@ -98,87 +111,91 @@ def _check(plan: StudyPlan) -> None:
                 network_quant(quant)
 
 
-def _same(before: StudyPlan, plan: StudyPlan, out: Path) -> None:
-    if different := before.difference(plan):
-        again = f" ({before.command})" if before.command else ""
+def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:
+    """Return True where both make the same study, and refuse to go on elsewhere."""
+    again = f" ({known.command})" if known.command else ""
+    if different := known.difference(plan):
         raise UsageError(
             f"Study {str(out)!r} was made with {different}; choose another folder, or repeat its own command{again}."
         )
+    if known.shard != plan.shard:
+        ours, theirs = (f"shard {place.shard[0]}/{place.shard[1]}" if place.shard else "all" for place in (known, plan))
+        raise UsageError(
+            f"Folder {str(out)!r} holds {ours} of this study, not {theirs}; every shard and the whole study need a "
+            "folder of their own."
+        )
+    return True
 
 
-class _Pace:
-    """Tells how far a sweep is, how fast it is, and how long it will take."""
-
-    def __init__(self, plan: StudyPlan, todo: Sequence[Piece], progress: Progress) -> None:
-        self.plan, self.todo, self.progress = plan, frozenset(todo), progress
-        self.all = sum(piece.stop - piece.start for piece in plan.pieces)
-        self.left = sum(piece.stop - piece.start for piece in todo)
-        self.done = 0
-        self.started = 0.0
-
-    def step(self, piece: Piece) -> None:
-        """Count one more picture of a piece; the first one, with loading and calibration before it, sets the clock."""
-        self.done, self.left = self.done + 1, self.left - 1
-        now = time.monotonic()
-        self.started = self.started or now
-        what = f"{self.plan.models[piece.model].name}, {piece.protocol}"
-        if now > self.started:
-            rate = (self.done - 1) / (now - self.started)
-            what = f"{what}: {rate:.1f} images/s, {_duration(self.left / rate)} left"
-        self.progress(what, 1 - self.left / self.all)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _run(lane: Lane, folder: StudyFolder, todo: Sequence[Piece], pace: _Pace) -> None:
-    """Compute and commit the pieces of a lane that are not there."""
-    places = (index for piece in todo for index in range(piece.start, piece.stop))
-    pictures = _ahead(places, lambda index: lane.load(lane.plan.images[index]))
-    last = -1
-    with closing(pictures):
+def _compute(
+    engine: Engine,
+    plan: StudyPlan,
+    request: SweepRequest,
+    store: TensorStore,
+    folder: StudyFolder,
+    todo: Sequence[Piece],
+    pace: Pace,
+) -> None:
+    """Compute and commit the pieces that are not there."""
+    if not todo:
+        return
+    schedule = Schedule(plan, todo)
+    if engine.kind == "local" and min(engine.workers, schedule.most_workers) == 1:
+        worker = PieceWorker(plan, request, store)
         for piece in todo:
-            if piece.number != last + 1:
-                lane.restore({} if piece.start == 0 else folder.state(_before(lane.plan, piece)))
-            rows: list[StudyRow] = []
-            for index in range(piece.start, piece.stop):
-                rows += lane.rows(index, next(pictures))
-                pace.step(piece)
-            folder.commit(lane.plan, piece, rows, lane.state())
-            last = piece.number
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: how sums are shared among several decides their last bits."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+            found = worker.compute(piece, _state(folder, plan, piece), partial(pace.step, piece), pace.say)
+            _commit(folder, plan, piece, found, pace)
+        return
+    pace.say("Starting the workers", None)
+    job = job_of(plan, request, store, foreign=engine.kind == "ray")
+    team = assemble(engine, job, schedule.most_workers)
     try:
-        yield
+        _direct(team, schedule, folder, plan, pace)
     finally:
-        torch.set_num_threads(threads)
+        team.close()
 
 
-def _before(plan: StudyPlan, piece: Piece) -> Piece:
-    return plan.pieces[piece.number - 1]
+def _direct(team: Team, schedule: Schedule, folder: StudyFolder, plan: StudyPlan, pace: Pace) -> None:
+    """Give the workers of a team their pieces, and commit what comes back, until nothing is left."""
+    idle: set[int] = set()
+    working: dict[int, Piece] = {}
+    while schedule.left:
+        for member in sorted(idle):
+            if piece := schedule.take(member):
+                working[member] = piece
+                idle.remove(member)
+                team.give(member, piece, _state(folder, plan, piece))
+        pace.beat()
+        for event in team.events(_LISTEN):
+            member, value = event.member, event.value
+            if event.kind == "ready":
+                idle.add(member)
+            elif event.kind == "said":
+                pace.say(*value)
+            elif event.kind == "opened":
+                schedule.opened(member)
+            elif event.kind == "step":
+                pace.step(working[member], value)
+            elif event.kind == "done":
+                _commit(folder, plan, schedule.done(member), value, pace)
+                del working[member]
+                idle.add(member)
+            elif event.kind == "failed":
+                raise value
+            else:
+                schedule.died(member, value)
+                idle.discard(member)
+                if piece := working.pop(member, None):
+                    pace.lost(piece)
+                team.start(member)
 
 
-def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Generator[V, None, None]:
-    """Yield ``make`` of each item in order; a few are made in a thread of their own while one is in use."""
-    waiting: deque[Future[V]] = deque()
-    pool = ThreadPoolExecutor(1)
-    try:
-        for item in items:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _state(folder: StudyFolder, plan: StudyPlan, piece: Piece) -> dict[str, dict[str, list[float]]]:
+    last = before(plan, piece)
+    return {} if last is None else folder.state(last)
+
+
+def _commit(folder: StudyFolder, plan: StudyPlan, piece: Piece, found: Computed, pace: Pace) -> None:
+    rows, state = found
+    folder.commit(plan, piece, rows, state)
+    pace.committed(piece)

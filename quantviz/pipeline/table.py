@@ -17,20 +17,27 @@ NUMBER_COLUMNS = (
     *("label", "float_class", "quantized_class", "float_top1", "quantized_top1"),
     *("float_probability", "quantized_probability", "float_correct", "quantized_correct", "flipped"),
 )
+_TRUTH_ERROR = "truth_error"
 
 
-def study_table(study: Path, columns: Sequence[str] = (*NUMBER_COLUMNS, *REASON_COLUMNS)) -> StudyTable:
+def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable:
     """Read a finished study.
 
     Args:
         study: its folder.
-        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``.
+        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, and in a study with ground truth of its
+            ``StudyPlan.truth_columns`` and ``"truth_error"``, which is a flag here; None for all.
 
     Raises:
         UsageError: there is no study, or it is not finished.
         StoreError: the study is damaged.
     """
-    plan, results = StudyFolder(study).results(("index", *columns))
+    folder = StudyFolder(study)
+    if columns is None:
+        planned = folder.plan() if study.exists() else None
+        further = () if planned is None or planned.truth is None else (*planned.truth_columns, _TRUTH_ERROR)
+        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *further)
+    plan, results = folder.results(("index", *columns))
     cells = tuple(
         (model.name, quant.label, protocol)
         for protocol in plan.protocols
@@ -41,7 +48,7 @@ def study_table(study: Path, columns: Sequence[str] = (*NUMBER_COLUMNS, *REASON_
     for row, cell in enumerate(cells):
         places = results.numbers(*cell, "index").astype(np.intp)
         for name, values in found.items():
-            if name in REASON_COLUMNS:
+            if name in (*REASON_COLUMNS, _TRUTH_ERROR):
                 values[row, places] = [bool(reason) for reason in results.texts(*cell, name)]
             else:
                 values[row, places] = results.numbers(*cell, name)

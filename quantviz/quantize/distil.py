@@ -1,24 +1,22 @@
-"""Weights whose rounding is learned: the rounded network is taught to answer as the float network does.
+"""Scales and biases that are learned: the rounded network is taught to answer as the float network does.
 
-All layers are learned together, on views of the calibration pictures and without labels. In the manner of AdaQuant
-(Hubara et al. 2020, arXiv 2006.10518) and QAT by distillation (Polino et al. 2018, arXiv 1802.05668), with the step of
-each channel learned too (LSQ, Esser et al. 2020, arXiv 1902.08153).
+All layers are learned together, on views of the calibration pictures and without labels: distillation as in Polino et
+al. 2018 (arXiv 1802.05668), of the step of each channel (LSQ, Esser et al. 2020, arXiv 1902.08153) and the biases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
 
 from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.gptq import execution_order, gptq
-from quantviz.quantize.grids import WeightGrid
 from quantviz.quantize.network import LearnedLayer, assemble, without_weights
 from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Progress, QuantSpec, no_progress
@@ -27,8 +25,7 @@ _VIEWS = 512
 _STEPS = 160
 _BATCH = 16
 _WATCHED = 16
-_EDGE = 0.45
-_WEIGHT_RATE, _OTHER_RATE = 0.001, 0.001
+_RATE = 0.0005
 
 
 def distil(
@@ -39,11 +36,13 @@ def distil(
     views: Callable[[int], Tensor],
     progress: Progress = no_progress,
 ) -> dict[str, LearnedLayer]:
-    """Learn every weight's rounding, its channels' scales, and the biases, starting from GPTQ.
+    """Round by GPTQ, then learn every channel's scale and bias.
 
     What is made small is the Kullback-Leibler divergence of the class probabilities from the float network's, plus
     the squared difference of layer outputs relative to the float outputs' variance, averaged over up to 16 layers
-    evenly spaced in depth. Rounding passes the gradient on unchanged; Adam, one learning-rate cycle.
+    evenly spaced in depth. Adam, one learning-rate cycle. The integers stay GPTQ's: letting them change as well, with
+    the gradient passed through the rounding, learned the calibration pictures by heart (measured at W4A8: divergence
+    on other pictures 0.27 against 0.20).
 
     Args:
         base: from ``float_base``; left as it was.
@@ -57,97 +56,51 @@ def distil(
         QuantvizError: as ``gptq``.
     """
     start = gptq(base, spec, ranges, batches, progress)
-    student = assemble(base, without_weights(spec, base), ranges)
-    rounders = _parametrize(student, start)
-    _teach(student, base, rounders, views(_VIEWS), progress)
+    student = assemble(base, without_weights(spec, base), ranges).requires_grad_(False)
     layers = dict(quantized_layers(student))
-    return {name: rounder.learned(layers[name]) for name, rounder in rounders.items()}
+    tuned = {name: _Tuned(found, layers[name]) for name, found in start.items()}
+    _teach(student, base, tuned, views(_VIEWS), progress)
+    return {name: layer.learned() for name, layer in tuned.items()}
 
 
-class _Nearest(torch.autograd.Function):
-    """Rounds and clamps; the gradient passes as if it had done neither."""
-
-    @staticmethod
-    def forward(_ctx: Any, steps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        return torch.maximum(torch.minimum(steps.round(), high), low)
-
-    @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0], None, None
-
-
-class _Rounder(nn.Module):
-    """Takes a weight in units of its grid's steps to the values of the grid.
+class _Tuned(nn.Module):
+    """Scales a layer's output channels and adds a bias: what learned scales and biases do to a rounded layer.
 
     Args:
-        grid: where the scales start.
-        dimensions: of the weight.
+        found: the layer as GPTQ left it; its integers stay.
+        layer: gets these weights, and no bias of its own.
     """
 
-    def __init__(self, grid: WeightGrid, dimensions: int) -> None:
+    def __init__(self, found: LearnedLayer, layer: nn.Conv2d | nn.Linear) -> None:
         super().__init__()
-        self.grid = grid
-        columns = (-1, *[1] * (dimensions - 1))
-        self.scale = grid.scale.view(columns)
-        self.low = (grid.quant_min - grid.zero_point).float().view(columns)
-        self.high = (grid.quant_max - grid.zero_point).float().view(columns)
-        self.gain = nn.Parameter(torch.ones_like(self.scale))
+        self.found = found
+        bias = layer.bias if found.bias is None else found.bias
+        with torch.no_grad():
+            layer.weight.copy_(found.grid.values(found.integers))
+        self.gain = nn.Parameter(torch.ones_like(found.grid.scale))
+        self.bias = nn.Parameter(torch.zeros(len(layer.weight)) if bias is None else bias.detach().clone())
+        self.columns = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
+        layer.bias = None
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Return the weight, of the shape of ``steps``."""
-        rounded: Tensor = _Nearest.apply(steps, self.low, self.high)
-        return rounded * (self.scale * self.gain)
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Return outputs (N, C, h, w) of a convolution or (..., C) of a linear layer, tuned."""
+        return outputs * self.gain.view(self.columns) + self.bias.view(self.columns)
 
-    def learned(self, layer: nn.Conv2d | nn.Linear) -> LearnedLayer:
-        """Return what was learned, on its final grid."""
-        steps = _steps(layer).detach()
-        zero_point = self.grid.zero_point
-        scale = (self.scale * self.gain).detach().flatten().abs().clamp_min(torch.finfo(torch.float32).tiny)
-        grid = WeightGrid(scale, zero_point, self.grid.quant_min, self.grid.quant_max)
-        columns = zero_point.view(self.scale.shape)
-        integers = torch.maximum(torch.minimum(steps.round(), self.high), self.low).to(torch.int32) + columns
-        bias = None if layer.bias is None else layer.bias.detach().clone()
-        return LearnedLayer(grid, integers, bias)
+    def learned(self) -> LearnedLayer:
+        """Return the layer on its final grid: the scale of each channel times what was learned."""
+        grid = self.found.grid
+        scale = (grid.scale * self.gain.detach()).abs().clamp_min(torch.finfo(torch.float32).tiny)
+        return replace(self.found, grid=replace(grid, scale=scale), bias=self.bias.detach().clone())
 
 
-def _parametrize(student: nn.Module, start: dict[str, LearnedLayer]) -> dict[str, _Rounder]:
-    """Make the student's weights, scales and biases learnable, from where GPTQ left them."""
-    layers, rounders = dict(quantized_layers(student)), {}
-    for name, found in start.items():
-        layer = layers[name]
-        rounder = _Rounder(found.grid, layer.weight.ndim)
-        steps = layer.weight.detach() / rounder.scale
-        mended = (found.integers - found.grid.zero_point.view(rounder.scale.shape)).float()
-        # Where GPTQ rounds another way than to nearest, start from just beyond its side of the edge.
-        inside = steps.clamp(mended - _EDGE, mended + _EDGE)
-        layer.weight = nn.Parameter(inside, requires_grad=True)
-        parametrize.register_parametrization(layer, "weight", rounder, unsafe=True)
-        if layer.bias is None:
-            layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0]))
-        layer.bias.requires_grad_(True)
-        rounders[name] = rounder
-    return rounders
-
-
-def _steps(layer: nn.Module) -> Tensor:
-    """Return a parametrized layer's weight in units of its grid's steps."""
-    steps: Tensor = layer.get_parameter("parametrizations.weight.original")
-    return steps
-
-
-def _teach(
-    student: nn.Module, teacher: nn.Module, rounders: dict[str, _Rounder], views: Tensor, progress: Progress
-) -> None:
-    layers = dict(quantized_layers(student))
-    weights = [_steps(layers[name]) for name in rounders]
-    others = [rounder.gain for rounder in rounders.values()] + [layers[name].bias for name in rounders]
-    optimizer = torch.optim.Adam([{"params": weights, "lr": _WEIGHT_RATE}, {"params": others, "lr": _OTHER_RATE}])
-    rates = [_WEIGHT_RATE, _OTHER_RATE]
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=_STEPS, pct_start=0.05)
+def _teach(student: nn.Module, teacher: nn.Module, tuned: dict[str, _Tuned], views: Tensor, progress: Progress) -> None:
+    optimizer = torch.optim.Adam([value for layer in tuned.values() for value in layer.parameters()], lr=_RATE)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.05)
     names = _watched(teacher, views[:1])
-    with torch.enable_grad(), _outputs(student, names) as found, _outputs(teacher, names) as wanted:
+    tuning = (student.get_submodule(name).register_forward_hook(_tune(layer)) for name, layer in tuned.items())
+    with torch.enable_grad(), hooks(tuning), _outputs(student, names) as found, _outputs(teacher, names) as wanted:
         for step, batch in enumerate(_batches(views)):
-            progress("Learning the rounding from the float network", step / _STEPS)
+            progress("Learning scales and biases from the float network", step / _STEPS)
             with torch.no_grad():
                 answer = teacher(batch)
             loss = _loss(student(batch), answer, [(found[name], wanted[name]) for name in names])
@@ -155,6 +108,14 @@ def _teach(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cycle.step()
+
+
+def _tune(layer: _Tuned) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        tuned: Tensor = layer(output)
+        return tuned
+
+    return hook
 
 
 def _loss(logits: Tensor, answer: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

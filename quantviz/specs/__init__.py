@@ -54,7 +54,7 @@ from quantviz.specs.quantization import (
     spec_of,
     with_layers,
 )
-from quantviz.specs.results import CamResult, Comparison, Heatmap, ImageSample, Prediction, Saliency, Scores
+from quantviz.specs.results import CamResult, Comparison, Deployed, Heatmap, ImageSample, Prediction, Saliency, Scores
 from quantviz.specs.settings import (
     CAM_METHODS,
     CalibrationRef,
@@ -64,18 +64,23 @@ from quantviz.specs.settings import (
     PublishedWeights,
     WeightsRef,
 )
+from quantviz.specs.speed import SpeedReport, SpeedTarget, Timing
 from quantviz.specs.study import (
     COMPARISONS,
     STUDY_METRICS,
+    TRUTH_COMPARISONS,
     Piece,
     StudyImage,
     StudyModel,
     StudyPlan,
+    StudyProgress,
     StudyRow,
+    StudyTruth,
+    TruthFile,
     parse_bits,
 )
 from quantviz.specs.summary import DriftSplit, Estimate, Rate, SaliencyTest, StudyCell, StudySummary
-from quantviz.specs.table import StudyTable
+from quantviz.specs.table import RankedModel, Ranking, StudyTable
 
 __all__ = [
     "CALIBRATED",
@@ -92,6 +97,7 @@ __all__ = [
     "ROUNDINGS",
     "SCHEME_WORDS",
     "STUDY_METRICS",
+    "TRUTH_COMPARISONS",
     "Attribution",
     "CalibrationRef",
     "CamResult",
@@ -100,6 +106,7 @@ __all__ = [
     "CheckpointError",
     "Comparison",
     "Cost",
+    "Deployed",
     "Drift",
     "DriftSplit",
     "Estimate",
@@ -124,6 +131,8 @@ __all__ = [
     "QuantSpec",
     "QuantvizError",
     "RangeMethod",
+    "RankedModel",
+    "Ranking",
     "Rate",
     "Rounding",
     "Saliency",
@@ -133,15 +142,21 @@ __all__ = [
     "Scores",
     "SearchResult",
     "Sensitivity",
+    "SpeedReport",
+    "SpeedTarget",
     "StoreError",
     "StoredRecord",
     "StudyCell",
     "StudyImage",
     "StudyModel",
     "StudyPlan",
+    "StudyProgress",
     "StudyRow",
     "StudySummary",
     "StudyTable",
+    "StudyTruth",
+    "Timing",
+    "TruthFile",
     "TruthKind",
     "UsageError",
     "WeightsRef",

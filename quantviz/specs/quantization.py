@@ -74,7 +74,8 @@ class QuantSpec:
         act_scheme: of the activations, which are always per-tensor.
         ranges: how activation ranges are set from the calibration images.
         weight_ranges: ``"minmax"``, or ``"mse"``: the range that leaves the least squared rounding error.
-        rounding: of the weights: to the nearest integer; GPTQ; or learned by distillation from the float network.
+        rounding: of the weights: to the nearest integer; GPTQ; or GPTQ with scales and
+            biases learned by distillation from the float network.
         equalize: cross-layer equalization before anything is measured.
         bias_correction: take the mean error of each output channel out of the biases.
         protocol: ``"calibrated"``: eval mode, batch norm folded, ranges calibrated and then frozen; ``"paper"``: the

@@ -107,6 +107,23 @@ class Saliency:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Deployed:
+    """What the quantized network says as deployed: integer kernels up to the target layer, then the simulation's rest.
+
+    Attributes:
+        result: its map and its predictions.
+        scores: ``"deployed_v_quantized"`` (the simulation), ``"deployed_v_float"``, and with a saliency
+            ``"deployed_v_saliency"``.
+        milliseconds: what a map took by ``"float"``, ``"quantized"`` (simulated) and ``"deployed"`` when this was
+            computed, medians of a few runs on that machine; empty for methods with many forward passes.
+    """
+
+    result: CamResult
+    scores: Mapping[str, Scores]
+    milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
     """One image, one float model and its quantized copy: the maps, what they were made with, and their agreement.
 
@@ -127,6 +144,9 @@ class Comparison:
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
         key: the store's key, the digest of everything that decides the result.
+        engine: what computed the float map up to the target layer, ``"torch"`` or ``"onnxruntime"``.
+        engine_note: why torch did it though ONNX Runtime was asked for, or "".
+        deployed: the third result, where it was asked for.
     """
 
     model: str
@@ -145,6 +165,9 @@ class Comparison:
     cached: bool
     versions: Mapping[str, str]
     key: str
+    engine: str = "torch"
+    engine_note: str = ""
+    deployed: Deployed | None = None
 
     @property
     def flipped(self) -> bool:
@@ -155,6 +178,8 @@ class Comparison:
     def degenerate(self) -> dict[str, str]:
         """The maps that carry no evidence, by name, each with the reason."""
         maps = {"float": self.reference.heatmap, "quantized": self.quantized.heatmap}
+        if self.deployed is not None:
+            maps["deployed"] = self.deployed.result.heatmap
         if self.saliency is not None:
             maps["saliency"] = self.saliency.heatmap
         return {name: heatmap.degenerate for name, heatmap in maps.items() if heatmap.degenerate}

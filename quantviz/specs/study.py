@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any, Final
 
 from quantviz.specs.basics import digest_of
 from quantviz.specs.errors import UsageError
+from quantviz.specs.metrics import TruthKind
 from quantviz.specs.quantization import QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
 
 COMPARISONS: Final = ("float_v_saliency", "quantized_v_saliency", "quantized_v_float")
 STUDY_METRICS: Final = ("sim", "cc", "kld")
 """The scores of every comparison; a row's columns are named comparison_metric."""
+
+TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
+"""With the user's ground truth, where there is one; their metrics are those of its kind."""
 
 _TOLD_APART = {
     "models": "models",
@@ -29,6 +33,7 @@ _TOLD_APART = {
     "versions": "library versions",
     "computation": "version of the computation",
     "images": "pictures",
+    "truth": "ground truth",
 }
 
 
@@ -54,6 +59,36 @@ class StudyModel:
     name: str
     weights: WeightsRef
     layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruthFile:
+    """A picture's file of ground truth.
+
+    Attributes:
+        path: relative to the folder of ground truth, with ``/``.
+        sha256: of the file's bytes, in hex; "" where it could not be read.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTruth:
+    """The user's ground truth of a study's pictures.
+
+    Attributes:
+        kind: what the files hold.
+        metrics: names from the table of metrics, those by which maps are scored against it.
+        files: of each picture in the plan's order; None where it has none.
+        folder: as the user named it; it decides nothing.
+    """
+
+    kind: TruthKind
+    metrics: tuple[str, ...]
+    files: tuple[TruthFile | None, ...]
+    folder: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +129,10 @@ class StudyPlan:
         computation: ``COMPUTATION_VERSION``.
         dataset: the folder of pictures as the user named it.
         command: the command line that makes this study, or "".
+        shard: (i, n), i from 1 to n: the folder holds the i-th of n shares of the pieces; None: it holds all.
+        truth: the user's ground truth, or None.
+        notes: what a reader must know about the pictures and where their labels are from, a sentence each; they decide
+            nothing.
     """
 
     models: tuple[StudyModel, ...]
@@ -110,11 +149,29 @@ class StudyPlan:
     computation: int
     dataset: str = ""
     command: str = ""
+    shard: tuple[int, int] | None = None
+    truth: StudyTruth | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """The sha256 of all that decides the study: the same pictures elsewhere make the same study."""
-        return digest_of({name: getattr(self, name) for name in _TOLD_APART})
+        decides = {name: getattr(self, name) for name in _TOLD_APART if name != "truth"}
+        if self.truth is not None:
+            decides["truth"] = replace(self.truth, folder="")
+        return digest_of(decides)
+
+    @property
+    def comparisons(self) -> dict[str, tuple[str, ...]]:
+        """Names of the comparisons, those with the user's ground truth last -> names of their metrics."""
+        found = dict.fromkeys(COMPARISONS, STUDY_METRICS)
+        return found | ({} if self.truth is None else dict.fromkeys(TRUTH_COMPARISONS, self.truth.metrics))
+
+    @property
+    def truth_columns(self) -> tuple[str, ...]:
+        """Names of the columns that compare maps with the user's ground truth, () without one."""
+        metrics = () if self.truth is None else self.truth.metrics
+        return tuple(f"{comparison}_{metric}" for comparison in TRUTH_COMPARISONS for metric in metrics)
 
     def quants_of(self, protocol: str) -> tuple[QuantSpec, ...]:
         """Return the bit-widths under a protocol."""
@@ -139,10 +196,10 @@ class StudyPlan:
 
     def difference(self, other: StudyPlan) -> str:
         """Say in a few words what another plan has otherwise, or "" where both make the same study."""
-        for field, name in _TOLD_APART.items():
-            ours, theirs = getattr(self, field), getattr(other, field)
+        for setting, name in _TOLD_APART.items():
+            ours, theirs = getattr(self, setting), getattr(other, setting)
             if ours != theirs:
-                return f"{name} {_told(field, ours, theirs)}, not {_told(field, theirs, ours)}"
+                return f"{name} {_told(setting, ours, theirs)}, not {_told(setting, theirs, ours)}"
         return ""
 
 
@@ -152,14 +209,15 @@ def _told(field: str, value: Any, other: Any) -> str:
         return _told_images(value, other)
     if field == "calibration":
         return f"{value.source} ({value.images} inputs, sha256 {value.sha256[:8]})"
+    if field == "truth":
+        count = 0 if value is None else sum(file is not None for file in value.files)
+        return "none" if value is None else f"{value.kind} ({count} files, sha256 {digest_of(value.files)[:8]})"
     if field == "cam":
         return str(value.method)
     if field == "versions":
         return ", ".join(f"{name} {value[name]}" for name in value if value[name] != other.get(name)) or "fewer"
     if field == "models":
-        known = {(entry.name, entry.weights.sha256) for entry in other}
-        unlike = [entry for entry in value if (entry.name, entry.weights.sha256) not in known] or value
-        return ", ".join(f"{entry.name} ({entry.weights.name} {entry.weights.sha256[:8]})" for entry in unlike)
+        return _told_models(value, other)
     if field == "quants":
         labels = [quant.label for quant in value]
         if labels != [quant.label for quant in other]:
@@ -168,6 +226,15 @@ def _told(field: str, value: Any, other: Any) -> str:
         twin = asdict(theirs)
         return " ".join(f"{name} {own}" for name, own in asdict(ours).items() if own != twin[name])
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _told_models(value: tuple[StudyModel, ...], other: tuple[StudyModel, ...]) -> str:
+    known = {(entry.name, entry.weights.sha256): entry.layer for entry in other}
+    moved = [entry for entry in value if known.get((entry.name, entry.weights.sha256)) not in (None, entry.layer)]
+    if moved:
+        return ", ".join(f"{entry.name} at layer {entry.layer}" for entry in moved)
+    unlike = [entry for entry in value if (entry.name, entry.weights.sha256) not in known] or value
+    return ", ".join(f"{entry.name} ({entry.weights.name} {entry.weights.sha256[:8]})" for entry in unlike)
 
 
 def _told_images(value: tuple[StudyImage, ...], other: tuple[StudyImage, ...]) -> str:
@@ -220,6 +287,8 @@ class StudyRow:
         quantized_degenerate: the same of the quantized map.
         saliency_degenerate: the same of the saliency.
         error: why there is no result, in one sentence, or "".
+        truth: column of ``StudyPlan.truth_columns`` -> agreement with the user's ground truth, if the study has any.
+        truth_error: why the picture's ground truth cannot be used, or "".
     """
 
     index: int
@@ -251,3 +320,41 @@ class StudyRow:
     quantized_degenerate: str = ""
     saliency_degenerate: str = ""
     error: str = ""
+    truth: Mapping[str, float | None] = field(default_factory=dict)
+    truth_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyProgress:
+    """How far a running sweep is, as it last told on disk.
+
+    SIGINT ends the sweep in order, and so does SIGTERM, which reaches it also where it was started in the background of
+    a shell that lets such commands ignore SIGINT.
+
+    Attributes:
+        pieces_done: pieces on the disk.
+        pieces: all that this sweep is to have on the disk at its end.
+        images_done: pictures done, each counted once a model and protocol.
+        images: all of them.
+        rate: pictures a second, counted in the same way, since the first one of this run; None until it is known.
+        seconds_left: at that rate, or None.
+        what: what is being done, in a few words.
+        command: the command line, or "".
+        pid: process.
+        host: machine that it runs on.
+        process_started: the time at which it started, in ticks of the machine's clock since its boot, and the boot.
+        updated: seconds since the epoch.
+    """
+
+    pieces_done: int
+    pieces: int
+    images_done: int
+    images: int
+    rate: float | None
+    seconds_left: float | None
+    what: str
+    command: str
+    pid: int
+    host: str
+    process_started: str
+    updated: float

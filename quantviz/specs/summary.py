@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quantviz.specs.study import StudyPlan
 
@@ -51,7 +51,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class SaliencyTest:
-    """Whether the quantized map agrees with the saliency otherwise than the float map does, picture by picture.
+    """Whether the quantized map agrees with a reference otherwise than the float map does, picture by picture.
+
+    The reference is the saliency, or the user's ground truth.
 
     Attributes:
         change: of the score, quantized - float.
@@ -98,7 +100,7 @@ class StudyCell:
         images: pictures of the study.
         errors: those without a result.
         degenerate: ``"float"``, ``"quantized"``, ``"saliency"`` -> pictures whose map carries no evidence.
-        scores: comparison -> metric -> its mean.
+        scores: comparison of ``StudyPlan.comparisons`` -> metric -> its mean.
         tests: metric -> test of quantized v float agreement with the saliency; empty without a saliency.
         flips: pictures whose top-1 class changed.
         float_accuracy: top-1 of the float network; None without labels.
@@ -106,6 +108,7 @@ class StudyCell:
         drift: 1 - CC of the quantized and the float map.
         splits: drift of parts of the pictures.
         terciles: the two float top-1 probabilities that part the thirds; None without results.
+        truth_tests: metric -> test of quantized v float agreement with the user's ground truth; empty without one.
     """
 
     model: str
@@ -122,6 +125,7 @@ class StudyCell:
     drift: Estimate
     splits: tuple[DriftSplit, ...]
     terciles: tuple[float, float] | None
+    truth_tests: Mapping[str, SaliencyTest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,12 @@ class StudySummary:
         plan: what the study was decided by.
         cells: by protocol, model and bit-width, in the plan's order.
         reasons: sentence of an error -> how many pictures have it.
+        truths: pictures with ground truth that can be used; None in a study without.
+        truth_reasons: sentence that tells why a ground truth cannot be used -> how many pictures have it.
     """
 
     plan: StudyPlan
     cells: tuple[StudyCell, ...]
     reasons: Mapping[str, int]
+    truths: int | None = None
+    truth_reasons: Mapping[str, int] = field(default_factory=dict)

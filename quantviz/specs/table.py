@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.specs.study import StudyPlan
+from quantviz.specs.summary import Estimate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,3 +28,37 @@ class StudyTable:
     plan: StudyPlan
     cells: tuple[tuple[str, str, str], ...]
     columns: Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedModel:
+    """A model's place among others, by the mean drift of its maps.
+
+    Attributes:
+        model: architecture.
+        drift: 1 - CC of the quantized and the float map, over the pictures on which every model has one.
+        shares: for each rank from the first on, the part of the bootstrap samples in which the model has it.
+    """
+
+    model: str
+    drift: Estimate
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Models by the mean drift of their maps, the least first, at one bit-width under one protocol.
+
+    Attributes:
+        setting: the label of the bit-width.
+        protocol: as in ``QuantSpec``.
+        pictures: on which every model has a drift; the bootstrap draws from them, the same ones for every model.
+        resamples: bootstrap samples.
+        models: in the order of their mean drift; empty where no picture is shared.
+    """
+
+    setting: str
+    protocol: str
+    pictures: int
+    resamples: int
+    models: tuple[RankedModel, ...]

@@ -11,21 +11,23 @@ class Interval:
     """A two-sided confidence interval of a mean.
 
     BCa is Efron's bias-corrected and accelerated bootstrap (JASA 82(397), 1987, doi 10.1080/01621459.1987.10478410)
-    from 9,999 seeded resamples; of pairs, where there are pairs. Below 20 values it is too narrow (a note says so),
-    and it cannot know of a heavy tail that the sample does not show.
+    from 9,999 seeded resamples; of pairs, where there are pairs. Beyond 1,000 values it is what infinitely many
+    resamples would give, from their moments. Below 20 values it is too narrow (a note says so), and it cannot know of a
+    heavy tail that the sample does not show.
 
     Attributes:
         low: lower end, in the unit of the values.
         high: upper end.
         confidence: nominal coverage, in (0, 1).
         method: ``"BCa"``; ``"percentile"``: the plain bootstrap, where BCa is undefined (all values equal);
-            ``"Student t"``: mean ± t·s/√n, beyond 5,000 values.
+            ``"BCa expansion"``: BCa's ends by Cornish and Fisher's expansion (1938, doi 10.2307/1400905), beyond 1,000
+            values unless one or two of them decide the mean.
     """
 
     low: float
     high: float
     confidence: float
-    method: Literal["BCa", "percentile", "Student t"]
+    method: Literal["BCa", "percentile", "BCa expansion"]
 
 
 @dataclass(frozen=True, slots=True)

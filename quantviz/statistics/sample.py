@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +26,14 @@ FEWEST = 5
 FEW = 20
 """Below this many values a note warns: at n = 10 nominal 95 % covered 91 % (normal) and 84 % (log-normal)."""
 
-MOST = 5_000
-"""Most values that are resampled; beyond, the mean is as good as normal and BCa's jackknife, O(n²), is slow."""
+MOST = 1_000
+"""Most values that are always resampled; beyond, the limit of many resamples is computed, see ``_expansion``."""
+
+SKEWED = 0.5
+"""Skewness / sqrt(n) above which more values than ``MOST`` are resampled all the same: one or two of them decide the
+mean, and the expansion's ends are off by more than 0.03 of the interval's width."""
+
+_DRAWS, _FEWEST_RESAMPLES = 10_000_000, 999  # what bounds the time where skewed samples are large
 
 GRID_BITS = 38
 """Values are told apart down to 2^-38 (about 4e-12) of the largest: coarser than rounding, finer than any score.
@@ -148,16 +155,17 @@ def mean_intervals(data: Sample, confidences: tuple[float, ...], seed: int) -> l
 
     BCa's ends are the quantiles Φ(z0 + (z0 + z)/(1 - â(z0 + z))) of the resampled means: z = ±Φ⁻¹((1 + confidence)/2),
     z0 the bias correction, â the acceleration from the jackknife (Efron 1987, doi 10.1080/01621459.1987.10478410).
-    Resampling differences is resampling pairs.
+    Resampling differences is resampling pairs. Beyond ``MOST`` values the quantiles and z0 come from the expansion of
+    ``_expansion``, in O(n); for skewed samples among them from as many resamples as 10 million draws make, 999 or more.
     """
     if data.n < FEWEST:
         return [None for _ in confidences]
     if data.constant:
         ends = [(float(data.unit[0]),) * 2 for _ in confidences]
     else:
-        ends = _student(data, confidences) if data.n > MOST else _bca(data, confidences, seed)
-    method: Literal["BCa", "percentile", "Student t"] = (
-        "percentile" if data.constant else "Student t" if data.n > MOST else "BCa"
+        ends = _expansion(data, confidences) if expanded(data) else _bca(data, confidences, seed)
+    method: Literal["BCa", "percentile", "BCa expansion"] = (
+        "percentile" if data.constant else "BCa expansion" if expanded(data) else "BCa"
     )
     return [
         Interval(low * data.scale + 0.0, high * data.scale + 0.0, confidence, method)
@@ -165,37 +173,93 @@ def mean_intervals(data: Sample, confidences: tuple[float, ...], seed: int) -> l
     ]
 
 
+def expanded(data: Sample) -> bool:
+    """Tell whether a sample's interval is the expansion's."""
+    return data.n > MOST and not data.constant and abs(_moments(data)[1]) <= SKEWED
+
+
+def _moments(data: Sample) -> tuple[float, float, float]:
+    """Return of the bootstrap distribution of the mean its standard deviation, skewness and excess kurtosis.
+
+    These are s/√n, g/√n and k/n, with the sample's own s (n in the denominator), skewness g and excess kurtosis k.
+    """
+    centred = data.unit - (data.mean or 0.0)
+    squares = centred * centred
+    variance = float(np.mean(squares))
+    skewness = float(np.mean(squares * centred)) / variance**1.5
+    kurtosis = float(np.mean(squares * squares)) / variance**2 - 3
+    return math.sqrt(variance / data.n), skewness / math.sqrt(data.n), kurtosis / data.n
+
+
+def _expansion(data: Sample, confidences: tuple[float, ...]) -> list[tuple[float, float]]:
+    """Return BCa's ends for infinitely many resamples, to O(n^-3/2) of the standard error.
+
+    With the standard deviation σ, skewness g and excess kurtosis k of the resampled means, their quantile at Φ(w) is
+    the mean + σ (w + g(w² - 1)/6 + k(w³ - 3w)/24 - g²(2w³ - 5w)/36) (Cornish and Fisher 1938, doi 10.2307/1400905),
+    the part of them below the mean is 1/2 + g/(6√(2π)), and â = g/6 (Hall 1992, The Bootstrap and Edgeworth Expansion,
+    3.10). Measured on 1,500 to 10,000 normal, skewed, tied and mostly-zero values, the ends are within 0.04 of the
+    interval's width of those from 9,999 resamples, whose own standard error is 0.005 to 0.02 of it; at skewness below
+    0.2 within 0.01. Student's t is off by 0.1 at skewness 0.2 and by 0.2 at 0.4.
+    """
+    from scipy.special import ndtri
+
+    spread, skewness, kurtosis = _moments(data)
+    bias = float(ndtri(0.5 + skewness / (6 * math.sqrt(2 * math.pi))))
+    ends = []
+    for confidence in confidences:
+        z = _both(bias, confidence)
+        w = bias + z / (1 - skewness / 6 * z)
+        straight = w + skewness * (w * w - 1) / 6
+        curved = kurtosis * (w**3 - 3 * w) / 24 - skewness**2 * (2 * w**3 - 5 * w) / 36
+        low, high = (data.mean or 0.0) + spread * (straight + curved)
+        ends.append((float(low), float(high)))
+    return ends
+
+
 def _bca(data: Sample, confidences: tuple[float, ...], seed: int) -> list[tuple[float, float]]:
-    from scipy import stats  # here, because it takes a second to import
+    from scipy.special import ndtr, ndtri
 
     # Taken from one of the values, a spread far below the mean does not drown in the rounding of resampled means; and
     # as all stays on the grid, sums are exact, so that resamples that tie with the sample's mean count as ties.
     base = float(data.unit[0])
-    found = None
+    values = data.unit - base
+    mean = float(np.mean(values))
+    means = _resampled(values, seed)
+    bias = float(ndtri((np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * means.size)))
+    # The jackknife's values are (mean - value)/(n - 1) from their own mean: its acceleration is the sample's skewness.
+    acceleration = _moments(data)[1] / 6
     ends = []
     for confidence in confidences:
-        found = stats.bootstrap(
-            (data.unit - base,),
-            np.mean,
-            n_resamples=0 if found else RESAMPLES,
-            bootstrap_result=found,
-            batch=max(1, 2**18 // data.n),  # some MB; the default holds all resamples at once
-            confidence_level=confidence,
-            method="BCa",
-            vectorized=True,
-            rng=np.random.default_rng(seed),
-        )
-        low, high = found.confidence_interval
+        z = _both(bias, confidence)
+        low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
         ends.append((base + float(low), base + float(high)))
     return ends
 
 
-def _student(data: Sample, confidences: tuple[float, ...]) -> list[tuple[float, float]]:
-    from scipy import stats
+def _both(bias: float, confidence: float) -> Float64:
+    from scipy.special import ndtri
 
-    error = (data.sd or 0.0) / math.sqrt(data.n)
-    found = (stats.t.interval(level, data.n - 1, loc=data.mean, scale=error) for level in confidences)
-    return [(float(low), float(high)) for low, high in found]
+    return bias + float(ndtri((1 + confidence) / 2)) * np.array([-1.0, 1.0])
+
+
+def _resampled(values: Float64, seed: int) -> Float64:
+    """Return the means of seeded resamples of ``values``, float64 (n,)."""
+    count = min(RESAMPLES, max(_FEWEST_RESAMPLES, _DRAWS // values.size))
+    drawn = _kept(values.size, seed) if values.size <= MOST else _drawn(values.size, count, seed)
+    return np.concatenate([np.take(values, places).mean(axis=1) for places in drawn])
+
+
+@lru_cache(maxsize=8)
+def _kept(n: int, seed: int) -> tuple[npt.NDArray[np.uint16], ...]:
+    """Return what is drawn of up to ``MOST`` values, 20 MB or less; kept, since a study has many of one size."""
+    return tuple(places.astype(np.uint16) for places in _drawn(n, RESAMPLES, seed))
+
+
+def _drawn(n: int, count: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the places that ``count`` resamples of n values draw, (resamples, n), some MB at a time."""
+    random, step = np.random.default_rng(seed), max(1, 2**18 // n)
+    for at in range(0, count, step):
+        yield random.integers(0, n, (min(step, count - at), n))
 
 
 def notes_on(data: Sample) -> tuple[str, ...]:
@@ -210,6 +274,6 @@ def notes_on(data: Sample) -> tuple[str, ...]:
         notes.append("All values are equal: BCa is undefined, and the percentile interval is that one value.")
     elif data.n < FEW:
         notes.append(f"Fewer than {FEW} values ({data.n}): bootstrap intervals run too narrow.")
-    elif data.n > MOST:
-        notes.append(f"More than {MOST} values ({data.n}): the interval is Student's t, not resampled.")
+    elif expanded(data):
+        notes.append(f"More than {MOST:,} values ({data.n:,}): the interval is BCa's expansion, not resampled.")
     return tuple(notes)

@@ -6,19 +6,23 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from quantviz.specs import Piece, QuantvizError, StoreError, StudyPlan, StudyRow, UsageError
+from quantviz.specs import Piece, QuantvizError, StoreError, StudyPlan, StudyProgress, StudyRow, UsageError
+from quantviz.study import process
 from quantviz.study.plan import plan_bytes, read_plan
 from quantviz.study.results import Results
 from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
 
-_PLAN, _PIECES, _RESULTS, _LOCK = "plan.json", "pieces", "results.parquet", "lock"
+_PLAN, _PIECES, _RESULTS, _LOCK, _PROGRESS = "plan.json", "pieces", "results.parquet", "lock", "progress.json"
 _UNFINISHED = ".part"
+_SILENT = 30.0  # seconds after which a sweep on another machine is taken to have ended
 
 
 class StudyFolder:
@@ -44,7 +48,7 @@ class StudyFolder:
         try:
             return read_plan((self.path / _PLAN).read_bytes())
         except FileNotFoundError:
-            foreign = sorted(set(self._names()) - {_LOCK, _PIECES})
+            foreign = sorted(set(self._names()) - {_LOCK, _PIECES, _PROGRESS})
             if foreign:
                 raise UsageError(
                     f"Folder {str(self.path)!r} is no study but holds {foreign[0]!r}; name an empty or a new folder."
@@ -78,9 +82,42 @@ class StudyFolder:
             with _told(self.path):
                 for left in (*self.path.glob(f"*{_UNFINISHED}"), *(self.path / _PIECES).glob(f"*{_UNFINISHED}")):
                     left.unlink()
+                (self.path / _PROGRESS).unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)
+
+    def tell(self, progress: StudyProgress) -> None:
+        """Say how far the sweep that holds the lock is; what the disk refuses is not said."""
+        part = self.path / f"{_PROGRESS}{_UNFINISHED}"
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps(asdict(progress), indent=1) + "\n", "utf-8")
+            os.replace(part, self.path / _PROGRESS)
+
+    def silence(self) -> None:
+        """Take back what this process has said by ``tell``: its sweep has ended."""
+        told = self.progress()
+        if told is None or (told.pid, told.host) != process.this()[:2]:
+            return
+        for left in (self.path / _PROGRESS, self.path / f"{_PROGRESS}{_UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+    def progress(self) -> StudyProgress | None:
+        """Return how far the sweep is that is running here, or None where there is none.
+
+        What a killed sweep left is known by its process, which is no more; one of another machine by its silence.
+        """
+        try:
+            found = json.loads((self.path / _PROGRESS).read_bytes())
+            told = StudyProgress(**{entry.name: found[entry.name] for entry in fields(StudyProgress)})
+            if told.host == process.host():
+                alive = bool(told.process_started) and process.started(int(told.pid)) == told.process_started
+            else:
+                alive = time.time() - told.updated < _SILENT
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return told if alive else None
 
     def begin(self, plan: StudyPlan) -> None:
         """Write the plan of a new study."""
@@ -110,6 +147,25 @@ class StudyFolder:
         kept = json.dumps(state, sort_keys=True, separators=(",", ":"), allow_nan=False)
         notes = {"plan": self._digest(plan), "piece": str(piece.number), "state": kept}
         self._write(self._piece(piece.number), lambda path: write_rows(path, rows, notes))
+
+    def piece_bytes(self, piece: Piece) -> bytes:
+        """Return the file of a piece.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            return self._piece(piece.number).read_bytes()
+        except OSError:
+            raise StoreError(_damaged(self._piece(piece.number))) from None
+
+    def add(self, piece: Piece, data: bytes) -> None:
+        """Add a piece by its file of another folder, whole and on the disk when this returns.
+
+        Raises:
+            StoreError: as ``commit``.
+        """
+        self._write(self._piece(piece.number), lambda path: _write_bytes(path, data))
 
     def state(self, piece: Piece) -> dict[str, Any]:
         """Return the state that a piece was committed with.
@@ -155,6 +211,11 @@ class StudyFolder:
         plan = self.plan() if self.path.exists() else None
         if plan is None:
             raise UsageError(f"There is no study at {str(self.path)!r}; make one by quantviz sweep.")
+        if plan.shard is not None:
+            raise UsageError(
+                f"{str(self.path)!r} is shard {plan.shard[0]}/{plan.shard[1]} of a study; put the shards together by "
+                "quantviz merge SHARD... --out STUDY."
+            )
         if not self.finished(plan):
             done = sum(self.has(plan, piece) for piece in plan.pieces)
             again = f": {plan.command}" if plan.command else "."

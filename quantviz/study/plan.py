@@ -16,6 +16,8 @@ from quantviz.specs import (
     StudyImage,
     StudyModel,
     StudyPlan,
+    StudyTruth,
+    TruthFile,
     WeightsRef,
 )
 
@@ -66,7 +68,15 @@ def _plan(found: Mapping[str, Any]) -> StudyPlan:
         computation=found["computation"],
         dataset=found["dataset"],
         command=found["command"],
+        shard=None if found.get("shard") is None else (int(found["shard"][0]), int(found["shard"][1])),
+        truth=None if found.get("truth") is None else _truth(found["truth"]),
+        notes=tuple(found.get("notes", ())),
     )
+
+
+def _truth(entry: Mapping[str, Any]) -> StudyTruth:
+    files = tuple(None if file is None else TruthFile(**file) for file in entry["files"])
+    return StudyTruth(entry["kind"], tuple(entry["metrics"]), files, entry["folder"])
 
 
 def _weights(entry: Mapping[str, Any]) -> WeightsRef:

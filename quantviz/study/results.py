@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from quantviz.study.tables import SCHEMA, read_table
+from quantviz.study.tables import read_table
 
 
 class Results:
@@ -45,15 +44,12 @@ class Results:
 
     def numbers(self, model: str, setting: str, protocol: str, column: str) -> npt.NDArray[np.float64]:
         """Return a column of numbers or flags as float64 (n,), NaN where there is none, flags as 0 and 1."""
-        values = self._parts[model, setting, protocol][column].cast(_number(column))
+        values = self._parts[model, setting, protocol][column]
+        # Arrow casts flags to float64 only by way of an integer; all three keep what is missing.
+        values = values.cast(pa.int32() if values.type == pa.bool_() else pa.float64())
         return np.asarray(values.to_numpy(), np.float64)
 
     def texts(self, model: str, setting: str, protocol: str, column: str) -> list[str]:
         """Return a column of text."""
         found: list[str] = self._parts[model, setting, protocol][column].to_pylist()
         return found
-
-
-def _number(column: str) -> Any:
-    # Arrow casts flags to float64 only by way of an integer; all three keep what is missing.
-    return pa.int32() if SCHEMA.field(column).type == pa.bool_() else pa.float64()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -18,10 +19,15 @@ _KINDS = {
     "bool | None": pa.bool_(),
     "str": pa.string(),
 }
+_TRUTH, _TRUTH_ERROR = "truth", "truth_error"
 SCHEMA = pa.schema(
-    [pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type)) for entry in fields(StudyRow)]
+    [
+        pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type))
+        for entry in fields(StudyRow)
+        if entry.name not in (_TRUTH, _TRUTH_ERROR)
+    ]
 )
-"""One column an attribute of ``StudyRow``."""
+"""One column an attribute of ``StudyRow``; a study with ground truth has further ones, see ``schema_of``."""
 
 BROKEN = (OSError, pa.ArrowException, ValueError)
 """What reading a damaged file raises."""
@@ -30,18 +36,35 @@ _GROUP = 16_384
 _SETTINGS = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
 
 
+def schema_of(truth: Sequence[str]) -> pa.Schema:
+    """Return the columns of a study.
+
+    Args:
+        truth: its columns of agreement with ground truth; where there are any, ``truth_error`` follows them.
+    """
+    further = [*(pa.field(name, pa.float64()) for name in truth), pa.field(_TRUTH_ERROR, pa.string(), False)]
+    return pa.schema([*SCHEMA, *further]) if truth else SCHEMA
+
+
 def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
-    """Write one row group of rows, with notes in the file's metadata."""
-    columns = [[getattr(row, name) for row in rows] for name in SCHEMA.names]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-    write_tables(path, [pa.Table.from_arrays(arrays, schema=SCHEMA)], notes)
+    """Write one row group of rows, with notes in the file's metadata; the first row's ``truth`` names the columns."""
+    truth = tuple(rows[0].truth) if rows else ()
+    schema = schema_of(truth)
+    columns = [
+        [row.truth[name] for row in rows] if name in truth else [getattr(row, name) for row in rows]
+        for name in schema.names
+    ]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    write_tables(path, [pa.Table.from_arrays(arrays, schema=schema)], notes)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], notes: Mapping[str, str]) -> None:
     """Write tables one after the other, gathered to row groups of a size that does not depend on theirs."""
     held: list[pa.Table] = []
-    with pq.ParquetWriter(path, SCHEMA.with_metadata(dict(notes)), **_SETTINGS) as writer:
-        for table in tables:
+    rest = iter(tables)
+    first = next(rest, SCHEMA.empty_table())
+    with pq.ParquetWriter(path, first.schema.with_metadata(dict(notes)), **_SETTINGS) as writer:
+        for table in chain([first], rest):
             held.append(table)
             while sum(part.num_rows for part in held) > _GROUP:
                 whole = pa.concat_tables(held)
@@ -59,7 +82,7 @@ def read_notes(path: Path) -> tuple[dict[str, str], int]:
     """
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        if not schema.equals(SCHEMA):
+        if not schema.equals(schema_of(schema.names[len(SCHEMA) : -1])):
             raise ValueError("its columns are not those of a study")
         notes = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         return notes, file.metadata.num_rows

@@ -25,6 +25,7 @@ from quantviz.specs import FloatMap, GroundTruth, TruthKind
 from quantviz.truth.boxes import read_boxes
 from quantviz.truth.files import MAX_BYTES
 from quantviz.truth.fixations import fixations_from_map, read_fixations
+from quantviz.truth.imagenet import devkit_numbers, devkit_synsets, localized_synsets, object_synset
 from quantviz.truth.masks import to_mask
 from quantviz.truth.pairing import SUFFIXES, Pairing, pair
 
@@ -32,7 +33,11 @@ __all__ = [
     "MAX_BYTES",
     "SUFFIXES",
     "Pairing",
+    "devkit_numbers",
+    "devkit_synsets",
     "fixations_from_map",
+    "localized_synsets",
+    "object_synset",
     "pair",
     "read_boxes",
     "read_fixations",

@@ -105,7 +105,7 @@ def _from_prediction(text: str, where: str) -> _Boxes:
 
 
 def _from_xml(data: bytes, image_size: tuple[int, int], name: str) -> _Boxes:
-    root = _parsed(data, name)
+    root = parsed_xml(data, name)
     boxes = []
     for found in root.findall("object"):
         box = found.find("bndbox")
@@ -124,8 +124,12 @@ def _from_xml(data: bytes, image_size: tuple[int, int], name: str) -> _Boxes:
     return np.asarray(edges * (*scale, *scale), np.float64)
 
 
-def _parsed(data: bytes, name: str) -> ElementTree.Element:
-    """Parse XML that declares nothing: entities can grow without bound, or name other files."""
+def parsed_xml(data: bytes, name: str) -> ElementTree.Element:
+    """Parse XML that declares nothing: entities can grow without bound, or name other files.
+
+    Raises:
+        ImageError: it is too large, nested too deep, no XML, or declares a document type or entities.
+    """
     if len(data) > MAX_XML_BYTES:
         raise ImageError(f"{name} has more than {MAX_XML_BYTES >> 20} MiB; give the .xml file of one image.")
     builder, parser, depth = ElementTree.TreeBuilder(), expat.ParserCreate(), 0

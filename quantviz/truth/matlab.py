@@ -24,14 +24,15 @@ MAX_DEPTH = 8
 """How deep structs and cells may be nested."""
 
 Value = Any
-"""A float64 array of any shape; a list of one dict for each element of a struct array; a list for a cell array; or
-None for what is not read."""
+"""A float64 array of any shape; a list of one dict for each element of a struct array; a list for a cell array; text of
+one line where it is asked for; or None for what is not read."""
 
 _HEADER = 128
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MATRIX, _COMPRESSED = 14, 15
 _STORAGE = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_CELL, _STRUCT, _OPAQUE = 1, 2, 17
+_CELL, _STRUCT, _CHAR, _OPAQUE = 1, 2, 4, 17
+_ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 _NUMERIC = range(6, 16)
 _COMPLEX = 0x0800
 
@@ -45,12 +46,13 @@ def is_mat(data: bytes) -> bool:
     return data[:6] == b"MATLAB" or data[126:128] in (b"IM", b"MI") or _HDF5 in (data[:8], data[512:520])
 
 
-def read_mat(data: bytes, name: str) -> Mapping[str, Value]:
+def read_mat(data: bytes, name: str, *, text: bool = False) -> Mapping[str, Value]:
     """Read a file's variables by name.
 
     Args:
         data: the file's bytes.
         name: for messages.
+        text: read text as well.
 
     Raises:
         ImageError: the file is of version 7.3 (HDF5), is damaged, or decodes to more than ``MAX_DECODED`` bytes.
@@ -60,7 +62,7 @@ def read_mat(data: bytes, name: str) -> Mapping[str, Value]:
             f"{name} is a MATLAB 7.3 (HDF5) file, which is not read; save it in MATLAB with save(file, name, '-v7')."
         )
     try:
-        return dict(_Reader("<" if data[126:128] == b"IM" else ">").variables(data))
+        return dict(_Reader("<" if data[126:128] == b"IM" else ">", text).variables(data))
     except (_Damaged, struct.error, zlib.error, ValueError, OverflowError) as error:
         raise ImageError(f"{name} is a damaged MATLAB file ({error}); save it again with '-v7'.") from None
     except MemoryError:
@@ -72,6 +74,7 @@ class _Reader:
     """Reads elements in one byte order, and counts what it decompresses."""
 
     order: str
+    text: bool = False
     decoded: int = 0
 
     def variables(self, data: bytes) -> Iterator[tuple[str, Value]]:
@@ -132,11 +135,19 @@ class _Reader:
             if len(values) != count:
                 raise _Damaged(f"{name or 'a part'} holds {len(values)} numbers for a size of {sizes}")
             return name, values.astype(np.float64).reshape(sizes, order="F")
+        if kind == _CHAR and self.text and sizes[0] == 1:
+            return name, self.line(*_next(parts))
         if kind == _CELL:
             return name, [self.part(parts, depth) for _ in range(count)]
         if kind == _STRUCT:
             return name, self.structs(parts, count, depth)
         return name, None
+
+    def line(self, kind: int, body: memoryview) -> str | None:
+        if kind not in _ENCODINGS:
+            return None
+        encoding = _ENCODINGS[kind] + ({"<": "-le", ">": "-be"}[self.order] if kind in (4, 17) else "")
+        return bytes(body).decode(encoding, "replace")
 
     def structs(self, parts: Iterator[tuple[int, memoryview]], count: int, depth: int) -> list[dict[str, Value]]:
         (length,) = struct.unpack_from(self.order + "i", _next(parts)[1])

@@ -22,6 +22,8 @@ TITLE = "quantviz"
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
     {"page": "pages/layers.py", "title": "Layers", "icon": ":material/layers:", "url_path": "layers"},
+    {"page": "pages/study.py", "title": "Study", "icon": ":material/dataset:", "url_path": "study"},
+    {"page": "pages/paper.py", "title": "Paper", "icon": ":material/article:", "url_path": "paper"},
     {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
 )

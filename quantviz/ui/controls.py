@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
 from quantviz import images, zoo
-from quantviz.pipeline import TRUTH_KINDS, CompareRequest, TruthSource, measure, model_cost, noise_floor, target_layers
+from quantviz.pipeline import (
+    TRUTH_KINDS,
+    CompareRequest,
+    TruthSource,
+    check_deployable,
+    measure,
+    model_cost,
+    noise_floor,
+    target_layers,
+)
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, CamSpec, Comparison, Cost, ImageSample, MetricTable, NoiseFloor
+from quantviz.specs import (
+    CAM_METHODS,
+    CamSpec,
+    Comparison,
+    Cost,
+    ImageSample,
+    MetricTable,
+    NoiseFloor,
+    QuantSpec,
+    UsageError,
+)
 from quantviz.ui import guarded, visible_progress, workbench
+from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
 
@@ -44,9 +65,10 @@ class Choices:
 def choose() -> Choices:
     """Draw the sidebar and return what is chosen; nothing is read yet that could fail and hide the rest of it."""
     linked = Linked()
+    study = linked_picture(linked.ignored)
     with st.sidebar:
-        picture, uploaded = _picture(linked)
-        request = choose_request(linked)
+        picture, uploaded = _picture(linked, study)
+        request = choose_request(linked, deployed=True, study=study)
         opacity = st.slider("Opacity of the maps", 0, 100, 55, 5, format="%d %%", key="opacity", bind="query-params")
         linked.check("opacity", opacity)
         salient, salient_name = _saliency(linked)
@@ -54,24 +76,47 @@ def choose() -> Choices:
         choose_bits_file()
     uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
     request = replace(request, saliency=salient, saliency_name=salient_name)
+    if study is not None:
+        with guarded():
+            request = replace(request, calibration=study.calibration())
     return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
 
 
-def choose_request(linked: Linked, *, protocols: bool = True, targets: bool = True) -> CompareRequest:
+def choose_request(
+    linked: Linked,
+    *,
+    protocols: bool = True,
+    targets: bool = True,
+    deployed: bool = False,
+    study: StudyLink | None = None,
+) -> CompareRequest:
     """Draw the widgets of model, quantization and map, and return what they ask for, without a saliency.
 
     Args:
         linked: the values of the address.
         protocols: with the choice of a protocol.
         targets: with the choice of the class that maps explain; else it is the float network's top-1.
+        deployed: with the switch of deployed int8.
+        study: the study that the picture is from, whose weights can be chosen where they are a file.
     """
     st.subheader("Model", divider="gray")
     model = linked.select("Model", list(zoo.MODELS), "model", lambda name: zoo.spec(name).family)
-    weights = _weights(linked, model)
+    weights = _weights(linked, model, study)
     quant = choose_quantization(linked, model, protocols=protocols)
+    on_integers = deployed and _deployed(quant)
     cam = _map(linked, model)
     target = _target(linked) if targets else "float"
-    return CompareRequest(model=model, weights=weights, quant=quant, cam=cam, target=target, saliency=None)
+    engine: Literal["torch", "onnxruntime"] = "onnxruntime" if on_integers else "torch"
+    return CompareRequest(
+        model=model,
+        weights=weights,
+        quant=quant,
+        cam=cam,
+        target=target,
+        saliency=None,
+        engine=engine,
+        deployed=on_integers,
+    )
 
 
 def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...]:
@@ -107,8 +152,11 @@ def wants_faithfulness() -> bool:
     )
 
 
-def _picture(linked: Linked) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
+def _picture(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
     st.subheader("Picture", divider="gray")
+    if study is not None:
+        show_link(study)
+        return study.read, ()
     name = linked.select("Bundled photograph", images.BUNDLED, "image", index=images.BUNDLED.index("chelsea"))
     file = st.file_uploader(
         "Or your own picture",
@@ -123,18 +171,37 @@ def _picture(linked: Linked) -> tuple[Callable[[], ImageSample], tuple[str, ...]
     return lambda: images.load(data, name=file_name), (file_name,)
 
 
-def _weights(linked: Linked, model: str) -> str:
+def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
     spec = zoo.spec(model)
     names = [weights.name for weights in spec.weights]
-    state = {name: zoo.state(spec, name) for name in names}
+    told = {name: zoo.state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
+    file = None if study is None else study.weights(model)
     value = linked.select(
         "Weights",
-        [*names, "untrained"],
+        [*names, "untrained", *([OF_STUDY] if file else [])],
         "weights",
         help="Untrained: seeded random weights, a sanity control. Files of your own: on the command line.",
     )
-    st.caption("random, a sanity control" if value == "untrained" else state[value])
-    return value
+    st.caption(told.get(value) or f"the study's file {Path(file or '').name}")
+    return file if file and value == OF_STUDY else value
+
+
+def _deployed(quant: QuantSpec) -> bool:
+    """Draw the switch of deployed int8; it stays off, and says why, for a scheme that has no deployed form."""
+    wanted = st.toggle(
+        "Deployed int8 (ONNX Runtime)",
+        key="deployed",
+        bind="query-params",
+        help="A third map: the quantized network on real integer kernels up to the target layer.",
+    )
+    if not wanted:
+        return False
+    try:
+        check_deployable(quant)
+    except UsageError as error:
+        st.caption(f":material/info: {error}")
+        return False
+    return True
 
 
 def _map(linked: Linked, model: str) -> CamSpec:

@@ -14,10 +14,10 @@ from quantviz.ui import visible_progress, workbench
 T = TypeVar("T")
 
 _SLOW: Final = {
-    "distilled": "Learning the rounding takes some minutes the first time; after that, it comes from the cache.",
+    "distilled": "Learning scales and biases takes some minutes the first time; after that, it comes from the cache.",
     "gptq": "Rounding by GPTQ takes a minute or two the first time; after that, it comes from the cache.",
 }
-_SLOW_STEPS = ("Learning the rounding", "Rounding the weights")  # how progress begins while weights are learned
+_SLOW_STEPS = ("Learning scales and biases", "Rounding the weights")  # how progress begins while weights are learned
 
 
 def slow_words(quant: QuantSpec) -> str:

@@ -33,7 +33,7 @@ _SAME = "as the scheme says"
 _PRESETS = {
     "naive": "what a first attempt does: one scale for a whole tensor, activations symmetric",
     "standard": "what toolkits do: one scale a channel, activations affine, min-max ranges",
-    "best": "the best that minutes can buy: MSE ranges, rounding learned by distillation",
+    "best": "the best that minutes can buy: MSE ranges, GPTQ, scales and biases learned by distillation",
 }
 _DETAILS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "scheme": ("Weight grid", "weight_grid", ("symmetric", "affine")),
@@ -43,6 +43,9 @@ _DETAILS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ranges": ("Activation ranges", "ranges", RANGE_METHODS),
     "rounding": ("Rounding of the weights", "rounding", ROUNDINGS),
 }
+DETAIL_KEYS: Final = {field: key for field, (_, key, _) in _DETAILS.items()}
+"""Field of ``QuantSpec`` -> the key of its widget, which is its name in the address."""
+
 _PROTOCOLS = {
     CALIBRATED: "eval mode, batch norm folded, ranges calibrated and then frozen",
     PAPER: "the published code of arXiv 2403.09939, with all seven of its deviations",
@@ -58,7 +61,7 @@ _RANGES = {
 _ROUNDINGS = {
     "nearest": "rounded to nearest",
     "gptq": "rounded by GPTQ",
-    "distilled": "rounded as learned by distillation from the float network",
+    "distilled": "rounded by GPTQ, scales and biases learned from the float network",
 }
 
 

@@ -12,15 +12,18 @@ from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
 from quantviz.figures.panels import percent
-from quantviz.pipeline import FaithfulnessRow, npz_bytes, report, report_tables
+from quantviz.pipeline import FaithfulnessRow, deployed_words, npz_bytes, report, report_tables
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
-from quantviz.specs import DEVIATIONS, Comparison, Cost, MetricTable, NoiseFloor, QuantSpec, Scores
+from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, MetricTable, NoiseFloor, QuantSpec, Scores
 from quantviz.ui.quantization import protocol_name, scheme_words
 
 _PAIRS = {
     "quantized_v_float": "quantized v float",
     "float_v_saliency": "float v saliency",
     "quantized_v_saliency": "quantized v saliency",
+    "deployed_v_quantized": "deployed v simulated",
+    "deployed_v_float": "deployed v float",
+    "deployed_v_saliency": "deployed v saliency",
 }
 
 
@@ -106,10 +109,32 @@ def _answer(comparison: Comparison) -> None:
             f"Both call it **{before.label}**: {percent(before.probability)} in float, "
             f"{percent(after.probability)} at {label}."
         )
+    if comparison.deployed is not None:
+        _deployed(comparison, comparison.deployed)
+    if comparison.engine_note:
+        st.info(comparison.engine_note, icon=":material/info:")
     for name, reason in comparison.degenerate.items():
         st.warning(
             f"The {name} map carries no evidence ({reason}); it is not scored.", icon=":material/visibility_off:"
         )
+
+
+def _deployed(comparison: Comparison, deployed: Deployed) -> None:
+    """Say how much the deployed network differs from the simulated one, and what a map takes by each."""
+    words = deployed_words(comparison)
+    if deployed.result.predictions[0].index != comparison.quantized.predictions[0].index:
+        st.error(words, icon=":material/swap_horiz:")
+    else:
+        st.markdown(words)
+    if deployed.milliseconds:
+        engines = {"torch": "torch", "onnxruntime": "ONNX Runtime"}
+        names = {
+            "float": f"float ({engines[comparison.engine]})",
+            "quantized": "simulated (torch)",
+            "deployed": "deployed (ONNX Runtime)",
+        }
+        taken = " · ".join(f"{names[name]} {value:.1f} ms" for name, value in deployed.milliseconds.items())
+        st.caption(f"A map on this machine, measured when it was computed: {taken}")
 
 
 def _protocol_banner(comparison: Comparison) -> None:
@@ -133,9 +158,8 @@ def _explained(comparison: Comparison) -> str:
 
 
 def _scores(comparison: Comparison) -> None:
-    table = {
-        _PAIRS[name]: [_cell(marks, metric) for metric in CONVENTIONS] for name, marks in comparison.scores.items()
-    }
+    pairs = {**comparison.scores, **(comparison.deployed.scores if comparison.deployed else {})}
+    table = {_PAIRS[name]: [_cell(marks, metric) for metric in CONVENTIONS] for name, marks in pairs.items()}
     frame = pd.DataFrame(table, index=[metric.upper() for metric in CONVENTIONS])
     frame["what it says"] = [EXPLANATIONS[metric] for metric in CONVENTIONS]
     st.table(frame)

@@ -4,8 +4,19 @@ Importing this package does not import torch, so that listings and cached views 
 torch is in :mod:`quantviz.zoo.build`.
 """
 
-from quantviz.zoo.classes import synset_class
+from quantviz.zoo.classes import class_names, synset_class
 from quantviz.zoo.table import DEFAULT_MODEL, MODELS, spec
 from quantviz.zoo.weights import LocatedWeights, State, fetch, resolve, state
 
-__all__ = ["DEFAULT_MODEL", "MODELS", "LocatedWeights", "State", "fetch", "resolve", "spec", "state", "synset_class"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "LocatedWeights",
+    "State",
+    "class_names",
+    "fetch",
+    "resolve",
+    "spec",
+    "state",
+    "synset_class",
+]

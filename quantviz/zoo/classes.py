@@ -10,6 +10,7 @@ from pathlib import Path
 
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
+_NAMES = "imagenet_synset_to_lemma.txt"
 
 
 def synset_class(name: str) -> int | None:
@@ -21,9 +22,26 @@ def synset_class(name: str) -> int | None:
 
 
 @lru_cache(maxsize=1)
+def class_names() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes: the first word that WordNet has for each; () without timm's list.
+
+    A few are not the words of torchvision's list, from which predictions are named; the indices are the same.
+    """
+    path = _list()
+    if path is None:
+        return ()
+    words = (line.split("\t") for line in path.with_name(_NAMES).read_text("utf-8").splitlines())
+    named = {entry[0]: entry[1].partition(",")[0] for entry in words if len(entry) > 1}
+    return tuple(named.get(synset, synset) for synset in _classes())
+
+
+@lru_cache(maxsize=1)
 def _classes() -> Mapping[str, int]:
+    path = _list()
+    return {} if path is None else {name: index for index, name in enumerate(path.read_text().split())}
+
+
+def _list() -> Path | None:
     found = importlib.util.find_spec("timm")  # does not import it, which takes seconds
-    for folder in (found and found.submodule_search_locations) or ():
-        if (path := Path(folder, *_FILE)).is_file():
-            return {name: index for index, name in enumerate(path.read_text().split())}
-    return {}
+    folders = (found and found.submodule_search_locations) or ()
+    return next((path for folder in folders if (path := Path(folder, *_FILE)).is_file()), None)

@@ -1,0 +1,89 @@
+"""The methods that ask the network about every channel: ScoreCAM and AblationCAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quantviz.cam.features import Array, Features, Summed, module_of, weighted
+from quantviz.specs import Progress
+
+# Of masked images: on a CPU four at a time take less than sixteen (measured). Of ablated activations: every batch runs
+# what comes before the target layer once.
+_MASKED, _ABLATED = 4, 32
+
+Scored = Callable[[nn.Module, Tensor, str | None, Features, int, Progress], Summed]
+"""Takes a model, its image (1, 3, H, W), the target layer, the image's features, and the class."""
+
+
+def scorecam(
+    model: nn.Module, image: Tensor, _layer: str | None, features: Features, class_index: int, progress: Progress
+) -> Summed:
+    """Wang et al. 2020 (arXiv 1910.01279): channels weigh the softmax of the class's logits on masked images.
+
+    A mask is the channel's activation, min-max scaled and resized to the image (bilinear, corners aligned, as in
+    pytorch-grad-cam). One batch of masked images exists at a time.
+    """
+    activation = features.leaf.detach()
+    scores: list[Tensor] = []
+    for channels in _batches(activation.shape[1], _MASKED, progress):
+        own = activation[:, channels]
+        wide = functional.interpolate(own, image.shape[-2:], mode="bilinear", align_corners=True)[0]
+        low, high = wide.amin((1, 2), keepdim=True), wide.amax((1, 2), keepdim=True)
+        masks = (wide - low) / (high - low + 1e-8)
+        scores.append(model(image * masks[:, None])[:, class_index])
+    weights = torch.softmax(torch.cat(scores), dim=0).double().numpy()
+    return weighted(weights, features.activations()[0])
+
+
+def ablationcam(
+    model: nn.Module, image: Tensor, layer: str | None, features: Features, class_index: int, progress: Progress
+) -> Summed:
+    """Desai and Ramaswamy 2020 (doi 10.1109/WACV45572.2020.9093360): channels weigh the logit's relative drop.
+
+    The drop is what setting the channel to zero costs, relative to the logit's magnitude, so that a negative logit
+    does not turn the map around. What comes before the target layer is computed for one image, not for each channel.
+    """
+    activation, ablated = features.leaf.detach(), [features.leaf.detach()]
+    handle = module_of(model, layer).register_forward_hook(lambda _module, _inputs, _output: ablated[-1].clone())
+    scores: list[Tensor] = []
+    try:
+        for channels in _batches(activation.shape[1], _ABLATED, progress):
+            count = len(channels)
+            batch = activation.repeat(count, 1, 1, 1)
+            batch[torch.arange(count), channels] = 0
+            ablated[-1] = batch
+            scores.append(_beyond(model, image, count)[:, class_index])
+    finally:
+        handle.remove()
+    original = float(features.logits[0, class_index])
+    drops = original - torch.cat(scores).double().numpy()
+    return weighted(_relative(drops, original), features.activations()[0])
+
+
+def _beyond(model: nn.Module, image: Tensor, count: int) -> Tensor:
+    """Return the logits (count, classes) of a model whose target layer gives a batch whatever it reads."""
+    try:
+        found: Tensor = model(image)
+        if len(found) == count:
+            return found
+    except RuntimeError:  # what goes round the target is joined to it, and does not stretch to the batch
+        pass
+    again: Tensor = model(image.expand(count, -1, -1, -1))
+    return again
+
+
+def _relative(drops: Array, original: float) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = drops / np.float64(abs(original))
+    return found
+
+
+def _batches(channels: int, size: int, progress: Progress) -> Iterator[Tensor]:
+    for batch in torch.split(torch.arange(channels), size):
+        progress("Scoring channels", int(batch[0]) / channels)
+        yield batch

@@ -1,0 +1,207 @@
+"""One forward pass, and what every map of it is made of: the target layer's activation and the logits' gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from quantviz.specs import QuantvizError, UsageError
+
+Array = npt.NDArray[np.float64]
+
+
+class Features:
+    """What one forward pass of N images leaves for their maps, of whatever class and method.
+
+    The pass is recorded for differentiation from the target layer on and not before. What follows the target gets a
+    copy of its output, so that an in-place operation there (DenseNet's functional ReLU, say) cannot overwrite what is
+    kept. No parameter gets a gradient, and the hook is gone when the pass ends, however it ends.
+
+    Args:
+        model: in eval mode; the caller holds its lock.
+        images: (N, C, H, W) float32.
+        layer: dotted name of the target layer.
+        gradients: whether ``gradients`` is going to be called.
+
+    Raises:
+        UsageError: the layer does not exist or gives no (N, C, h, w) tensor.
+        QuantvizError: the output does not use the layer, or the logits are not finite (told by ``check``).
+
+    Attributes:
+        leaf: the target layer's output, (N, C, h, w) float32.
+        logits: (N, classes) float32.
+        size: (H, W) of the images.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, gradients: bool) -> None:
+        found: list[Tensor] = []
+
+        def begin(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
+            found.append(output.detach().requires_grad_(gradients))
+            torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
+            return found[-1].clone()
+
+        target = module_of(model, layer)
+        handle = target.register_forward_hook(begin)
+        try:
+            with torch.no_grad():
+                logits = model(images)
+        finally:
+            handle.remove()
+        if not found:
+            raise _unused()
+        self.leaf, self.logits = found[-1], logits
+        self.size = (int(images.shape[-2]), int(images.shape[-1]))
+        self._activations: Array | None = None
+        self._gradients: dict[tuple[int, ...], Array] = {}
+
+    def check(self, classes: Sequence[int | None]) -> tuple[int, ...]:
+        """Return the class of each image, the top-1 for None.
+
+        Raises:
+            UsageError: a class does not exist.
+            QuantvizError: the logits are not finite.
+        """
+        count = self.logits.shape[1]
+        for index in classes:
+            if index is not None and not 0 <= index < count:
+                raise UsageError(f"Class {index} does not exist; this model has classes 0 to {count - 1}.")
+        values = self.logits.detach().numpy()
+        if not np.isfinite(values).all():
+            raise QuantvizError("The model's logits are not finite; use more bits or other weights.")
+        own = values.argmax(axis=1)
+        return tuple(int(own[at]) if index is None else index for at, index in enumerate(classes))
+
+    def activations(self) -> Array:
+        """Return the target layer's output, float64 (N, C, h, w)."""
+        if self._activations is None:
+            self._activations = np.ascontiguousarray(self.leaf.detach().numpy(), dtype=np.float64)
+        return self._activations
+
+    def gradients(self, classes: tuple[int, ...]) -> Array:
+        """Return the gradient of each image's logit of its class with respect to ``activations``, same shape.
+
+        The images of a batch do not see each other, so that the gradient of the logits' sum is that of each.
+
+        Raises:
+            QuantvizError: the logits do not depend on the target layer.
+        """
+        if classes not in self._gradients:
+            if not self.logits.requires_grad:
+                raise _unused()
+            chosen = self.logits[list(range(len(classes))), list(classes)].sum()
+            (found,) = torch.autograd.grad(chosen, self.leaf, retain_graph=True, allow_unused=True)
+            if found is None:
+                raise _unused()
+            self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
+        return self._gradients[classes]
+
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """Return the softmax of the logits, float32 (N, classes)."""
+        found: npt.NDArray[np.float32] = torch.softmax(self.logits.detach(), dim=1).numpy()
+        return found
+
+
+Summed = tuple[Array, float]
+"""A map before ReLU, float64 (h, w), and the greatest size of what was summed at any position of it."""
+
+Formula = Callable[[Array, Array], Summed]
+"""Takes one image's activation and gradient, float64 (C, h, w) each."""
+
+
+def gradcam(activation: Array, gradient: Array) -> Summed:
+    """Selvaraju et al. 2017 (arXiv 1610.02391), equations 1 and 2: each channel weighs its gradient's mean."""
+    return weighted(gradient.mean(axis=(1, 2)), activation)
+
+
+def gradcam_plus_plus(activation: Array, gradient: Array) -> Summed:
+    """Chattopadhyay et al. 2018 (arXiv 1710.11063), equations 19 and 7.
+
+    With one score Y, the derivatives of exp(Y) give alpha = g^2 / (2 g^2 + S g^3) = 1 / (2 + S g), where S is the
+    channel's sum of activations, and the channel's weight is the sum of alpha * ReLU(g).
+    """
+    denominator = 2 + activation.sum(axis=(1, 2), keepdims=True) * gradient
+    alpha = np.divide(1.0, denominator, out=np.zeros_like(gradient), where=denominator != 0)
+    return weighted((np.maximum(gradient, 0) * alpha).sum(axis=(1, 2)), activation)
+
+
+def xgradcam(activation: Array, gradient: Array) -> Summed:
+    """Fu et al. 2020 (arXiv 2008.02312), equation 8: the gradient's mean, weighted by the activation's share."""
+    total = activation.sum(axis=(1, 2))
+    shared = (gradient * activation).sum(axis=(1, 2))
+    return weighted(np.divide(shared, total, out=np.zeros_like(total), where=total != 0), activation)
+
+
+def hirescam(activation: Array, gradient: Array) -> Summed:
+    """Draelos and Carin 2020 (arXiv 2011.08891): the sum over channels of gradient times activation."""
+    return _elementwise(activation, gradient)
+
+
+def layercam(activation: Array, gradient: Array) -> Summed:
+    """Jiang et al. 2021 (doi 10.1109/TIP.2021.3089943): as HiResCAM, with the positive gradients only."""
+    products = np.maximum(gradient, 0) * activation
+    return products.sum(axis=0), float(np.abs(gradient * activation).sum(axis=0).max())
+
+
+def eigengradcam(activation: Array, gradient: Array) -> Summed:
+    """EigenCAM's projection of gradient times activation, its sign towards positive evidence."""
+    return _principal(activation * gradient, signed=True)
+
+
+def eigencam(activation: Array) -> Summed:
+    """Muhammad and Yeasin 2020 (arXiv 2008.00299): projection on the first principal component over positions.
+
+    A component has no sign of its own, and two nearly equal networks could get opposite maps: here it points towards
+    the activation's energy.
+    """
+    return _principal(activation, signed=False)
+
+
+def weighted(weights: Array, activation: Array) -> Summed:
+    """Return the sum over channels of weight (C,) times activation (C, h, w)."""
+    size = np.einsum("c,chw->hw", np.abs(weights), np.abs(activation))
+    return np.einsum("c,chw->hw", weights, activation), float(size.max())
+
+
+def module_of(model: nn.Module, name: str | None) -> nn.Module:
+    """Return a module by its dotted name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        if not name:
+            raise AttributeError
+        return model.get_submodule(name)
+    except AttributeError:
+        raise UsageError(f"Layer {name!r} does not exist in this model; name one of its layers.") from None
+
+
+def _elementwise(activation: Array, gradient: Array) -> Summed:
+    products = gradient * activation
+    return products.sum(axis=0), float(np.abs(products).sum(axis=0).max())
+
+
+def _principal(features: Array, *, signed: bool) -> Summed:
+    columns = features.reshape(features.shape[0], -1).T
+    columns = columns - columns.mean(axis=0)
+    if np.isfinite(columns).all():
+        # Full matrices would take minutes and gigabytes for an early layer.
+        projection = columns @ np.linalg.svd(columns, full_matrices=False)[2][0]
+    else:  # numpy's decomposition would raise
+        projection = np.full(len(columns), np.nan)
+    guide = features.sum(axis=0) if signed else np.square(features).sum(axis=0)
+    if projection @ (guide.ravel() - guide.mean()) < 0:
+        projection = -projection
+    return projection.reshape(features.shape[1:]), float(np.abs(columns).max())
+
+
+def _unused() -> QuantvizError:
+    return QuantvizError("The class does not depend on the target layer; name a layer that the output uses.")

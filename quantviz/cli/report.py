@@ -1,0 +1,215 @@
+"""The commands report and replay."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantviz.cli.study import _weights as weights_of
+from quantviz.cli.terminal import (
+    check_writable,
+    emit_json,
+    json_option,
+    open_store,
+    progress_bar,
+    show,
+    table_of,
+    write_file,
+)
+from quantviz.specs import Progress, QuantvizError, StudySummary, UsageError
+
+if TYPE_CHECKING:
+    from quantviz.pipeline.replay import Replayed, ReplayRequest
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("report")
+@click.argument("study", type=_FILE)
+@click.option("--html", "html_path", type=_FILE, metavar="FILE", help="One page with everything; it needs no network.")
+@click.option("--figures", type=_FILE, metavar="FOLDER", help="The figures for paper, as SVG and PNG.")
+@click.option("--tables", type=_FILE, metavar="FOLDER", help="The tables as CSV and LaTeX, and summary.json.")
+@click.option("--bundle", type=_FILE, metavar="FILE.zip", help="Everything that `quantviz replay` checks.")
+def report_command(
+    study: Path, html_path: Path | None, figures: Path | None, tables: Path | None, bundle: Path | None
+) -> None:
+    """Report the finished STUDY of a sweep: as a page, as figures and tables for a paper, as evidence.
+
+    At least one of the options says what to write. The same study gives the same bytes.
+    """
+    from quantviz.pipeline.summary import summary
+
+    if not any((html_path, figures, tables, bundle)):
+        raise UsageError("Nothing is to be written; give one or more of --html, --figures, --tables, --bundle.")
+    for path in (html_path, bundle):
+        check_writable(path)
+    for folder in (figures, tables):
+        _check_folder(folder)
+    with progress_bar() as progress:
+        found = summary(study, progress)
+        for path, data in _files(study, found, html_path, figures, tables, bundle):
+            progress(f"Writing {path}", None)
+            write_file(path, data)
+            if path in (html_path, bundle):
+                click.echo(f"{path}: {len(data) / 1e6:.1f} MB", err=True)
+
+
+@click.command("replay")
+@click.argument("evidence", type=_FILE)
+@click.option("--dataset", type=_FILE, metavar="FOLDER", help="Folder of the pictures; the study's own if not given.")
+@click.option(
+    "--weights", multiple=True, metavar="MODEL=FILE", help="Weights that are elsewhere than they were; for each model."
+)
+@click.option("--calibration", type=_FILE, metavar="FOLDER", help="Folder of the study's calibration pictures.")
+@click.option("--truth", type=_FILE, metavar="FOLDER", help="Folder of the study's ground truth.")
+@click.option("--limit", type=click.IntRange(min=1), help="So many pictures; 8 if not given.")
+@click.option("--all", "everything", is_flag=True, help="All pictures.")
+@click.option(
+    "--tolerance", type=float, default=1e-6, show_default=True, help="Largest difference of numbers that agree."
+)
+@click.option(
+    "--cache", "cache_dir", type=_FILE, metavar="FOLDER",
+    help="Take calibrated ranges and learned weights from this cache; computed anew if not given.",
+)  # fmt: skip
+@json_option
+def replay_command(
+    evidence: Path,
+    weights: tuple[str, ...],
+    limit: int | None,
+    everything: bool,
+    cache_dir: Path | None,
+    json_path: str | None,
+    **rest: Any,
+) -> None:
+    """Compute pictures of a study again and compare every number with EVIDENCE, a bundle or a study's folder.
+
+    The pictures and weights must be those of the study, by their sha256. Under a protocol whose observers go on from
+    picture to picture the first ones are taken, else evenly spaced ones. Exit status: 0 all numbers agree, 1 some do
+    not, 2 the evidence, the pictures or the weights cannot be used.
+    """
+    check_writable(None if json_path in (None, "-") else Path(str(json_path)))
+    from quantviz.pipeline.replay import LIMIT, ReplayRequest  # here, because Arrow takes long to import
+
+    if everything and limit is not None:
+        raise UsageError(f"Both --all and --limit {limit} are given; give one of them.")
+    count = None if everything else limit or LIMIT
+    request = ReplayRequest(evidence, weights=weights_of(weights), limit=count, **rest)
+    with progress_bar() as progress:
+        found = _replayed(request, cache_dir, progress)
+    if json_path is not None:
+        emit_json(_report(found), json_path)
+    else:
+        _show(found)
+    if not found.agrees:
+        names = [column.name for column in found.columns if column.unlike]
+        raise QuantvizError(
+            f"{len(names)} of {len(found.columns)} columns do not agree within {found.tolerance:g}: {', '.join(names)}."
+        )
+
+
+def _replayed(request: ReplayRequest, cache_dir: Path | None, progress: Progress) -> Replayed:
+    from quantviz.pipeline.replay import replay
+
+    if cache_dir is None:
+        return replay(request, None, progress)
+    with open_store(cache_dir) as store:
+        return replay(request, store, progress)
+
+
+def _check_folder(path: Path | None) -> None:
+    """Refuse an output folder that cannot be made or written, before anything is computed."""
+    if path is None:
+        return
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"Output {str(path)!r} is a file; name a folder.")
+    if not path.is_dir():
+        check_writable(path)
+    elif not os.access(path, os.W_OK):
+        raise UsageError(f"Folder {str(path)!r} is not writable; choose another.")
+
+
+def _files(
+    study: Path,
+    found: StudySummary,
+    html_path: Path | None,
+    figures: Path | None,
+    tables: Path | None,
+    bundle: Path | None,
+) -> Iterator[tuple[Path, bytes]]:
+    """Yield each file to write, made when it is its turn."""
+    for folder in (figures, tables):
+        if folder is not None:
+            _make(folder)
+    if bundle is not None:
+        from quantviz.pipeline.bundle import bundle_bytes
+
+        yield bundle, bundle_bytes(study, found)
+    if tables is not None:
+        yield from ((tables / name, data) for name, data in _table_files(found))
+    if html_path is None and figures is None:
+        return
+    from quantviz.cli.report_figures import figure_files, report_figures
+    from quantviz.pipeline.table import study_table
+
+    table = study_table(study)
+    if figures is not None:
+        yield from ((figures / name, data) for name, data in figure_files(found, table))
+    if html_path is not None:
+        from plotly.offline import get_plotlyjs
+
+        from quantviz.pipeline.report_html import study_html
+
+        yield html_path, study_html(found, report_figures(found, table), get_plotlyjs())
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Folder {str(folder)!r} cannot be made ({error.strerror}); choose another.") from None
+
+
+def _table_files(found: StudySummary) -> Iterator[tuple[str, bytes]]:
+    from quantviz.pipeline.report_latex import latex_bytes
+    from quantviz.pipeline.report_study import csv_bytes, study_tables
+    from quantviz.pipeline.summary import report_summary
+
+    for table in study_tables(found):
+        yield f"{table.name}.csv", csv_bytes(table)
+        yield f"{table.name}.tex", latex_bytes(table, found.plan.protocols)
+    yield "summary.json", (json.dumps(report_summary(found), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _report(found: Replayed) -> dict[str, Any]:
+    """Return what computing again came to as JSON-able data."""
+    return {
+        "study": found.plan.digest,
+        "agrees": found.agrees,
+        "tolerance": found.tolerance,
+        "pictures": {protocol: list(paths) for protocol, paths in found.pictures.items()},
+        "versions": {name: {"study": there, "here": here} for name, (there, here) in found.versions.items()},
+        "columns": [asdict(column) for column in found.columns],
+    }
+
+
+def _show(found: Replayed) -> None:
+    total = len(found.plan.images)
+    for protocol, paths in found.pictures.items():
+        click.echo(f"Computed again under the {protocol} protocol: {len(paths)} of {total} pictures")
+    click.echo(f"{found.columns[0].rows} rows of {len(found.columns)} columns compared\n")
+    table = table_of("column", "rows that do not agree", "largest difference")
+    for column in found.columns:
+        largest = "identical" if column.identical else "" if column.largest is None else f"{column.largest:.2g}"
+        table.add_row(column.name, str(column.unlike), largest)
+    show(table)
+    for name, (there, here) in found.versions.items():
+        click.echo(f"Version of {name}: {there or 'none'} in the study, {here or 'none'} here")
+    if found.agrees:
+        same = all(column.identical for column in found.columns)
+        click.echo("Every value is identical." if same else f"Every number agrees within {found.tolerance:g}.")

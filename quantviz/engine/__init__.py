@@ -1,0 +1,24 @@
+"""The part of a network before its CAM target on ONNX Runtime, in float32 or on integers; the rest of it in torch.
+
+A gradient CAM needs the target's activation and the gradient of what follows it, so only the rest has to be
+differentiable. The part before it, which is nearly all of the work, is exported to ONNX once.
+"""
+
+from quantviz.engine.export import IMAGE, Session, exported
+from quantviz.engine.integers import ActivationGrid, IntegerLayer, on_integers
+from quantviz.engine.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
+
+__all__ = [
+    "IMAGE",
+    "ActivationGrid",
+    "Front",
+    "FrontModule",
+    "IntegerLayer",
+    "NotSplittableError",
+    "Output",
+    "Session",
+    "Split",
+    "exported",
+    "on_integers",
+    "outputs_before",
+]

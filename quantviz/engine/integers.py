@@ -1,0 +1,267 @@
+"""An exported network on integers: QuantizeLinear and DequantizeLinear nodes (QDQ), run by integer kernels.
+
+What a simulated network declares is taken over as it is: each layer's integer weights and scales, its bias, and the
+grid of its input. What the simulation leaves in float32 has to be on a grid here too, since integer kernels read and
+write nothing else: the outputs of convolutions, additions, products, poolings and concatenations are affine
+per-tensor, uint8, on min-max ranges of the calibration inputs. Where a declared grid can stand before a concatenation
+or a maximum as well as behind it, it does: rounding commutes with either, so that nothing deviates from the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz.engine.export import IMAGE, Session
+from quantviz.engine.split import NotSplittableError
+
+_INTEGER_OPS: Final = frozenset(
+    {"Conv", "Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid"}
+)
+_COMMUTING: Final = frozenset({"Concat", "MaxPool"})
+_FUSED: Final = frozenset({"Relu", "Clip"})  # done by the integer grid's ends
+_PREFIX, _SUFFIX = "network.", ".weight"
+_LEVELS = 255
+_SLACK = 1e-3  # of a step
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationGrid:
+    """A per-tensor grid of uint8: real value = scale * (integer - zero_point).
+
+    Attributes:
+        scale: greater than 0.
+        zero_point: in [0, 255].
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerLayer:
+    """A convolution as the simulated network has it.
+
+    Attributes:
+        integers: int8 (out_channels, ...), the weight; its zero point is 0.
+        scale: float32 (out_channels,).
+        bias: float32 (out_channels,), or None; it is rounded to steps of scale * source.scale, in int32.
+        source: the grid of the layer's input.
+    """
+
+    integers: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32] | None
+    source: ActivationGrid
+
+
+def on_integers(model: bytes, layers: Mapping[str, IntegerLayer], batches: Iterable[npt.NDArray[np.float32]]) -> bytes:
+    """Return an exported network on integers.
+
+    Args:
+        model: from ``exported``.
+        layers: every convolution of it, by dotted name.
+        batches: calibration inputs (N, 3, H, W) for the ranges that ``layers`` do not declare.
+
+    Returns:
+        An ONNX model with the same input and outputs, float32.
+
+    Raises:
+        NotSplittableError: a layer is of a kind that has no integer form here, or a range is not finite.
+    """
+    graph = _Graph(model, layers)
+    grids = graph.declared()
+    missing = [name for name in graph.integer_tensors() if name not in grids]
+    grids |= _measured(graph, missing, batches)
+    return graph.written(grids)
+
+
+class _Graph:
+    """An ONNX graph, read by tensor names."""
+
+    def __init__(self, model: bytes, layers: Mapping[str, IntegerLayer]) -> None:
+        import onnx
+
+        self.proto = onnx.load_from_string(model)
+        self.graph = self.proto.graph
+        self.layers = layers
+        self.constants = {entry.name for entry in self.graph.initializer}
+        self.outputs = {entry.name for entry in self.graph.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+            if node.op_type in ("Gemm", "MatMul") or (node.op_type == "Conv" and self._layer_name(node) not in layers):
+                raise NotSplittableError(f"Node {node.name!r} ({node.op_type}) before the target has no integer form.")
+
+    @staticmethod
+    def _layer_name(node: Any) -> str:
+        return str(node.input[1]).removeprefix(_PREFIX).removesuffix(_SUFFIX)
+
+    def layer_of(self, node: Any) -> IntegerLayer:
+        """Return what the simulated network has for a Conv node."""
+        return self.layers[self._layer_name(node)]
+
+    def integer_tensors(self) -> list[str]:
+        """Return the tensors that are on a grid, in the order in which they come about."""
+        found: dict[str, None] = {}
+        for node in self.graph.node:
+            if node.op_type in _INTEGER_OPS:
+                sources = node.input[:1] if node.op_type in ("Conv", "ReduceMean") else node.input
+                found |= dict.fromkeys(name for name in sources if name not in self.constants)
+                found[self._fused(node.output[0])] = None
+        return list(found)
+
+    def _fused(self, name: str) -> str:
+        """Return the tensor behind an activation function that alone reads this one, or this one."""
+        readers = self.readers.get(name, [])
+        alone = len(readers) == 1 and readers[0].op_type in _FUSED and name not in self.outputs
+        return str(readers[0].output[0]) if alone else name
+
+    def declared(self) -> dict[str, ActivationGrid]:
+        """Return the grids that the simulation declares, by tensor, and those that follow from them exactly."""
+        grids: dict[str, ActivationGrid] = {}
+        for node in self.graph.node:
+            if node.op_type == "Conv":
+                grids.setdefault(node.input[0], self.layer_of(node).source)
+        for node in reversed(self.graph.node):
+            if node.op_type in _COMMUTING and (grid := grids.get(node.output[0])) is not None:
+                for name in node.input:
+                    grids.setdefault(name, grid)
+        for node in self.graph.node:
+            if node.op_type == "MaxPool" and (grid := grids.get(node.input[0])) is not None:
+                grids.setdefault(node.output[0], grid)
+        return grids
+
+    def with_outputs(self, names: Iterable[str]) -> bytes:
+        """Return the float model with further tensors as its only outputs."""
+        import onnx
+
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.proto)
+        del copied.graph.output[:]
+        for name in names:
+            copied.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        data: bytes = copied.SerializeToString()
+        return data
+
+    def written(self, grids: Mapping[str, ActivationGrid]) -> bytes:
+        """Return the model with every tensor of ``grids`` on its grid, and every convolution's weight."""
+        import onnx
+
+        writer = _Writer()
+        wanted = [name for name in self.integer_tensors() if name in grids]
+        behind = {name: name if name in self.outputs else f"{name}.real" for name in wanted}
+        for name in wanted:
+            if name == IMAGE:
+                writer.grid(name, name, behind[name], grids[name])
+        for node in self.graph.node:
+            target = node.output[0]
+            source = f"{target}.float" if target in behind else target
+            if target in behind and self._within(node, grids[target]):
+                source = behind.get(node.input[0], node.input[0])  # the grid's ends do what the node does
+            else:
+                copied = onnx.NodeProto()
+                copied.CopyFrom(node)
+                copied.input[:] = [behind.get(name, name) for name in node.input]
+                copied.output[0] = source
+                if node.op_type == "Conv":
+                    copied.input[1:] = writer.weight(self.layer_of(node), self._layer_name(node))
+                writer.nodes.append(copied)
+            if target in behind:
+                writer.grid(target, source, behind[target], grids[target])
+        return self._saved(writer)
+
+    def _within(self, node: Any, grid: ActivationGrid) -> bool:
+        """Tell whether a node is a ReLU or a clip that does no more than the ends of the grid behind it."""
+        if node.op_type not in _FUSED or len(self.readers[node.input[0]]) > 1:
+            return False
+        low, high = (self._limit(node, place) for place in (1, 2)) if node.op_type == "Clip" else (0.0, np.inf)
+        least, most = (grid.scale * (end - grid.zero_point) for end in (0, _LEVELS))
+        slack = _SLACK * grid.scale
+        return least >= low - slack and most <= high + slack
+
+    def _limit(self, node: Any, place: int) -> float:
+        from onnx import numpy_helper
+
+        name = node.input[place] if place < len(node.input) else ""
+        found = [entry for entry in self.graph.initializer if entry.name == name]
+        return float(numpy_helper.to_array(found[0])) if found else (-np.inf, np.inf)[place - 1]
+
+    def _saved(self, writer: _Writer) -> bytes:
+        used = {name for node in writer.nodes for name in node.input}
+        rest = [entry for entry in self.graph.initializer if entry.name in used]
+        del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
+        self.graph.node.extend(writer.nodes)
+        self.graph.initializer.extend([*rest, *writer.constants])
+        data: bytes = self.proto.SerializeToString()
+        return data
+
+
+class _Writer:
+    """Nodes and constants of the new graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, values: npt.NDArray[Any]) -> str:
+        """Add a constant and return its name."""
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
+        return name
+
+    def grid(self, name: str, source: str, target: str, grid: ActivationGrid) -> None:
+        """Put ``source`` on a grid, as ``target``."""
+        from onnx import helper
+
+        scale = self.constant(f"{name}.scale", np.array(grid.scale, np.float32))
+        zero_point = self.constant(f"{name}.zero_point", np.array(grid.zero_point, np.uint8))
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [source, scale, zero_point], [f"{name}.integers"]),
+            helper.make_node("DequantizeLinear", [f"{name}.integers", scale, zero_point], [target]),
+        ]
+
+    def weight(self, layer: IntegerLayer, name: str) -> list[str]:
+        """Add a layer's weight and bias on integers; return the names of their real values."""
+        from onnx import helper
+
+        parts = {"weight": (layer.integers, layer.scale)}
+        if layer.bias is not None:
+            steps = layer.scale * np.float32(layer.source.scale)
+            limits = np.iinfo(np.int32)
+            integers = np.clip(np.rint(layer.bias.astype(np.float64) / steps), limits.min, limits.max)
+            parts["bias"] = (integers.astype(np.int32), steps)
+        for part, (integers, scale) in parts.items():
+            place = f"{name}.{part}"
+            inputs = [self.constant(f"{place}.integers", integers), self.constant(f"{place}.scale", scale)]
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{place}.real"], axis=0))
+        return [f"{name}.{part}.real" for part in parts]
+
+
+def _measured(graph: _Graph, names: list[str], batches: Iterable[npt.NDArray[np.float32]]) -> dict[str, ActivationGrid]:
+    """Return min-max grids of tensors over the calibration inputs."""
+    if not names:
+        return {}
+    session = Session(graph.with_outputs(names))
+    low, high = np.zeros(len(names)), np.zeros(len(names))
+    for batch in batches:
+        found = session.arrays(batch)
+        low = np.minimum(low, [float(values.min()) for values in found])
+        high = np.maximum(high, [float(values.max()) for values in found])
+    return {name: _affine(float(least), float(most)) for name, least, most in zip(names, low, high, strict=True)}
+
+
+def _affine(low: float, high: float) -> ActivationGrid:
+    """Return the affine grid of 256 values that covers [low, high], which holds 0."""
+    if not np.isfinite([low, high]).all():
+        raise NotSplittableError(f"The calibrated range [{low}, {high}] is not finite; check the weights and images.")
+    scale = (high - low) / _LEVELS
+    scale = scale if scale >= _TINY else 1.0
+    return ActivationGrid(scale, min(max(round(-low / scale), 0), _LEVELS))

@@ -1,0 +1,128 @@
+"""Plotly figure of one picture under several models and bit-widths, as the paper's Fig. 3."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+from PIL import Image
+from plotly.colors import get_colorscale
+
+from quantviz.figures.marks import CLEAR, number
+from quantviz.figures.panels import explained, grey, percent, wrapped
+from quantviz.specs import RGB, Comparison, Heatmap
+
+_SIDE: Final = 176  # pixels of a tile that are sent; on the page it is about as large
+_TEXT = 0.3  # of a tile's height, for the words below it
+_GAP = 0.05
+_DESIGN_WIDTH = 1100
+_OPACITY = 0.55
+
+
+def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
+    """Return one picture under several networks: a row for each model; image, saliency, float map, each bit-width.
+
+    Maps lie over the picture in grey, all on one scale from 0 to 1 (viridis). Below a float map stands the float
+    network's top-1 class, below a quantized map its CC with the float map, and the class where it is another one. A map
+    without evidence is replaced by the reason.
+
+    Args:
+        rows: for each model its comparisons of the one picture, at the same bit-widths in the same order.
+    """
+    settings = [found.quant.label for found in rows[0]]
+    salient = all(row[0].saliency is not None for row in rows)
+    columns = ["image", *(["saliency"] if salient else []), "float", *settings]
+    figure = go.Figure()
+    figure.add_trace(go.Scatter(x=[None], y=[None], hoverinfo="skip", showlegend=False))
+    step = 1 + _TEXT
+    for at, row in enumerate(rows):
+        for column, (pixels, words) in enumerate(_tiles(row, salient)):
+            place = {"x": column + _GAP / 2, "y": at * step, "sizex": 1 - _GAP, "sizey": 1.0}
+            if isinstance(pixels, str):
+                figure.add_annotation(**_words(column, at * step + 0.5, pixels, "middle"))
+            else:
+                figure.add_layout_image(**place, source=_uri(pixels), xref="x", yref="y", sizing="stretch")
+            figure.add_annotation(**_words(column, at * step + 1, words, "top"))
+    ticks = {"tickvals": [place + 0.5 for place in range(len(columns))], "ticktext": [f"<b>{c}</b>" for c in columns]}
+    common: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": ""}
+    figure.update_xaxes(**common, **ticks, side="top", range=[0, len(columns)], constrain="domain")
+    names = [html.escape(row[0].model) + ("" if row[0].weights.trained else "<br>UNTRAINED") for row in rows]
+    figure.update_yaxes(
+        **common,
+        tickvals=[at * step + 0.5 for at in range(len(rows))],
+        ticktext=names,
+        tickangle=-90,
+        range=[len(rows) * step, 0],
+        scaleanchor="x",
+        constrain="domain",
+        constraintoward="top",
+    )
+    tile = min((_DESIGN_WIDTH - 40) / len(columns), 1.3 * _SIDE)
+    figure.update_layout(
+        height=round(tile * step * len(rows) + 44),
+        margin={"l": 40, "r": 4, "t": 32, "b": 8},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+    )
+    return figure
+
+
+def _tiles(row: Sequence[Comparison], salient: bool) -> list[tuple[RGB | str, str]]:
+    """Return each tile of a row, or why there is none, with the words below it as HTML."""
+    first = row[0]
+    tiles: list[tuple[RGB | str, str]] = [(_small(first.crop), "")]
+    if salient and first.saliency is not None:
+        tiles.append((_overlay(first.crop, first.saliency.heatmap), "predicted" if first.saliency.predicted else ""))
+    tiles.append((_overlay(first.crop, first.reference.heatmap), _lines(explained(first, first.reference))))
+    for found in row:
+        cc, top = found.scores["quantized_v_float"].cc, found.quantized.predictions[0]
+        told = "no CC" if cc is None else f"CC {number(cc)}"
+        if found.flipped:
+            told += f"<br><b>{_lines(f'{top.label} {percent(top.probability)}', 1)}</b>"
+        tiles.append((_overlay(found.crop, found.quantized.heatmap), told))
+    return tiles
+
+
+def _lines(text: str, most: int = 2) -> str:
+    return "<br>".join(map(html.escape, wrapped(text, 22, lines=most)))
+
+
+def _words(column: int, y: float, text: str, anchor: str) -> dict[str, Any]:
+    return {"x": column + 0.5, "y": y, "yanchor": anchor, "text": text, "showarrow": False, "font": {"size": 11}}
+
+
+def _overlay(crop: RGB, heatmap: Heatmap) -> RGB | str:
+    """Return a map over the picture in grey, uint8 (h, w, 3), or the reason why it carries no evidence as HTML."""
+    if heatmap.degenerate:
+        return _lines(f"no evidence: {heatmap.degenerate}", 4)
+    colours = _viridis()[np.rint(255 * np.clip(heatmap.values, 0, 1)).astype(np.intp)]
+    mixed = _OPACITY * colours + (1 - _OPACITY) * grey(crop)[..., None]
+    return _small(np.rint(mixed).astype(np.uint8))
+
+
+def _small(pixels: RGB) -> RGB:
+    shown: RGB = np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+    return shown
+
+
+def _uri(pixels: RGB) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _viridis() -> npt.NDArray[np.float64]:
+    """Return 256 colours, float64 (256, 3) in [0, 255], of the scale that the Compare page's maps have."""
+    stops = get_colorscale("Viridis")
+    places = [place for place, _ in stops]
+    colours = np.array([[int(code[at : at + 2], 16) for at in (1, 3, 5)] for _, code in stops], np.float64)
+    steps = np.linspace(0, 1, 256)
+    return np.stack([np.interp(steps, places, colours[:, channel]) for channel in range(3)], axis=1)

@@ -1,0 +1,343 @@
+"""Networks whose part before the target runs on ONNX Runtime: the float one, and the quantized one as deployed."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from quantviz.pipeline.networks import Networks, Subject
+from quantviz.pipeline.pool import Pool
+from quantviz.specs import CALIBRATED, CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from quantviz.engine import IntegerLayer, Output, Session, Split
+    from quantviz.pipeline.compare import Workbench
+
+ENGINES: Final = ("torch", "onnxruntime")
+EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
+"""How progress begins while a network is exported."""
+
+_EXPORT_VERSION = 1  # raised whenever a change of the code changes what is exported
+_BITS = 8
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exported:
+    """An exported network: the ONNX model and its outputs; or why there is none."""
+
+    model: bytes
+    outputs: tuple[Output, ...]
+    refusal: str
+
+
+class Engines:
+    """Networks parted at their target over one ``Networks``; any number of threads may share it.
+
+    Args:
+        networks: the loaded models and their quantized copies.
+        kept: how many of a kind to keep in memory.
+    """
+
+    def __init__(self, networks: Networks, *, kept: int = 3) -> None:
+        self.networks = networks
+        self._exported: Pool[_Exported] = Pool(kept)
+        self._floats: Pool[Split] = Pool(kept)
+        self._deployed: Pool[Split] = Pool(kept)
+        self._exporters: dict[str, subprocess.Popen[bytes]] = {}
+        self._known: set[str] = set()
+        self._guard = threading.Lock()
+
+    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress) -> str:
+        """Export a network where that is not done; return why it cannot be parted at its layer, or "" where it can.
+
+        Whatever progress raises ends the call before the export or after it, not in between.
+
+        Args:
+            subject: the network and its layer.
+            quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
+            progress: told what is being done.
+        """
+        return self._front(subject, quant, progress).refusal
+
+    def reference(self, subject: Subject, progress: Progress) -> Split:
+        """Return the float network, its part before the target on ONNX Runtime; shared, run it under ``cam.lock_of``.
+
+        Raises:
+            NotSplittableError: it cannot be parted there.
+        """
+
+        def make() -> Split:
+            from quantviz.engine import NotSplittableError, Session, Split
+
+            found = self._front(subject, QuantSpec(), progress)
+            if found.refusal:
+                raise NotSplittableError(found.refusal)
+            base = self.networks.base(subject, QuantSpec(), progress)
+            return Split(base, subject.layer, found.outputs, Session(found.model))
+
+        return self._floats.get((*_identity(subject), _threads()), make)
+
+    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Split:
+        """Return the quantized network as deployed: integer kernels up to the target, then the simulation's own rest.
+
+        Shared, run it under ``cam.lock_of``.
+
+        Raises:
+            UsageError: as ``check_deployable``.
+            NotSplittableError: the network cannot be parted there, or a layer has no integer form.
+        """
+        check_deployable(quant)
+
+        def make() -> Split:
+            from quantviz.engine import NotSplittableError, Split
+
+            found = self._front(subject, quant, progress)
+            if found.refusal:
+                raise NotSplittableError(found.refusal)
+            simulated = self.networks.quantized(subject, quant, progress)
+            return Split(simulated, subject.layer, found.outputs, self._integers(subject, quant, found, progress))
+
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256, _threads())
+        return self._deployed.get(key, make)
+
+    def ready(self, subject: Subject, quant: QuantSpec) -> bool:
+        """Tell whether a network of this scheme has been exported, or cannot be."""
+        key = _front_key(subject, quant)
+        if key not in self._known and self.networks.store.get(key) is not None:
+            self._known.add(key)  # the record is tens of megabytes: read once
+        return key in self._known
+
+    def export_apart(self, subject: Subject, quant: QuantSpec, command: list[str]) -> bool:
+        """Export in a process of its own, started at the first call; return whether it is still at work.
+
+        An export watches every module of its process, so that one with other threads at work must not do it itself.
+
+        Args:
+            subject: what is exported.
+            quant: its scheme.
+            command: what makes the export with the same store: arguments of ``python -m quantviz``.
+
+        Raises:
+            QuantvizError: the process failed.
+        """
+        key = _front_key(subject, quant)
+        with self._guard:
+            process = self._exporters.get(key)
+            if process is None:
+                started, nothing = [sys.executable, "-m", "quantviz", *command], subprocess.DEVNULL
+                process = subprocess.Popen(started, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE)
+                self._exporters[key] = process
+        if process.poll() is None:
+            return True
+        with self._guard:
+            self._exporters.pop(key, None)
+        if not self.ready(subject, quant):
+            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+            reason = said[-1].removeprefix("quantviz: ") if said else "the cache could not keep it."
+            raise QuantvizError(f"The export to ONNX failed: {reason}")
+        return False
+
+    def at_work(self, subject: Subject, quant: QuantSpec) -> bool:
+        """Tell whether a process that ``export_apart`` started is still at work."""
+        with self._guard:
+            process = self._exporters.get(_front_key(subject, quant))
+        return process is not None and process.poll() is None
+
+    def _front(self, subject: Subject, quant: QuantSpec, progress: Progress) -> _Exported:
+        def make() -> _Exported:
+            key = _front_key(subject, quant)
+            record = self.networks.store.get(key)
+            if record is None:
+                record = self._export(subject, quant, progress)
+                self.networks.store.put(key, record)
+            metadata = record.metadata
+            outputs = tuple((str(name), int(call)) for name, call in metadata["outputs"])
+            model = record.arrays["onnx"].tobytes() if outputs else b""
+            return _Exported(model, outputs, metadata["refusal"])
+
+        return self._exported.get((*_identity(subject), quant.equalize), make)
+
+    def _export(self, subject: Subject, quant: QuantSpec, progress: Progress) -> StoredRecord:
+        from quantviz import cam
+        from quantviz.engine import NotSplittableError, exported, outputs_before
+
+        base = self.networks.base(subject, quant, progress)
+        progress(EXPORTING, None)
+        try:
+            with cam.lock_of(base):
+                example = self.networks.example(subject)
+                outputs = outputs_before(base, subject.layer, example)
+                model = exported(base, outputs, example)
+        except NotSplittableError as error:
+            return StoredRecord({}, {"outputs": [], "refusal": str(error)})
+        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, {"outputs": outputs, "refusal": ""})
+
+    def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> Session:
+        """Return the session on integers; the model comes from the store if it is there."""
+        from quantviz.engine import Session, on_integers
+
+        decides = {"front": _front_key(subject, quant), "quantization": quant}
+        key = subject.key("integer network", calibration=subject.calibration.ref.sha256, **decides)
+        record = self.networks.store.get(key)
+        if record is None:
+            simulated = self.networks.quantized(subject, quant, progress)
+            batches = self.networks.batches(subject, progress, "Calibrating the integer kernels")
+            model = on_integers(found.model, integer_layers(simulated), (batch.numpy() for batch in batches()))
+            record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
+            self.networks.store.put(key, record)
+        return Session(record.arrays["onnx"].tobytes())
+
+
+def check_deployable(quant: QuantSpec) -> None:
+    """Refuse a scheme that integer kernels do not run as it is.
+
+    Raises:
+        UsageError: it is not W8A8 throughout with symmetric weights and affine activations, calibrated.
+    """
+    what = ""
+    if quant.layer_bits or (quant.weight_bits, quant.act_bits) != (_BITS, _BITS):
+        what = quant.label
+    elif quant.scheme != "symmetric":
+        what = f"a {quant.scheme} weight grid"
+    elif quant.act_scheme != "affine":
+        what = f"a {quant.act_scheme} activation grid"
+    elif quant.protocol != CALIBRATED:
+        what = f"protocol {quant.protocol!r}"
+    if what:
+        raise UsageError(
+            f"Deployed int8 runs W8A8 with symmetric weights and affine activations under the calibrated protocol, "
+            f"not {what}; use that scheme or leave deployed int8 out."
+        )
+
+
+def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
+    """Return the convolutions of a simulated W8A8 network as integers, by dotted name.
+
+    Args:
+        simulated: from ``quantize.assemble``.
+    """
+    from torch import nn
+
+    from quantviz.engine import ActivationGrid, IntegerLayer
+    from quantviz.quantize import InputQuantizer, WeightGrid
+
+    found = {}
+    for name, module in simulated.named_modules():
+        grid, quantizer = getattr(module, "weight_grid", None), getattr(module, "input_quantizer", None)
+        if not isinstance(module, nn.Conv2d) or not isinstance(grid, WeightGrid):
+            continue
+        if not isinstance(quantizer, InputQuantizer):
+            continue
+        found[name] = IntegerLayer(
+            integers=grid.integers(module.weight).numpy().astype(np.int8),
+            scale=grid.scale.expand(len(module.weight)).numpy(),
+            bias=None if module.bias is None else module.bias.numpy(),
+            source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
+        )
+    return found
+
+
+def milliseconds(
+    networks: Mapping[str, tuple[nn.Module, CamSpec]], image: Tensor, class_index: int, rounds: int = _ROUNDS
+) -> dict[str, float]:
+    """Return what one map by each network takes on this machine: medians of a few runs, taken in turn.
+
+    Args:
+        networks: by name, each with its map's method and layer.
+        image: (1, 3, H, W) float32.
+        class_index: the class to explain.
+        rounds: number of runs of each, after one that does not count.
+    """
+    from quantviz import cam
+
+    taken: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds + 1):
+        for name, (network, spec) in networks.items():
+            with cam.lock_of(network):  # waiting for another thread is not its time
+                started = time.perf_counter()
+                cam.explain(network, image, spec, class_index)
+                taken[name].append(1000 * (time.perf_counter() - started))
+    return {name: round(statistics.median(values[1:]), 3) for name, values in taken.items()}
+
+
+def speed_calls(
+    workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
+) -> dict[str, Callable[[], Any]]:
+    """Return what the benchmark times by ONNX Runtime: a float map, and a float and a deployed int8 map.
+
+    Args:
+        workbench: with the networks.
+        subject: which network, and its layer.
+        cam_spec: method; the layer is the subject's.
+        quant: as in ``check_deployable``.
+        image: (1, 3, H, W) float32.
+        class_index: the class to explain.
+
+    Raises:
+        as ``Engines.deployed``.
+    """
+    from quantviz import cam
+    from quantviz.specs import no_progress
+
+    engines = workbench.engines
+    floating = engines.reference(subject, no_progress)
+    deployed = engines.deployed(subject, quant, no_progress)
+
+    def float_map() -> None:
+        cam.explain(floating, image, replace(cam_spec, layer=floating.layer), class_index)
+
+    def pair() -> None:
+        float_map()
+        cam.explain(deployed, image, replace(cam_spec, layer=deployed.layer), class_index)
+
+    return {"float map onnxruntime": float_map, "deployed pair": pair}
+
+
+@lru_cache(maxsize=1)
+def engine_versions() -> Mapping[str, str]:
+    """Return the versions of the libraries that decide what ONNX Runtime computes."""
+    return {name: version(name) for name in ("onnxruntime", "onnx", "onnxscript")}
+
+
+@lru_cache(maxsize=1)
+def integer_kernels() -> str:
+    """Return what decides the values of ONNX Runtime's integer kernels on this machine, part of every key.
+
+    Without the VNNI instructions, x86 kernels add up pairs of products in 16 bits, which can saturate.
+    """
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        words = set()
+    found = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
+    return " ".join([platform.machine(), *found])
+
+
+def _front_key(subject: Subject, quant: QuantSpec) -> str:
+    decides = {"layer": subject.layer, "equalized": quant.equalize, "export": _EXPORT_VERSION}
+    return subject.key("exported network", engine=engine_versions(), **decides)
+
+
+def _identity(subject: Subject) -> tuple[object, ...]:
+    return subject.spec.name, subject.ref.sha256, subject.ref.preprocessing, subject.layer
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,311 @@
+"""A study's summary as tables that can be drawn anywhere, and as a few plain sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from quantviz.pipeline.summary import title as title_of
+from quantviz.specs import Estimate, Rate, StudyCell, StudyModel, StudyPlan, StudySummary
+
+Kind = Literal["text", "count", "number", "p", "spread", "interval", "change", "part", "rate"]
+Value = str | int | float | Estimate | Rate | None
+
+GROUPS: Final = {
+    ("flipped", "flipped"): "class changed",
+    ("flipped", "kept"): "class kept",
+    ("confidence", "low"): "unsure third",
+    ("confidence", "middle"): "middle third",
+    ("confidence", "high"): "sure third",
+    ("correct", "correct"): "float right",
+    ("correct", "wrong"): "float wrong",
+}
+"""Parts of the pictures that drift is told for."""
+
+_PREFERRED = "W8A8"
+_NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: its name in a CSV file.
+        title: its heading.
+        kind: how its values are shown: ``"text"``; ``"count"``; ``"number"`` and ``"p"``; an ``Estimate`` as mean and
+            standard deviation (``"spread"``), as mean and 95 % interval (``"interval"``; ``"change"`` with its sign)
+            or as mean and pictures (``"part"``); a ``Rate`` as percentage and interval.
+        detail: it is in the CSV file only.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+    detail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A table of a summary.
+
+    Attributes:
+        name: of its files.
+        title: what it shows, in a sentence without a full stop.
+        columns: the first is the protocol.
+        rows: a value for each column; None where there is none.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+    def of_protocol(self, protocol: str) -> tuple[tuple[Value, ...], ...]:
+        """Return the rows of a protocol, without it."""
+        return tuple(row[1:] for row in self.rows if row[0] == protocol)
+
+    @property
+    def shown_columns(self) -> tuple[Column, ...]:
+        """The columns that a reader sees under the heading of a protocol."""
+        return tuple(column for column in self.columns[1:] if not column.detail)
+
+    def shown_rows(self, protocol: str) -> tuple[tuple[Value, ...], ...]:
+        """Return the values of these columns in the rows of a protocol."""
+        places = [place for place, column in enumerate(self.columns[1:]) if not column.detail]
+        return tuple(tuple(row[place] for place in places) for row in self.of_protocol(protocol))
+
+
+def study_tables(found: StudySummary) -> tuple[ReportTable, ...]:
+    """Return the tables of a summary: table1, tests, rates, drift.
+
+    ``table1`` has the layout of the paper's Table 1: comparison and metric down, models across. Models with random
+    weights are marked.
+    """
+    return _table_1(found), _tests(found), _rates(found), _drift(found)
+
+
+def csv_bytes(table: ReportTable) -> bytes:
+    """Return a table as CSV with every digit.
+
+    An estimate has the columns n, mean, sd, low and high (95 % interval), a rate n, count, value (its part), low and
+    high, each named after its column. An empty field is a number that does not exist.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = [_fields(column) for column in table.columns]
+    heads = zip(table.columns, parts, strict=True)
+    writer.writerow([f"{column.key}_{part}" if part else column.key for column, names in heads for part in names])
+    for row in table.rows:
+        cells = [_numbers(value, names) for value, names in zip(row, parts, strict=True)]
+        writer.writerow(["" if cell is None else cell for group in cells for cell in group])
+    return text.getvalue().encode()
+
+
+def shown(column: Column, value: Value) -> str:
+    """Return a value as a reader sees it; a dash where there is none."""
+    if isinstance(value, Rate):
+        return _interval(value.value, value.low, value.high, ".1%").replace("%", " %")
+    if isinstance(value, Estimate):
+        if value.mean is None:
+            return _NONE
+        if column.kind == "spread":
+            return f"{_signed(value.mean, '.3f')} ± {_NONE if value.sd is None else format(value.sd, '.3f')}"
+        if column.kind == "part":
+            return f"{value.mean:.4f} ({value.n})"
+        return _interval(value.mean, value.low, value.high, "+.4f" if column.kind == "change" else ".4f")
+    if value is None:
+        return _NONE
+    if column.kind == "p":
+        return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+    return _signed(value, ".3f") if isinstance(value, float) else str(value)
+
+
+def headline(found: StudySummary) -> tuple[str, ...]:
+    """Return what a study found, in two plain sentences or so for each protocol.
+
+    Told are the agreement of quantized and float maps, as the mean CC of the models at W8A8 (or the first bit-width
+    where the study lacks it), how many top-1 classes change there, and where the agreement is lowest.
+    """
+    plan = found.plan
+    labels = [quant.label for quant in plan.quants]
+    setting = _PREFERRED if _PREFERRED in labels else labels[0]
+    return tuple(" ".join(_headline(found, protocol, setting)) for protocol in plan.protocols)
+
+
+def model_title(model: StudyModel) -> str:
+    """Return a model's name, marked where its weights are random."""
+    return model.name if model.weights.trained else f"{model.name} (UNTRAINED)"
+
+
+def comparison_title(comparison: str, setting: str = "quantized") -> str:
+    """Return what is compared in words: ``"W8A8 v saliency"``."""
+    return comparison.replace("_v_", " v ").replace("quantized", setting).replace("_", " ")
+
+
+def metric_title(metric: str) -> str:
+    """Return a metric's name as readers write it: ``"CC"``, ``"AUC-Judd"``."""
+    return title_of(metric)
+
+
+def _table_1(found: StudySummary) -> ReportTable:
+    plan = found.plan
+    places = {(cell.protocol, cell.model, cell.setting): cell for cell in found.cells}
+    settings = [quant.label for quant in plan.quants]
+    rows: list[tuple[Value, ...]] = []
+    for protocol in plan.protocols:
+        first = next(cell for cell in found.cells if cell.protocol == protocol)
+        for comparison, metrics in first.scores.items():
+            # What no quantized map takes part in is the same at every bit-width, and told once.
+            for setting in settings if "quantized" in comparison else settings[:1]:
+                cells = [places[protocol, model.name, setting] for model in plan.models]
+                title = comparison_title(comparison, setting)
+                bits = setting if "quantized" in comparison else ""
+                for metric in metrics:
+                    marks = [cell.scores.get(comparison, {}).get(metric) for cell in cells]
+                    rows.append((protocol, title, bits, metric_title(metric), *marks))
+    columns = (
+        Column("protocol", "protocol"),
+        Column("comparison", "comparison"),
+        Column("setting", "bits", detail=True),
+        Column("metric", "score"),
+        *(Column(model.name, model_title(model), "spread") for model in plan.models),
+    )
+    return ReportTable(
+        "table1", "Agreement of the maps, mean ± standard deviation over the pictures", columns, tuple(rows)
+    )
+
+
+def _tests(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, name in _cells(found):
+        for reference, tests in (("saliency", cell.tests), ("ground truth", cell.truth_tests)):
+            for metric, test in tests.items():
+                equivalent = "" if test.equivalent is None else ("yes" if test.equivalent else "no")
+                numbers = (test.change, test.p, test.p_adjusted, test.rank_biserial, test.margin, equivalent)
+                rows.append((cell.protocol, name, cell.setting, reference, metric_title(metric), *numbers))
+    alone = found.plan.truth is None
+    columns = (
+        Column("protocol", "protocol"),
+        Column("model", "model"),
+        Column("setting", "bits"),
+        Column("reference", "with", detail=alone),
+        Column("metric", "score"),
+        Column("change", "mean change [95 % interval]", "change"),
+        Column("p", "p (Wilcoxon)", "p"),
+        Column("p_holm", "p (Holm)", "p"),
+        Column("rank_biserial", "rank-biserial", "number"),
+        Column("margin", "margin", "number"),
+        Column("equivalent", "within the margin"),
+    )
+    what = "the saliency" if alone else "the saliency and the ground truth"
+    return ReportTable("tests", f"Agreement with {what}, quantized − float, picture by picture", columns, tuple(rows))
+
+
+def _rates(found: StudySummary) -> ReportTable:
+    rows = tuple(
+        (
+            *(cell.protocol, title, cell.setting, cell.flips, cell.float_accuracy, cell.accuracy),
+            *(cell.errors, *cell.degenerate.values()),
+        )
+        for cell, title in _cells(found)
+    )
+    columns = (
+        Column("protocol", "protocol"),
+        Column("model", "model"),
+        Column("setting", "bits"),
+        Column("flips", "top-1 class changed", "rate"),
+        Column("float_top1", "float top-1", "rate"),
+        Column("top1", "quantized top-1", "rate"),
+        Column("errors", "errors", "count"),
+        *(Column(f"no_{name}_map", f"no {name} map", "count") for name in found.cells[0].degenerate),
+    )
+    title = "Top-1 classes [Wilson's 95 % interval], pictures without a result, and maps without evidence (not scored)"
+    return ReportTable("rates", title, columns, rows)
+
+
+def _drift(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, title in _cells(found):
+        parts = {(split.by, split.group): split.drift for split in cell.splits}
+        low, high = cell.terciles or (None, None)
+        groups = [parts.get(group) for group in GROUPS]
+        rows.append((cell.protocol, title, cell.setting, cell.drift, *groups, low, high))
+    columns = (
+        Column("protocol", "protocol"),
+        Column("model", "model"),
+        Column("setting", "bits"),
+        Column("all", "all [95 % interval]", "interval"),
+        *(Column("_".join(group), title, "part") for group, title in GROUPS.items()),
+        Column("unsure_up_to", "unsure: p ≤", "number", detail=True),
+        Column("sure_above", "sure: p >", "number", detail=True),
+    )
+    title = "Drift, 1 − CC of the quantized and the float map: mean (pictures); thirds by the float top-1 probability p"
+    return ReportTable("drift", title, columns, tuple(rows))
+
+
+def _cells(found: StudySummary) -> Iterator[tuple[StudyCell, str]]:
+    titles = {model.name: model_title(model) for model in found.plan.models}
+    return ((cell, titles[cell.model]) for cell in found.cells)
+
+
+def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]:
+    cells = [cell for cell in found.cells if cell.protocol == protocol and _cc(cell).mean is not None]
+    here = sorted((cell for cell in cells if cell.setting == setting), key=lambda cell: _cc(cell).mean or 0.0)
+    if not here:
+        yield f"Under the {protocol} protocol at {setting} no picture has a pair of maps that carry evidence."
+        return
+    means = [f"{_cc(cell).mean:.3f} ({_whose(found.plan, cell)})" for cell in (here[0], here[-1])]
+    flips = sorted(cell.flips.value for cell in here if cell.flips.value is not None)
+    changed = [f"{part:.1%}".replace("%", "\N{NO-BREAK SPACE}%") for part in (*flips[:1], *flips[-1:])]
+    more = f", and {_range(changed)} of the top-1 classes change" if changed else ""
+    yield (
+        f"Under the {protocol} protocol at {setting}, quantized and float maps agree with a mean CC of "
+        f"{_range(means)}{more}."
+    )
+    least = min(cells, key=lambda cell: _cc(cell).mean or 0.0)
+    if least.setting != setting:
+        yield f"The agreement is lowest at {least.setting}: {_cc(least).mean:.3f} ({_whose(found.plan, least)})."
+
+
+def _cc(cell: StudyCell) -> Estimate:
+    return cell.scores["quantized_v_float"]["cc"]
+
+
+def _whose(plan: StudyPlan, cell: StudyCell) -> str:
+    """Return a cell's model, and how many pictures its mean is over where some have no pair of maps."""
+    name = next(model_title(model) for model in plan.models if model.name == cell.model)
+    count = _cc(cell).n
+    return name if count == cell.images else f"{name}, {count:,} of {cell.images:,} pictures"
+
+
+def _range(ends: Sequence[str]) -> str:
+    return ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"
+
+
+def _fields(column: Column) -> tuple[str, ...]:
+    if column.kind in ("spread", "interval", "change", "part"):
+        return ("n", "mean", "sd", "low", "high")
+    return ("n", "count", "value", "low", "high") if column.kind == "rate" else ("",)
+
+
+def _numbers(value: Value, names: Sequence[str]) -> list[str | int | float | None]:
+    if isinstance(value, Estimate | Rate):
+        return [getattr(value, name) for name in names]
+    return [value] * len(names)
+
+
+def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:
+    if value is None:
+        return _NONE
+    told = _signed(value, form)
+    return told if low is None or high is None else f"{told} [{_signed(low, form)}, {_signed(high, form)}]"
+
+
+def _signed(value: float | str, form: str) -> str:
+    """Return a number with a minus sign in place of a hyphen, and no sign before a zero."""
+    told = format(value, form)
+    return told.lstrip("+-") if not told.strip("+-0.%") else told.replace("-", "−")

@@ -1,0 +1,57 @@
+"""Deployed int8 on the page: the network is exported in the background, and torch alone compares meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from quantviz.pipeline import CompareRequest
+from quantviz.pipeline.networks import Subject
+from quantviz.specs import QuantSpec, scheme_name
+from quantviz.ui import visible_progress, workbench
+
+
+def until_exported(request: CompareRequest) -> CompareRequest:
+    """Return the request or, while its network is not exported yet, one that torch alone can answer.
+
+    An export watches every module of its process; here other sessions' networks may be at work, so that it runs in a
+    process of its own, and the page comes back when that is done.
+
+    Args:
+        request: of the page's widgets.
+
+    Raises:
+        QuantvizError: the export failed.
+    """
+    if not request.deployed:
+        return request
+    bench = workbench()
+    with visible_progress() as progress:
+        subject = bench.subject(request, progress)
+    for quant in (QuantSpec(), request.quant):
+        if bench.engines.ready(subject, quant):
+            continue
+        if bench.engines.export_apart(subject, quant, _command(request, quant)):
+            _wait(subject, quant)
+            return replace(request, engine="torch", deployed=False)
+    return request
+
+
+def _command(request: CompareRequest, quant: QuantSpec) -> list[str]:
+    """Return the arguments of ``quantviz`` that export the network into this store."""
+    command = ["prepare", "--model", request.model, "--scheme", scheme_name(quant)]
+    command += ["--cache", str(workbench().store.info().directory.parent)]
+    command += ["--layer", request.cam.layer] if request.cam.layer else []
+    return command + (["--weights", request.weights] if request.weights else [])
+
+
+@st.fragment(run_every=1)
+def _wait(subject: Subject, quant: QuantSpec) -> None:
+    st.info(
+        "The network is being exported to ONNX, once for these weights and this layer; this takes some seconds. "
+        "Until then, here is the comparison without deployed int8.",
+        icon=":material/hourglass_top:",
+    )
+    if not workbench().engines.at_work(subject, quant):
+        st.rerun()

@@ -1,0 +1,127 @@
+"""What a link from the Study page carries to the Compare page: one of the study's pictures, as one of its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from quantviz.pipeline.study_files import calibration_folder, pictures_folder, study_picture, weights_choice
+from quantviz.specs import CALIBRATED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, StudyPlan, spec_of
+from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
+from quantviz.ui.studies import plan_of, study_folder
+
+OF_STUDY = "study"
+"""Among a model's weights: those of the study, where they are a file."""
+
+_STUDY, _PICTURE, _FOLDER = "from_study", "from_picture", "from_folder"  # no widget's keys: those go with its page
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLink:
+    """A study's picture that the address names.
+
+    Attributes:
+        name: of the study.
+        plan: of the study.
+        index: the picture's place in it.
+        elsewhere: folder of the pictures, where it is another one than the plan's.
+    """
+
+    name: str
+    plan: StudyPlan
+    index: int
+    elsewhere: Path | None
+
+    def read(self) -> ImageSample:
+        """Return the picture.
+
+        Raises:
+            ImageError: it is not here, or is another file than the study's.
+            UsageError: the study has no such picture.
+        """
+        return study_picture(self.plan, self.index, pictures_folder(self.plan, self.elsewhere))
+
+    def weights(self, model: str) -> str | None:
+        """Return the path of a model's weights, where the study took them from a file that is here; else None."""
+        known = next((entry for entry in self.plan.models if entry.name == model), None)
+        if known is None or known.weights.source != "file":
+            return None
+        try:
+            return weights_choice(self.plan, known)
+        except QuantvizError:
+            return None
+
+    def calibration(self) -> Path | None:
+        """Return the folder of the study's calibration pictures, where they are not the bundled ones."""
+        return calibration_folder(self.plan)
+
+
+def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], index: int, elsewhere: Path | None) -> str:
+    """Return the address, relative to the Study page's, at which Compare shows a picture as a cell of a study does."""
+    name, setting, protocol = cell
+    model = next(entry for entry in plan.models if entry.name == name)
+    quant = next(entry for entry in plan.quants if entry.label == setting)
+    ref = model.weights
+    found: dict[str, str | list[str]] = {_STUDY: study, _PICTURE: str(index)}
+    if elsewhere is not None:
+        found[_FOLDER] = str(elsewhere)
+    found |= {"model": name, "weights": OF_STUDY if ref.source == "file" else ref.name}
+    found |= {"layer": model.layer, "cam": plan.cam.method}
+    found |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
+    return f"./?{urlencode(found | _scheme(quant) | _protocol(protocol), doseq=True)}"
+
+
+def linked_picture(ignored: list[str]) -> StudyLink | None:
+    """Return the picture of a study that the address names, else None; what cannot be had is told in ``ignored``."""
+    name, number = (st.query_params.get(key) for key in (_STUDY, _PICTURE))
+    if not name or number is None:
+        return None
+    try:
+        plan = plan_of(study_folder(name))
+    except QuantvizError as error:
+        ignored.append(f"The link's study {name!r} is not available: {error}")
+        return None
+    if not (number.isascii() and number.isdigit() and int(number) < len(plan.images)):
+        ignored.append(f"The link's picture {number!r} is not in the study, which has 0 to {len(plan.images) - 1}.")
+        return None
+    elsewhere = st.query_params.get(_FOLDER)
+    return StudyLink(name, plan, int(number), Path(elsewhere).expanduser() if elsewhere else None)
+
+
+def show_link(link: StudyLink) -> None:
+    """Say which picture is shown, and offer to leave the study."""
+    image = link.plan.images[link.index]
+    st.markdown(f"Picture {link.index} of the study **{link.name}**: `{image.path}`")
+
+    def leave() -> None:
+        for key in (_STUDY, _PICTURE, _FOLDER):
+            if key in st.query_params:
+                del st.query_params[key]
+
+    st.button("Choose another picture", on_click=leave, key="leave_study", icon=":material/close:")
+
+
+def _scheme(quant: QuantSpec) -> dict[str, str | list[str]]:
+    """Return a quantization's scheme as the Compare page's widgets have it: the nearest preset, and what differs."""
+
+    def unlike(name: str) -> dict[str, str | list[str]]:
+        preset = spec_of(name, quant.weight_bits, quant.act_bits)
+        found: dict[str, str | list[str]] = {
+            key: str(getattr(quant, field))
+            for field, key in DETAIL_KEYS.items()
+            if getattr(quant, field) != getattr(preset, field)
+        }
+        switches = (field for field in ("equalize", "bias_correction") if getattr(quant, field))
+        return found | {field: "true" for field in switches if not getattr(preset, field)}
+
+    name = min(PRESETS, key=lambda preset: len(unlike(preset)))
+    return {"scheme": name, **unlike(name)}
+
+
+def _protocol(protocol: str) -> dict[str, str | list[str]]:
+    if protocol in (CALIBRATED, PAPER):
+        return {"protocol": protocol}
+    return {"protocol": CHOSEN, "deviations": protocol.split("+")[1:]}

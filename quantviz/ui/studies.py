@@ -1,0 +1,90 @@
+"""Which studies there are, the one that is looked at, and its rows, read once a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+import quantviz
+from quantviz.pipeline.jobs import jobs
+from quantviz.pipeline.study_files import plan_of_study
+from quantviz.pipeline.table import study_table
+from quantviz.specs import StudyPlan, StudyTable
+from quantviz.store import default_directory
+from quantviz.ui.links import Linked
+
+
+def made_folder() -> Path:
+    """Return the folder of the studies that are made here."""
+    return default_directory() / "studies"
+
+
+def finished_studies() -> dict[str, Path]:
+    """Return name -> folder of the studies that quantviz comes with, then of those made here that are finished."""
+    shipped = sorted(plan.parent for plan in (Path(quantviz.__file__).parent / "studies").glob("*/plan.json"))
+    found = {path.name: path for path in shipped}
+    for made in jobs(made_folder()):
+        if made.state == "finished":
+            found[made.name if made.name not in found else f"{made.name} (made here)"] = made.path
+    return found
+
+
+def study_folder(name: str) -> Path:
+    """Return the folder of a study by its name, or the path that the name is."""
+    return finished_studies().get(name) or Path(name).expanduser()
+
+
+def choose_study(linked: Linked) -> tuple[str, Path] | None:
+    """Draw the choice of a study and return its name and folder; None where there is none."""
+    known = finished_studies()
+    name = linked.select("Study", list(known), "study") if known else ""
+    typed = st.text_input(
+        "Or a study's folder on this machine" if known else "A study's folder on this machine",
+        key="study_path",
+        bind="query-params",
+        help="As `quantviz sweep` makes it. It takes the place of the study chosen above.",
+    ).strip()
+    if typed:
+        return typed, Path(typed).expanduser()
+    return (name, known[name]) if known else None
+
+
+def plan_of(study: Path) -> StudyPlan:
+    """Return a study's plan.
+
+    Raises:
+        UsageError: there is no study.
+        StoreError: its plan cannot be read.
+    """
+    return _plan(str(study), _stamp(study / "plan.json"))
+
+
+def table_of(study: Path) -> StudyTable:
+    """Return the rows of a finished study.
+
+    Raises:
+        UsageError: there is no study, or it is not finished.
+        StoreError: the study is damaged.
+    """
+    return _table(str(study), (*_stamp(study / "plan.json"), *_stamp(study / "results.parquet")))
+
+
+# As resources, which are shared as they are: they are read-only, and copying them takes longer than reading.
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _plan(study: str, stamp: tuple[int, ...]) -> StudyPlan:
+    return plan_of_study(Path(study))
+
+
+@st.cache_resource(show_spinner="Reading the study", max_entries=3)
+def _table(study: str, stamp: tuple[int, ...]) -> StudyTable:
+    return study_table(Path(study))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file's content; () where it cannot be seen, which reading it will tell."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,166 @@
+"""The Study page's pictures: the worst and the median ones of a cell, and the grid of one picture's maps."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import streamlit as st
+from PIL import Image, ImageOps
+
+from quantviz import figures
+from quantviz.figures.panels import percent
+from quantviz.pipeline.study_files import picture_grid, pictures_folder, study_picture
+from quantviz.pipeline.views import PictureDrift, extremes, picture_drift
+from quantviz.specs import CALIBRATED, ImageError
+from quantviz.ui import visible_progress, workbench
+from quantviz.ui.from_study import compare_address
+from quantviz.ui.study import PLAIN, Opened, segments
+
+_COUNT = 4
+_THUMBNAIL = 256  # pixels a side
+
+Cell = tuple[str, str, str]
+
+
+def show_pictures(opened: Opened) -> None:
+    """Show the pictures of a cell whose maps drift most and those in the middle, and the grid of a chosen one."""
+    cell = _cell(opened)
+    elsewhere, folder = _folder(opened)
+    for which, words in (("worst", "The largest drift"), ("median", "The median drift")):
+        st.subheader(words, anchor=False)
+        found = extremes(opened.view, cell, which, _COUNT)  # type: ignore[arg-type]
+        if not found:
+            st.info("No picture here has a drift; widen the filters.", icon=":material/filter_alt_off:")
+            continue
+        for column, one in zip(st.columns(_COUNT), found, strict=False):
+            with column:
+                _card(opened, cell, one, elsewhere, folder, which)
+    _grid(opened, cell, elsewhere, folder)
+
+
+def _cell(opened: Opened) -> Cell:
+    plan = opened.view.summary.plan
+    columns = st.columns(3)
+    with columns[0]:
+        model = str(
+            st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params")
+        )
+    settings = [quant.label for quant in plan.quants]
+    with columns[1]:
+        setting = segments("Bit-width", settings, "shown_bits", "W8A8")
+    with columns[2]:
+        protocol = segments("Protocol", list(plan.protocols), "shown_protocol")
+    return model, setting, protocol
+
+
+def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
+    """Return where the user says the pictures are, and the folder that has them; None for what there is not."""
+    plan = opened.plan
+    place = st.empty()
+    typed = ""
+    if not Path(plan.dataset).is_dir() or st.query_params.get("pictures"):
+        typed = st.text_input(
+            "Where the study's pictures are on this machine",
+            key="pictures",
+            bind="query-params",
+            help="Each is known by its sha256, so that another one is not taken for it.",
+        ).strip()
+    elsewhere = Path(typed).expanduser() if typed else None
+    try:
+        return elsewhere, pictures_folder(plan, elsewhere)
+    except ImageError as error:
+        place.warning(str(error), icon=":material/folder_off:")
+        return elsewhere, None
+
+
+def _card(
+    opened: Opened, cell: Cell, one: PictureDrift, elsewhere: Path | None, folder: Path | None, which: str
+) -> None:
+    """Show a picture with what the study holds of it, and what leads on from it."""
+    if folder is not None:
+        try:
+            sha256 = opened.plan.images[one.index].sha256
+            st.image(_thumbnail(opened, str(folder), one.index, sha256), width="stretch")
+        except ImageError as error:
+            st.caption(f":material/broken_image: {error}")
+    before, after = (
+        percent(part).replace(" ", "\N{NO-BREAK SPACE}") for part in (one.float_probability, one.quantized_probability)
+    )
+    change = f"**{one.float_top1}** {before} → "
+    change += after if one.quantized_top1 == one.float_top1 else f"**{one.quantized_top1}** {after}"
+    label = f"  \nis {one.label}" if one.label else ""
+    st.markdown(f"drift **{figures.number(one.drift)}**  \n{change}{label}")
+    st.caption(_code(one.path))
+
+    def choose() -> None:
+        st.session_state["picture"] = one.index
+
+    st.button("All its maps", key=f"grid_{which}_{one.index}", on_click=choose, icon=":material/grid_view:")
+    _link(opened, cell, one.index, elsewhere, f"{which}_{one.index}")
+
+
+def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: str) -> None:
+    # A link of its own, not one of the app's: within a session the Compare page's widgets keep what they were set to.
+    address = compare_address(opened.name, opened.plan, cell, index, elsewhere)
+    st.link_button("Open in Compare", address, key=f"compare_{key}", icon=":material/compare:", type="tertiary")
+
+
+def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | None) -> None:
+    """Show one picture under every model and bit-width that the filters leave, once that is asked for."""
+    st.subheader("One picture, every model and bit-width", anchor=False)
+    plan, table = opened.plan, opened.view.table
+    index = int(
+        st.number_input(
+            "Picture",
+            0,
+            len(plan.images) - 1,
+            key="picture",
+            bind="query-params",
+            help="Its place in the study, from 0; a button above sets it.",
+        )
+    )
+    cells = [(one.model, one.setting, one.protocol) for one in opened.view.cells if one.protocol == cell[2]]
+    told = picture_drift(table, table.cells.index(cell), index)
+    st.markdown(_code(told.path) + (f", {told.label}" if told.label else ""))
+    if folder is None:
+        st.info("Without the study's pictures no map can be computed.", icon=":material/folder_off:")
+        return
+    asked = (opened.path, index, tuple(cells), folder)
+    place = st.empty()
+    if st.session_state.get("grid_asked") != asked:
+        with place.container():
+            st.caption(
+                f"{len(cells)} pairs of maps; the first time each network is loaded and calibrated: some seconds."
+            )
+            if not st.button("Compute the maps", key="start_grid", type="primary", icon=":material/play_arrow:"):
+                return
+    place.empty()
+    with visible_progress() as progress:
+        rows = picture_grid(workbench(), plan, index, folder, cells, progress)
+    st.session_state["grid_asked"] = asked
+    st.plotly_chart(figures.grid_figure(rows), key="grid", config=PLAIN)
+    if cell[2] != CALIBRATED:
+        st.caption(
+            "Under this protocol the observers go on from picture to picture in a sweep; here they start at this one, "
+            "so that the maps are not quite those of the study."
+        )
+    _link(opened, cell, index, elsewhere, "grid")
+
+
+def _code(path: str) -> str:
+    """Return a file's path as Markdown code; it may hold any letter, backticks too."""
+    return f"`{path.replace('`', chr(39))}`"
+
+
+@st.cache_data(show_spinner=False, max_entries=128)
+def _thumbnail(_opened: Opened, folder: str, index: int, sha256: str) -> bytes:
+    """Return the middle of a picture as a small JPEG.
+
+    Raises:
+        ImageError: the file is missing, cannot be used, or is not the study's.
+    """
+    sample = study_picture(_opened.plan, index, Path(folder))
+    buffer = io.BytesIO()
+    ImageOps.fit(Image.fromarray(sample.rgb), (_THUMBNAIL, _THUMBNAIL)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,169 @@
+"""The Study page's sweeps: start one, watch those that run, cancel and resume them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import streamlit as st
+
+from quantviz import zoo
+from quantviz.pipeline.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
+from quantviz.specs import CALIBRATED, PAPER, PRESETS, UsageError
+from quantviz.ui import guarded
+from quantviz.ui.studies import made_folder
+
+_BITS: Final = ("16", "8", "6", "5", "4", "W8", "W4", "W4A8")
+_STATES: Final = {
+    "stopped": ":material/pause_circle: interrupted",
+    "failed": ":material/error: ended without a result",
+}
+
+
+def show_sweeps() -> None:
+    """Show every sweep that is not finished as it stands on the disk, and go on doing so by itself."""
+    known = _unfinished()
+    busy = any(job.state in ("starting", "running") for job in known)
+    st.session_state["sweeps_shown"] = {job.path for job in known}
+    # Seldom where nothing runs, so that a sweep which someone else starts is still seen.
+    st.fragment(_watch, run_every=1 if busy else 5)()
+
+
+def show_form(*, open_at_first: bool) -> None:
+    """Draw the form that starts a sweep.
+
+    Args:
+        open_at_first: the form is seen at once, for want of a study to look at.
+    """
+    with st.expander("Start a sweep", icon=":material/play_arrow:", expanded=open_at_first), guarded():
+        st.markdown(
+            "Compares the float and the quantized networks on every picture of a folder. It runs in a process of its "
+            "own, which goes on when this page is closed; whatever ends it, it can be resumed."
+        )
+        with st.form("sweep", border=False):
+            order = _order()
+            asked = st.form_submit_button("Start", type="primary", key="start_sweep")
+        if asked:
+            start(made_folder(), order())
+            st.rerun()
+
+
+def _order() -> Callable[[], SweepOrder]:
+    """Draw the form's widgets and return what makes an order of them, which raises UsageError."""
+    left, right = st.columns([3, 2])
+    dataset = left.text_input(
+        "Folder of pictures on this machine",
+        key="sweep_dataset",
+        help="Its pictures and those of the folders in it; a folder named as an ImageNet class (n02123045) tells the "
+        "class.",
+    ).strip()
+    name = right.text_input("Name of the study", key="sweep_name").strip()
+    models = st.multiselect("Models", list(zoo.MODELS), ["efficientnet_lite0"], key="sweep_models")
+    left, middle, right = st.columns([3, 2, 2])
+    bits = left.multiselect(
+        "Bit-widths",
+        _BITS,
+        ["16", "8", "4"],
+        key="sweep_bits",
+        accept_new_options=True,
+        help="8 is W8A8, W4 weight-only, W4A8 itself; others can be typed.",
+    )
+    protocols = middle.multiselect("Protocols", [CALIBRATED, PAPER], [CALIBRATED], key="sweep_protocols")
+    limit = right.number_input("At most so many pictures", 1, None, None, key="sweep_limit", placeholder="all")
+    left, right = st.columns([2, 3])
+    scheme = left.selectbox("Scheme", PRESETS, PRESETS.index("standard"), key="sweep_scheme")
+    weights = right.text_input(
+        "Weights of your own, or none",
+        key="sweep_weights",
+        placeholder="squeezenet1_1=/models/squeezenet.pth vgg16=untrained",
+        help="MODEL=FILE or MODEL=untrained, parted by spaces. For others the published weights are taken.",
+    )
+
+    def order() -> SweepOrder:
+        if not dataset:
+            raise UsageError("No folder of pictures is given; name one.")
+        return SweepOrder(
+            name=name,
+            dataset=Path(dataset).expanduser().absolute(),
+            models=tuple(models),
+            bits=tuple(bits),
+            protocols=tuple(protocols),
+            scheme=scheme,
+            limit=None if limit is None else int(limit),
+            weights=_weights(weights),
+        )
+
+    return order
+
+
+def _weights(text: str) -> dict[str, str]:
+    found = {}
+    for entry in text.split():
+        model, mark, choice = entry.partition("=")
+        if not model or not mark or not choice:
+            raise UsageError(f"Weights {entry!r} name no model; write MODEL=FILE, vgg16=untrained say.")
+        found[model] = choice
+    return found
+
+
+def _unfinished() -> list[SweepJob]:
+    return [job for job in jobs(made_folder()) if job.state != "finished"]
+
+
+def _watch() -> None:
+    """Show the sweeps; a fragment, so that the page around it stays as it is."""
+    known = _unfinished()
+    shown = {job.path for job in known}
+    if shown != st.session_state.get("sweeps_shown"):
+        st.session_state["sweeps_shown"] = shown
+        st.rerun()  # one has ended or begun: the page has another study to offer, or the form is in use
+    for job in known:
+        with st.container(border=True), guarded():
+            _show(job)
+
+
+def _show(job: SweepJob) -> None:
+    words, button = st.columns([5, 1], vertical_alignment="center")
+    with words:
+        _progress(job)
+    with button:
+        if job.state in ("starting", "running"):
+            if st.button("Cancel", key=f"cancel_{job.name}", icon=":material/stop:", width="stretch"):
+                cancel(job.path)
+        elif (job.path / "plan.json").exists():
+            if st.button("Resume", key=f"resume_{job.name}", icon=":material/play_arrow:", width="stretch"):
+                resume(job.path)
+                st.rerun()
+        elif st.button("Dismiss", key=f"forget_{job.name}", icon=":material/close:", width="stretch"):
+            forget(job.path)
+            st.rerun()
+
+
+def _progress(job: SweepJob) -> None:
+    if job.state == "starting":
+        st.progress(0.0, text=f"**{job.name}**: starting …")
+        return
+    told = job.progress
+    if told is None:
+        st.markdown(f"**{job.name}**: {_STATES.get(job.state, job.state)}")
+        if job.message:
+            st.caption(job.message)
+        return
+    parts = [told.what]
+    if told.rate is not None:
+        parts.append(f"{told.rate:.1f} images/s")
+    if told.seconds_left is not None:
+        parts.append(f"{duration(told.seconds_left)} left")
+    done = told.images_done / told.images if told.images else 0.0
+    count = f"{told.images_done:,} of {told.images:,}, each picture once a model and protocol"
+    st.progress(min(done, 1.0), text=f"**{job.name}**: {' · '.join(part for part in parts if part)}")
+    st.caption(count)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words of a precision that suits it."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{max(round(seconds), 0)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,132 @@
+"""What the browser tests share: the server, what they wait for, and how they act. Its fixtures are in ``conftest``."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright is not installed; run make test")
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+if BROWSER is None:
+    if os.environ.get("QUANTVIZ_REQUIRE_BROWSER"):
+        pytest.fail("QUANTVIZ_REQUIRE_BROWSER is set, but there is no Chromium on the PATH", pytrace=False)
+    pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)", allow_module_level=True)
+
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
+)
+WAIT = 120_000
+# Opened at a page's own address, Streamlit looks for its server below that address first.
+NOISE = tuple(f"/{page}/_stcore/" for page in ("layers", "study", "paper", "metrics", "method"))
+
+
+@contextlib.contextmanager
+def served(home):
+    """Start the server as make run does, on a free port, with its cache in a folder; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "QUANTVIZ_CACHE": str(home / "cache"),
+        "TORCH_HOME": str(home / "torch"),
+        "QUANTVIZ_WEIGHTS_URL": "http://127.0.0.1:9/",
+    }
+    log = (home / "server.log").open("w")
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless=true"]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_healthy(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        log.close()
+    assert "Traceback" not in (home / "server.log").read_text()
+
+
+def _wait_until_healthy(port, server):
+    for _ in range(120):
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail("the server did not start")
+
+
+@contextlib.contextmanager
+def opened_browser():
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@contextlib.contextmanager
+def watched_page(browser):
+    """Yield a fresh page; whatever it writes to the console as an error fails."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    opened = context.new_page()
+    errors = []
+
+    def note(message):
+        if message.type == "error" and not any(noise in message.location["url"] for noise in NOISE):
+            errors.append(f"{message.text} {message.location['url']}")
+
+    opened.on("console", note)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def settled(page):
+    """Wait until the page has run to its end."""
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible(timeout=WAIT)
+
+
+def finished(page):
+    """Wait until the page has run to its end and shows a comparison."""
+    settled(page)
+    expect(page.get_by_text("What it says", exact=False).first).to_be_visible(timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
+
+
+def button(page, name):
+    return page.get_by_role("button", name=re.compile(name))
+
+
+def pick(page, label, option):
+    """Choose an option of a select box as a user does: once more where the page was drawn anew meanwhile."""
+    box = page.get_by_role("combobox", name=re.compile(label))
+    wanted = page.get_by_role("option", name=option, exact=True)
+    for _ in range(5):
+        box.click(timeout=WAIT)
+        box.fill(option)
+        try:
+            wanted.click(timeout=10_000)
+        except PlaywrightTimeout:
+            continue
+        return
+    pytest.fail(f"the option {option} of {label} did not stay open")
+
+
+def downloaded(page, name, tmp_path):
+    with page.expect_download(timeout=WAIT) as started:
+        page.get_by_role("button", name=re.compile(name)).click()
+    path = tmp_path / started.value.suggested_filename
+    started.value.save_as(path)
+    return path

@@ -1,0 +1,188 @@
+"""How a sweep is stopped at any moment, and what it tells on disk of how far it is."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sweep_support import (
+    DEAF,
+    MAIN,
+    children,
+    files_of,
+    named,
+    small_request,
+    sweeping,
+    wait_for,
+    whole_study,
+)
+
+from quantviz.pipeline.sweep import sweep
+from quantviz.store import TensorStore
+from quantviz.study import StudyFolder
+
+INTERRUPTED = "quantviz: Interrupted; what was done is kept, and the same command goes on from there.\n"
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    return small_request(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def study(asked, cache, tmp_path_factory):
+    return whole_study(asked, tmp_path_factory.mktemp("studies") / "one", cache)
+
+
+def says(out, words):
+    def condition():
+        found = StudyFolder(out).progress() if out.exists() else None
+        return found is not None and words in found.what
+
+    return condition
+
+
+def assert_stopped(process, number, started):
+    """Check that the command ends in order within two seconds of a signal, and every process with it."""
+    process.send_signal(number)
+    sent = time.monotonic()
+    told, complaint = process.communicate(timeout=30)
+    took = time.monotonic() - sent
+    assert (process.returncode, told, complaint) == (128 + number, "", INTERRUPTED)
+    assert took < 2
+    wait_until = time.monotonic() + 5
+    while any(named(pid, b"quantviz") or named(pid, b"ray") for pid in started) and time.monotonic() < wait_until:
+        time.sleep(0.05)
+    assert not [pid for pid in started if named(pid, b"quantviz") or named(pid, b"ray")]
+
+
+def committed(out):
+    return {name: data for name, data in files_of(out).items() if name.startswith("pieces")}
+
+
+def test_a_running_sweep_tells_on_disk_how_far_it_is(asked, cache, tmp_path):
+    out, told = tmp_path / "study", []
+    folder = StudyFolder(out)
+
+    def look(message, part):
+        if "images/s" in message:
+            time.sleep(0.3)
+        if (found := folder.progress()) is not None:
+            told.append(found)
+
+    with TensorStore(cache / "tensors") as store:
+        sweep(replace(asked, command="quantviz sweep"), out, store, look)
+    assert folder.progress() is None
+    assert not list(out.glob("progress*"))
+    first, last = told[0], told[-1]
+    assert (first.pieces_done, first.pieces, first.images_done, first.images) == (0, 10, 0, 10)
+    assert (first.rate, first.seconds_left) == (None, None)
+    assert (first.pid, first.host, first.command) == (os.getpid(), os.uname().nodename, "quantviz sweep")
+    assert last.images_done >= last.pieces_done >= 5
+    assert 0 < last.rate < 1 / 0.3
+    assert last.seconds_left == pytest.approx((last.images - last.images_done) / last.rate)
+    assert "paper" in last.what
+    times = sorted({found.updated for found in told})
+    assert all(later - sooner > 0.4 for sooner, later in pairwise(times[1:]))
+    assert abs(times[-1] - time.time()) < 60
+
+
+def test_what_an_ended_sweep_left_is_not_taken_for_progress(asked, cache, tmp_path):
+    out, kept = tmp_path / "study", []
+    folder = StudyFolder(out)
+
+    def stop(message, part):
+        if "images/s" in message:
+            kept.append((out / "progress.json").read_text())
+            raise KeyboardInterrupt
+
+    with TensorStore(cache / "tensors") as store, pytest.raises(KeyboardInterrupt):
+        sweep(asked, out, store, stop)
+    assert not (out / "progress.json").exists()
+    told = json.loads(kept[0])
+
+    def left(**change):
+        (out / "progress.json").write_text(json.dumps({**told, **change}))
+        return folder.progress()
+
+    assert left().pid == os.getpid()  # this process lives
+    with subprocess.Popen(["sleep", "0"]) as ended:
+        pass
+    assert left(pid=ended.pid) is None
+    assert left(process_started="1 another boot") is None
+    assert left(host="elsewhere").host == "elsewhere"
+    assert left(host="elsewhere", updated=time.time() - 31) is None
+    assert left(host="elsewhere", updated="now") is None
+    (out / "progress.json").write_text("[]")
+    assert folder.progress() is None
+    with TensorStore(cache / "tensors") as store:
+        sweep(asked, out, store)
+    assert not (out / "progress.json").exists()
+
+
+@pytest.mark.parametrize("words", ["Loading", "Calibrating"])
+def test_control_c_ends_a_sweep_that_has_not_begun_to_compute(asked, tmp_path, words):
+    out = tmp_path / "study"
+    with sweeping(asked, out, tmp_path / "cache") as process:
+        wait_for(process, says(out, words))
+        assert_stopped(process, signal.SIGINT, [])
+    assert set(files_of(out)) == {"plan.json", "lock"}
+
+
+def test_control_c_ends_the_workers_too_and_keeps_what_is_committed(study, asked, cache, tmp_path):
+    out = tmp_path / "study"
+    with sweeping(asked, out, cache, "--workers", 2) as process:
+        wait_for(process, lambda: any(out.glob("pieces/*.parquet")))
+        started = children(process.pid)
+        assert len(started) == 2
+        assert_stopped(process, signal.SIGINT, started)
+    kept, whole = committed(out), files_of(study)
+    assert kept
+    assert all(whole[name] == data for name, data in kept.items())
+    assert set(files_of(out)) == {"plan.json", "lock", *kept}
+
+
+def test_no_worker_outlives_a_killed_sweep(asked, cache, tmp_path):
+    out = tmp_path / "study"
+    with sweeping(asked, out, cache, "--workers", 2) as process:
+        wait_for(process, lambda: children(process.pid))
+        started = children(process.pid)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 5
+        while any(named(pid, b"quantviz") for pid in started) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in started if named(pid, b"quantviz")]
+
+
+def test_sigterm_ends_a_sweep_that_ignores_control_c(asked, cache, tmp_path):
+    out = tmp_path / "study"
+    with sweeping(asked, out, cache, code=DEAF + MAIN) as process:
+        wait_for(process, says(out, "images/s"))
+        process.send_signal(signal.SIGINT)
+        assert_stopped(process, signal.SIGTERM, [])
+    assert not (out / "progress.json").exists()
+
+
+def test_control_c_ends_ray_too(asked, cache, tmp_path):
+    out = tmp_path / "study"
+    with sweeping(asked, out, cache, "--engine", "ray", "--workers", 1) as process:
+        wait_for(process, lambda: any(named(pid, b"raylet") for pid in children(process.pid)))
+        started = children(process.pid)
+        words = b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started if named(pid, b"raylet"))
+        folder = re.search(rf"{tempfile.gettempdir()}/ray-\w+".encode(), words).group().decode()
+        assert Path(folder).is_dir()
+        assert_stopped(process, signal.SIGINT, started)
+    assert not Path(folder).exists()
