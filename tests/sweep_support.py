@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from quantviz import images
@@ -98,3 +99,18 @@ def wait_for(process, condition):
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert condition()
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    return small_request(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def study(asked, cache, tmp_path_factory):
+    return whole_study(asked, tmp_path_factory.mktemp("studies") / "one", cache)

@@ -98,7 +98,7 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     assert "picture=" in page.url
     path = page.locator("code").first.inner_text()
     with page.context.expect_page() as opened:
-        page.get_by_role("link", name="Open in Compare").first.click()
+        page.get_by_role("link", name="Compare").nth(1).click()
     other = opened.value
     finished(other)
     expect(other.get_by_text(f"At W4A4, {SQUEEZE} looks")).to_be_visible(timeout=WAIT)

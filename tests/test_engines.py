@@ -7,7 +7,8 @@ import sys
 from dataclasses import replace
 
 import pytest
-from sweep_support import SQUEEZE, children, files_of, named, plan_with, small_request, sweeping, wait_for, whole_study
+import sweep_support
+from sweep_support import SQUEEZE, children, files_of, named, plan_with, sweeping, wait_for
 
 from quantviz.pipeline.engines import Engine, Schedule, before
 from quantviz.pipeline.plan import plan_of
@@ -17,20 +18,7 @@ from quantviz.specs import QuantvizError, UsageError
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return small_request(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def study(asked, cache, tmp_path_factory):
-    return whole_study(asked, tmp_path_factory.mktemp("studies") / "one", cache)
+asked, cache, study = sweep_support.asked, sweep_support.cache, sweep_support.study
 
 
 def kill_workers():

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from sweep_support import SQUEEZE, files_of, plan_with, small_request, whole_study
+import sweep_support
+from sweep_support import SQUEEZE, files_of, plan_with
 
 from quantviz.pipeline.merge import merge, parse_shard, share
 from quantviz.pipeline.sweep import sweep
@@ -13,20 +14,7 @@ from quantviz.specs import UsageError
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return small_request(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def study(asked, cache, tmp_path_factory):
-    return whole_study(asked, tmp_path_factory.mktemp("studies") / "one", cache)
+asked, cache, study = sweep_support.asked, sweep_support.cache, sweep_support.study
 
 
 def test_shares_are_even_and_rows_of_pieces_stay_whole(study):

@@ -4,6 +4,7 @@ Needs the folder that QUANTVIZ_REAL_DATA names (default ``../shared/data``, seen
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,28 @@ def test_the_papers_protocol_gives_what_the_published_code_gives(name, width, tm
     assert means["own class, 8-bit maps"] == pytest.approx(AS_PUBLISHED[name, width], abs=0.08)
     # Where a top logit lies beyond the moving average of earlier ones it is clipped, and no gradient is left.
     assert max(unscored.values()) <= len(samples) * 0.7
+
+
+@pytest.mark.parametrize("name", LEAST_TOP_1)
+def test_deployed_maps_are_those_of_the_simulation(name, tmp_path, record_property):
+    samples = [images.load(file) for file in images.folder(PICTURES)[::5]]
+    weights = None if zoo.spec(name).weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
+    request = CompareRequest(name, weights, saliency=None, engine="onnxruntime", deployed=True)
+    with TensorStore(tmp_path) as store:
+        bench = Workbench(store)
+        found = [bench.compare(request, sample) for sample in samples]
+        plain = [
+            bench.float_result(replace(request, engine="torch"), sample, None, found[0].weights.preprocessing)
+            for sample in samples
+        ]
+    pairs = ("deployed_v_quantized", "deployed_v_float")
+    cc = {pair: [comparison.deployed.scores[pair].cc for comparison in found] for pair in pairs}
+    told = {pair: (round(float(np.mean(marks)), 5), round(min(marks), 5)) for pair, marks in cc.items()}
+    engines = max(
+        float(np.abs(first.reference.heatmap.values - second.heatmap.values).max())
+        for first, second in zip(found, plain, strict=True)
+    )
+    print(f"\n{name}: mean and least CC of Grad-CAM++ over 40 images", told, "ONNX Runtime v torch, float", engines)
+    record_property("cc", told)
+    assert np.mean(cc["deployed_v_quantized"]) >= 0.99
+    assert engines < 1e-3

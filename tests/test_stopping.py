@@ -12,38 +12,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sweep_support
 from sweep_support import (
     DEAF,
     MAIN,
     children,
     files_of,
     named,
-    small_request,
     sweeping,
     wait_for,
-    whole_study,
 )
 
 from quantviz.pipeline.sweep import sweep
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
+asked, cache, study = sweep_support.asked, sweep_support.cache, sweep_support.study
+
 INTERRUPTED = "quantviz: Interrupted; what was done is kept, and the same command goes on from there.\n"
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    return small_request(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def study(asked, cache, tmp_path_factory):
-    return whole_study(asked, tmp_path_factory.mktemp("studies") / "one", cache)
 
 
 def says(out, words):

@@ -18,7 +18,7 @@ from quantviz.specs import SpeedReport, SpeedTarget, Timing, UsageError
 @click.command("bench")
 @click.option("--models", help="Names that `quantviz models` lists, separated by commas; all if not given.")
 @click.option("--batch", default="1", show_default=True, help="Images in a call; several numbers, as in 1,16.")
-@click.option("--rounds", type=int, default=7, show_default=True, help="How often each path is timed.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="How often each path is timed.")
 @click.option("--threads", type=int, help="Torch's threads; as many as it takes by itself if not given.")
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a figure (PNG) to this path.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantviz.cli.study import _weights as weights_of
+from quantviz.cli.study import weights_of
 from quantviz.cli.terminal import (
     check_writable,
     emit_json,

@@ -172,7 +172,7 @@ def _request(
     return SweepRequest(
         models=names,
         quants=tuple(spec_of(scheme, *width, ranges=ranges) for width in widths),
-        weights=_weights(weights),
+        weights=weights_of(weights),
         layers=_layers(layers, names),
         protocols=_words(protocols),
         cam=CamSpec(method),
@@ -185,7 +185,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
-def _weights(given: Sequence[str]) -> dict[str, str]:
+def weights_of(given: Sequence[str]) -> dict[str, str]:
+    """Return model -> weights of entries MODEL=CHOICE.
+
+    Raises:
+        UsageError: an entry is none, or names a model again.
+    """
     return _by_model("Weights", given)
 
 

@@ -60,13 +60,19 @@ class IntegerLayer:
     source: ActivationGrid
 
 
-def on_integers(model: bytes, layers: Mapping[str, IntegerLayer], batches: Iterable[npt.NDArray[np.float32]]) -> bytes:
+def on_integers(
+    model: bytes,
+    layers: Mapping[str, IntegerLayer],
+    batches: Iterable[npt.NDArray[np.float32]],
+    target: ActivationGrid | None = None,
+) -> bytes:
     """Return an exported network on integers.
 
     Args:
         model: from ``exported``.
         layers: every convolution of it, by dotted name.
         batches: calibration inputs (N, 3, H, W) for the ranges that ``layers`` do not declare.
+        target: the grid of the layer that reads the target's activation as it is, or None where there is none.
 
     Returns:
         An ONNX model with the same input and outputs, float32.
@@ -74,7 +80,7 @@ def on_integers(model: bytes, layers: Mapping[str, IntegerLayer], batches: Itera
     Raises:
         NotSplittableError: a layer is of a kind that has no integer form here, or a range is not finite.
     """
-    graph = _Graph(model, layers)
+    graph = _Graph(model, layers, target)
     grids = graph.declared()
     missing = [name for name in graph.integer_tensors() if name not in grids]
     grids |= _measured(graph, missing, batches)
@@ -84,12 +90,13 @@ def on_integers(model: bytes, layers: Mapping[str, IntegerLayer], batches: Itera
 class _Graph:
     """An ONNX graph, read by tensor names."""
 
-    def __init__(self, model: bytes, layers: Mapping[str, IntegerLayer]) -> None:
+    def __init__(self, model: bytes, layers: Mapping[str, IntegerLayer], target: ActivationGrid | None) -> None:
         import onnx
 
         self.proto = onnx.load_from_string(model)
         self.graph = self.proto.graph
         self.layers = layers
+        self.target = target
         self.constants = {entry.name for entry in self.graph.initializer}
         self.outputs = {entry.name for entry in self.graph.output}
         self.readers: dict[str, list[Any]] = {}
@@ -129,6 +136,8 @@ class _Graph:
         for node in self.graph.node:
             if node.op_type == "Conv":
                 grids.setdefault(node.input[0], self.layer_of(node).source)
+        if self.target is not None:
+            grids.setdefault(self.graph.output[0].name, self.target)
         for node in reversed(self.graph.node):
             if node.op_type in _COMMUTING and (grid := grids.get(node.output[0])) is not None:
                 for name in node.input:

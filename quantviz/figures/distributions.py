@@ -63,11 +63,9 @@ def distribution_figure(
 ) -> go.Figure:
     """Return how a score is spread over the pictures: a group for each model, in it a box or violin a bit-width.
 
-    A box holds the middle half of the values with the median as a line; whiskers reach to the furthest values within
-    1.5 interquartile ranges, and dots are values beyond (24 a box at most). A violin is a Gaussian kernel density
-    (Silverman 1986, equation 3.31) between the least and the greatest value, each as wide as the others. The diamond
-    is the mean; hovering over it tells the numbers. What is drawn is summed up here, so that the figure's size does
-    not depend on the number of pictures.
+    Boxes are as ``spread`` tells, with dots for values beyond the whiskers (24 a box at most); violins as ``density``,
+    each as wide as the others. The diamond is the mean; hovering over it tells the numbers. What is drawn is summed up
+    here, so that the figure's size does not depend on the number of pictures.
 
     Args:
         table: the study.
@@ -81,12 +79,7 @@ def distribution_figure(
         UsageError: the study has no such column or protocol, or the kind is unknown.
     """
     column = f"{comparison}_{metric}"
-    if column not in table.columns:
-        raise UsageError(f"The study has no score {column!r}; it has {', '.join(table.columns)}.")
-    if protocol not in table.plan.protocols:
-        raise UsageError(f"The study has no protocol {protocol!r}; use one of {', '.join(table.plan.protocols)}.")
-    if kind not in _KINDS:
-        raise UsageError(f"Kind {kind!r} is unknown; use one of {', '.join(_KINDS)}.")
+    _check(table, column, protocol, kind)
     known = ~np.isnan(table.columns[column]) & (True if chosen is None else chosen)
     rows = [row for row, cell in enumerate(table.cells) if cell[2] == protocol and known[row].any()]
     models = list(dict.fromkeys(table.cells[row][0] for row in rows))
@@ -94,11 +87,8 @@ def distribution_figure(
     figure = go.Figure()
     for place, setting in enumerate(settings):
         shift = ((place + 0.5) / len(settings) - 0.5) * _ROOM
-        groups = [
-            (models.index(table.cells[row][0]) + shift, table.columns[column][row, known[row]])
-            for row in rows
-            if table.cells[row][1] == setting
-        ]
+        found = [row for row in rows if table.cells[row][1] == setting]
+        groups = [(models.index(table.cells[row][0]) + shift, table.columns[column][row, known[row]]) for row in found]
         figure.add_traces(_traces(groups, setting, place, kind, 0.86 * _ROOM / len(settings)))
     untrained = [model.name for model in table.plan.models if not model.weights.trained]
     figure.update_xaxes(**models_axis(models, untrained))
@@ -179,6 +169,15 @@ def models_axis(models: Sequence[str], untrained: Sequence[str]) -> dict[str, An
 def marked(model: str, untrained: Sequence[str], between: str = " ") -> str:
     """Return a model's name as HTML, marked where its weights are random."""
     return html.escape(model) + (f"{between}UNTRAINED" if model in untrained else "")
+
+
+def _check(table: StudyTable, column: str, protocol: str, kind: str) -> None:
+    if column not in table.columns:
+        raise UsageError(f"The study has no score {column!r}; it has {', '.join(table.columns)}.")
+    if protocol not in table.plan.protocols:
+        raise UsageError(f"The study has no protocol {protocol!r}; use one of {', '.join(table.plan.protocols)}.")
+    if kind not in _KINDS:
+        raise UsageError(f"Kind {kind!r} is unknown; use one of {', '.join(_KINDS)}.")
 
 
 def _traces(

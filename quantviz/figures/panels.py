@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import threading
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,6 +17,9 @@ COLOURS: Final[dict[str, str]] = {"float": "#0072B2", "quantized": "#D55E00", "d
 
 NEUTRAL: Final = "#F7F7F7"
 """Middle of the difference's palette, which runs from the float model's colour to the quantized model's."""
+
+DRAWING: Final = threading.Lock()
+"""Held while matplotlib draws: it promises nothing to concurrent threads, whatever they draw."""
 
 _LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the least is large enough that rounding noise stays neutral
 _LUMA = np.array([0.299, 0.587, 0.114])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from quantviz.figures.panels import (
     COLOURS,
+    DRAWING,
     NEUTRAL,
     Panel,
     class_name,
@@ -36,7 +36,6 @@ _OPACITY = 0.6
 _FOOT_CHARACTERS = 138
 _NAME_CHARACTERS = 20
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
-_LOCK = threading.Lock()  # matplotlib promises nothing to concurrent threads
 
 
 def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
@@ -64,7 +63,7 @@ def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Software": None, "Description": json.dumps(_settings(comparison), sort_keys=True)}
     # The default style, because a user's own could ask for LaTeX or change the looks.
-    with _LOCK, matplotlib.style.context("default"):
+    with DRAWING, matplotlib.style.context("default"):
         sheet = _draw(comparison, dpi)
         FigureCanvasAgg(sheet)
         sheet.savefig(buffer, format="png", dpi=dpi, metadata=metadata)

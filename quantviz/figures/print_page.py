@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from quantviz.figures.paper import _LOCK  # matplotlib promises nothing to concurrent threads, whatever they draw
+from quantviz.figures.panels import DRAWING
 from quantviz.specs import StudyPlan, UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def saved(draw: Callable[[Figure], None], height: float, form: Form, plan: Study
     metadata = {"png": {"Software": None, "Description": told}, "svg": {"Date": None, "Description": told}}
     buffer = io.BytesIO()
     # The default style, because a user's own could ask for LaTeX or change the looks.
-    with _LOCK, matplotlib.style.context("default"), matplotlib.rc_context(_LOOKS):
+    with DRAWING, matplotlib.style.context("default"), matplotlib.rc_context(_LOOKS):
         figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import statistics
-import threading
 from collections.abc import Sequence
 
-from quantviz.figures.panels import COLOURS
+from quantviz.figures.panels import COLOURS, DRAWING
 from quantviz.specs import SpeedReport, Timing
 
 _WIDTH, _ROW, _HEAD, _FOOT = 7.0, 0.27, 0.35, 0.75  # inches
@@ -15,13 +14,12 @@ _LEFT, _RIGHT = 3.0, 0.55
 _TEXT, _SMALL = 7.5, 6.5  # points
 _GREY = "#767676"
 _FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
-_LOCK = threading.Lock()  # matplotlib promises nothing to concurrent threads
 
 
 def speed_png(report: SpeedReport, *, dpi: float = 200) -> bytes:
     """Return a PNG, 7 inches wide on white: each path's time in plain forward passes, a panel for each batch size.
 
-    A bar is the median over the models, a dot a model; the axis is logarithmic.
+    A bar goes from the plain forward to the median over the models, a dot is a model; the axis is logarithmic.
 
     Args:
         report: what was measured.
@@ -36,7 +34,7 @@ def speed_png(report: SpeedReport, *, dpi: float = 200) -> bytes:
     height = sum(_HEAD + _FOOT + _ROW * len(rows) for rows in groups)
     buffer = io.BytesIO()
     # The default style, because a user's own could ask for LaTeX or change the looks.
-    with _LOCK, matplotlib.style.context("default"), matplotlib.rc_context({"font.family": _FONT}):
+    with DRAWING, matplotlib.style.context("default"), matplotlib.rc_context({"font.family": _FONT}):
         sheet = Figure(figsize=(_WIDTH, height), dpi=dpi, facecolor="white")
         FigureCanvasAgg(sheet)
         top = height
@@ -69,7 +67,8 @@ def _draw(axes: object, rows: Sequence[tuple[str, list[Timing]]], title: str) ->
         ratios = [timing.ratio for timing in timings]
         middle = statistics.median(ratios)
         ours = name.startswith("quantviz")
-        axes.barh(place, middle, height=0.62, color=COLOURS["float"] if ours else "#BBBBBB", zorder=2)
+        # From 1: on a logarithmic axis only the way from a meaningful value has a length.
+        axes.barh(place, middle - 1, left=1, height=0.62, color=COLOURS["float"] if ours else "#BBBBBB", zorder=2)
         axes.plot(ratios, [place] * len(ratios), "o", ms=2.6, mfc="white", mec="#333333", mew=0.6, zorder=3)
         axes.annotate(f"{middle:.2g}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=_SMALL)
     axes.axvline(1, color=_GREY, lw=0.8, zorder=1)

@@ -66,19 +66,14 @@ def drift_figure(
         UsageError: no cell has the metric.
     """
     shown = [cell for cell in cells if not protocols or cell.protocol in protocols]
-    if metric != DRIFT and not any(metric in cell.scores.get(comparison, {}) for cell in shown):
-        known = sorted({f"{pair} {name}" for cell in shown for pair, marks in cell.scores.items() for name in marks})
-        raise UsageError(f"The study has no score {comparison} {metric}; it has {', '.join(known) or 'none'}.")
-
-    def value(cell: StudyCell) -> Estimate:
-        return cell.drift if metric == DRIFT else cell.scores[comparison][metric]
-
+    _check(shown, comparison, metric)
+    means = {id(cell): cell.drift if metric == DRIFT else cell.scores[comparison][metric] for cell in shown}
     settings = by_bits({cell.setting for cell in shown})
     models, kinds = _distinct(shown)
     figure = go.Figure()
     pairs = list(product(models, kinds))
     for place, (model, protocol) in enumerate(pairs):
-        group = {cell.setting: value(cell) for cell in shown if (cell.model, cell.protocol) == (model, protocol)}
+        group = {cell.setting: means[id(cell)] for cell in shown if (cell.model, cell.protocol) == (model, protocol)}
         points = [(settings.index(name), group[name]) for name in settings if name in group]
         shift = 0.3 * ((place + 0.5) / len(pairs) - 0.5)
         figure.add_trace(_curve(points, shift, model, protocol, (models, kinds, untrained), metric == DRIFT, settings))
@@ -88,15 +83,7 @@ def drift_figure(
         figure.update_yaxes(**log_axis([max(end, _LEAST) for end in ends]))
     words = _DRIFT_WORDS if metric == DRIFT else f"mean {metric_name(metric)}, {comparison.replace('_', ' ')}"
     figure.update_yaxes(title=_small(words), zeroline=False, automargin=True)
-    axis = {"tickvals": list(range(len(settings))), "ticktext": list(map(html.escape, settings))}
-    figure.update_xaxes(
-        **axis,
-        title=_small("bits of weights (W) and activations (A)"),
-        range=[-0.4, max(len(settings), 1) - 0.6],
-        showgrid=False,
-        zeroline=False,
-        fixedrange=True,
-    )
+    figure.update_xaxes(**_bits_axis(settings))
     figure.update_layout(**frame(480, _top(models, kinds)), hovermode="closest")
     return figure
 
@@ -187,6 +174,24 @@ def ranking_figure(ranking: Ranking, *, untrained: Sequence[str] = ()) -> go.Fig
     figure.update_annotations(font_size=13)
     figure.update_layout(**frame(44 * max(len(rows), 1) + 100, 36), showlegend=False)
     return figure
+
+
+def _check(cells: Sequence[StudyCell], comparison: str, metric: str) -> None:
+    if metric != DRIFT and not any(metric in cell.scores.get(comparison, {}) for cell in cells):
+        known = sorted({f"{pair} {name}" for cell in cells for pair, marks in cell.scores.items() for name in marks})
+        raise UsageError(f"The study has no score {comparison} {metric}; it has {', '.join(known) or 'none'}.")
+
+
+def _bits_axis(settings: Sequence[str]) -> dict[str, Any]:
+    return {
+        "tickvals": list(range(len(settings))),
+        "ticktext": list(map(html.escape, settings)),
+        "title": _small("bits of weights (W) and activations (A)"),
+        "range": [-0.4, max(len(settings), 1) - 0.6],
+        "showgrid": False,
+        "zeroline": False,
+        "fixedrange": True,
+    }
 
 
 def _distinct(cells: Sequence[StudyCell]) -> tuple[list[str], list[str]]:

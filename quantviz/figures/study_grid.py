@@ -43,13 +43,7 @@ def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
     figure.add_trace(go.Scatter(x=[None], y=[None], hoverinfo="skip", showlegend=False))
     step = 1 + _TEXT
     for at, row in enumerate(rows):
-        for column, (pixels, words) in enumerate(_tiles(row, salient)):
-            place = {"x": column + _GAP / 2, "y": at * step, "sizex": 1 - _GAP, "sizey": 1.0}
-            if isinstance(pixels, str):
-                figure.add_annotation(**_words(column, at * step + 0.5, pixels, "middle"))
-            else:
-                figure.add_layout_image(**place, source=_uri(pixels), xref="x", yref="y", sizing="stretch")
-            figure.add_annotation(**_words(column, at * step + 1, words, "top"))
+        _add_row(figure, row, at * step, salient)
     ticks = {"tickvals": [place + 0.5 for place in range(len(columns))], "ticktext": [f"<b>{c}</b>" for c in columns]}
     common: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": ""}
     figure.update_xaxes(**common, **ticks, side="top", range=[0, len(columns)], constrain="domain")
@@ -72,6 +66,17 @@ def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
         plot_bgcolor=CLEAR,
     )
     return figure
+
+
+def _add_row(figure: go.Figure, row: Sequence[Comparison], top: float, salient: bool) -> None:
+    """Draw a row's tiles and the words below them."""
+    for column, (pixels, words) in enumerate(_tiles(row, salient)):
+        place = {"x": column + _GAP / 2, "y": top, "sizex": 1 - _GAP, "sizey": 1.0}
+        if isinstance(pixels, str):
+            figure.add_annotation(**_words(column, top + 0.5, pixels, "middle"))
+        else:
+            figure.add_layout_image(**place, source=_uri(pixels), xref="x", yref="y", sizing="stretch")
+        figure.add_annotation(**_words(column, top + 1, words, "top"))
 
 
 def _tiles(row: Sequence[Comparison], salient: bool) -> list[tuple[RGB | str, str]]:

@@ -24,7 +24,7 @@ from quantviz.specs import CALIBRATED, CamSpec, Progress, QuantSpec, QuantvizErr
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.engine import IntegerLayer, Output, Session, Split
+    from quantviz.engine import ActivationGrid, IntegerLayer, Output, Session, Split
     from quantviz.pipeline.compare import Workbench
 
 ENGINES: Final = ("torch", "onnxruntime")
@@ -146,8 +146,8 @@ class Engines:
             return True
         with self._guard:
             self._exporters.pop(key, None)
+        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
         if not self.ready(subject, quant):
-            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
             reason = said[-1].removeprefix("quantviz: ") if said else "the cache could not keep it."
             raise QuantvizError(f"The export to ONNX failed: {reason}")
         return False
@@ -189,6 +189,7 @@ class Engines:
 
     def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> Session:
         """Return the session on integers; the model comes from the store if it is there."""
+        from quantviz import cam
         from quantviz.engine import Session, on_integers
 
         decides = {"front": _front_key(subject, quant), "quantization": quant}
@@ -197,7 +198,10 @@ class Engines:
         if record is None:
             simulated = self.networks.quantized(subject, quant, progress)
             batches = self.networks.batches(subject, progress, "Calibrating the integer kernels")
-            model = on_integers(found.model, integer_layers(simulated), (batch.numpy() for batch in batches()))
+            with cam.lock_of(simulated):
+                target = target_grid(simulated, subject.layer, self.networks.example(subject))
+            inputs = (batch.numpy() for batch in batches())
+            model = on_integers(found.model, integer_layers(simulated), inputs, target)
             record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
             self.networks.store.put(key, record)
         return Session(record.arrays["onnx"].tobytes())
@@ -250,6 +254,45 @@ def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
             source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
         )
     return found
+
+
+def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> ActivationGrid | None:
+    """Return the grid on which a layer of a simulated network reads the target's activation as it is, or None.
+
+    Args:
+        simulated: from ``quantize.assemble``.
+        layer: dotted name of the target layer.
+        example: one input (1, 3, H, W).
+    """
+    import torch
+
+    from quantviz.engine import ActivationGrid
+    from quantviz.quantize import Grid, InputQuantizer
+
+    given: list[Tensor] = []
+    found: list[ActivationGrid] = []
+
+    def noting(grid: Grid) -> Callable[..., None]:
+        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if given and inputs[0].shape == given[0].shape and torch.equal(inputs[0], given[0]):
+                found.append(ActivationGrid(grid.scale, grid.zero_point))
+
+        return note
+
+    handles = []
+    for module in simulated.modules():
+        quantizer = module._modules.get("input_quantizer")
+        if isinstance(quantizer, InputQuantizer):  # first among the hooks, as the next one rounds
+            handles.append(module.register_forward_pre_hook(noting(quantizer.grid), prepend=True))
+    target = simulated.get_submodule(layer)
+    handles.append(target.register_forward_hook(lambda _module, _inputs, output: given.append(output.clone())))
+    try:
+        with torch.no_grad():
+            simulated(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
 
 
 def milliseconds(

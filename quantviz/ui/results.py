@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -158,11 +158,11 @@ def _explained(comparison: Comparison) -> str:
 
 
 def _scores(comparison: Comparison) -> None:
-    pairs = {**comparison.scores, **(comparison.deployed.scores if comparison.deployed else {})}
-    table = {_PAIRS[name]: [_cell(marks, metric) for metric in CONVENTIONS] for name, marks in pairs.items()}
-    frame = pd.DataFrame(table, index=[metric.upper() for metric in CONVENTIONS])
+    frame = _score_frame(comparison.scores)
     frame["what it says"] = [EXPLANATIONS[metric] for metric in CONVENTIONS]
     st.table(frame)
+    if comparison.deployed is not None:
+        st.table(_score_frame(comparison.deployed.scores))
     height, width = comparison.reference.heatmap.values.shape
     st.caption(f"On maps of {width} x {height} pixels, the network's input. The second of a pair is the reference.")
     if comparison.saliency is not None:
@@ -171,6 +171,11 @@ def _scores(comparison: Comparison) -> None:
     with st.expander("Conventions"):
         for metric, sentence in CONVENTIONS.items():
             st.markdown(f"**{metric.upper()}**: {sentence}")
+
+
+def _score_frame(scores: Mapping[str, Scores]) -> pd.DataFrame:
+    table = {_PAIRS[name]: [_cell(marks, metric) for metric in CONVENTIONS] for name, marks in scores.items()}
+    return pd.DataFrame(table, index=[metric.upper() for metric in CONVENTIONS])
 
 
 def show_metrics(tables: Sequence[MetricTable]) -> None:

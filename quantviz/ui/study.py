@@ -131,12 +131,11 @@ def show_tables(opened: Opened) -> None:
 def show_distributions(opened: Opened) -> None:
     """Show how a score is spread over the pictures, as the paper's Fig. 2."""
     table, scores = opened.view.table, opened.plan.comparisons
-    columns = st.columns([3, 2, 2])
+    comparison = segments("Maps compared", list(scores), "compared", "quantized_v_float", comparison_title)
+    columns = st.columns([3, 2])
     with columns[0]:
-        comparison = segments("Maps compared", list(scores), "compared", "quantized_v_float", comparison_title)
-    with columns[1]:
         metric = segments("Score", scores[comparison], "score", "cc", metric_title)
-    with columns[2]:
+    with columns[1]:
         kind = segments("Drawn as", ["box", "violin"], "drawn")
     for protocol in opened.view.summary.plan.protocols:
         st.caption(f"{protocol} protocol")

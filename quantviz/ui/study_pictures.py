@@ -41,15 +41,12 @@ def show_pictures(opened: Opened) -> None:
 
 def _cell(opened: Opened) -> Cell:
     plan = opened.view.summary.plan
-    columns = st.columns(3)
-    with columns[0]:
-        model = str(
-            st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params")
-        )
+    model = str(st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params"))
+    columns = st.columns([3, 2])
     settings = [quant.label for quant in plan.quants]
-    with columns[1]:
+    with columns[0]:
         setting = segments("Bit-width", settings, "shown_bits", "W8A8")
-    with columns[2]:
+    with columns[1]:
         protocol = segments("Protocol", list(plan.protocols), "shown_protocol")
     return model, setting, protocol
 
@@ -103,7 +100,7 @@ def _card(
 def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: str) -> None:
     # A link of its own, not one of the app's: within a session the Compare page's widgets keep what they were set to.
     address = compare_address(opened.name, opened.plan, cell, index, elsewhere)
-    st.link_button("Open in Compare", address, key=f"compare_{key}", icon=":material/compare:", type="tertiary")
+    st.link_button("Compare", address, key=f"compare_{key}", icon=":material/compare:", type="tertiary")
 
 
 def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | None) -> None:

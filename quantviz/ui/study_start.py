@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import streamlit as st
 
@@ -80,21 +80,14 @@ def _order() -> Callable[[], SweepOrder]:
         help="MODEL=FILE or MODEL=untrained, parted by spaces. For others the published weights are taken.",
     )
 
-    def order() -> SweepOrder:
-        if not dataset:
-            raise UsageError("No folder of pictures is given; name one.")
-        return SweepOrder(
-            name=name,
-            dataset=Path(dataset).expanduser().absolute(),
-            models=tuple(models),
-            bits=tuple(bits),
-            protocols=tuple(protocols),
-            scheme=scheme,
-            limit=None if limit is None else int(limit),
-            weights=_weights(weights),
-        )
+    fields = {"models": tuple(models), "bits": tuple(bits), "protocols": tuple(protocols), "scheme": scheme}
+    return lambda: _made(name, dataset, weights, limit=None if limit is None else int(limit), **fields)
 
-    return order
+
+def _made(name: str, dataset: str, weights: str, **fields: Any) -> SweepOrder:
+    if not dataset:
+        raise UsageError("No folder of pictures is given; name one.")
+    return SweepOrder(name, Path(dataset).expanduser().absolute(), weights=_weights(weights), **fields)
 
 
 def _weights(text: str) -> dict[str, str]:
