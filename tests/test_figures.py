@@ -236,7 +236,8 @@ def test_each_bar_is_a_prediction_and_a_missing_one_is_told(compared, case):
     labels = [label.replace("<br>", " ") for label in figure.layout.yaxis.ticktext]
     results = (comparison.reference, comparison.quantized)
     assert labels[:5] == [entry.label for entry in results[0].predictions]
-    for bars, result, colour in zip(figure.data, results, figures.COLOURS.values(), strict=True):
+    colours = [figures.COLOURS[name] for name in ("float", "quantized")]
+    for bars, result, colour in zip(figure.data, results, colours, strict=True):
         assert {labels[round(y)]: x for x, y in zip(bars.x, bars.y, strict=True)} == {
             entry.label: entry.probability for entry in result.predictions
         }

@@ -99,12 +99,21 @@ class _Graph:
         self.target = target
         self.constants = {entry.name for entry in self.graph.initializer}
         self.outputs = {entry.name for entry in self.graph.output}
+        self.floats = self._floats()
         self.readers: dict[str, list[Any]] = {}
         for node in self.graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
             if node.op_type in ("Gemm", "MatMul") or (node.op_type == "Conv" and self._layer_name(node) not in layers):
                 raise NotSplittableError(f"Node {node.name!r} ({node.op_type}) before the target has no integer form.")
+
+    def _floats(self) -> set[str]:
+        """Return the tensors of real values; others are shapes and indices."""
+        import onnx
+
+        inferred = onnx.shape_inference.infer_shapes(self.proto).graph
+        known = (*inferred.value_info, *inferred.input, *inferred.output)
+        return {entry.name for entry in known if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
     @staticmethod
     def _layer_name(node: Any) -> str:
@@ -118,7 +127,7 @@ class _Graph:
         """Return the tensors that are on a grid, in the order in which they come about."""
         found: dict[str, None] = {}
         for node in self.graph.node:
-            if node.op_type in _INTEGER_OPS:
+            if node.op_type in _INTEGER_OPS and node.output[0] in self.floats:
                 sources = node.input[:1] if node.op_type in ("Conv", "ReduceMean") else node.input
                 found |= dict.fromkeys(name for name in sources if name not in self.constants)
                 found[self._fused(node.output[0])] = None

@@ -163,14 +163,12 @@ class Workbench:
         started = time.perf_counter()
         job = self._job(request, sample, progress)
         key = job.subject.key("comparison", **job.decides())
-        record = self.store.get(key)
-        if record is None:
+        found = record = self.store.get(key)
+        if found is None:
             # First, so that a map that does not fit is told at once.
             salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
             found = self._computed(self._loaded_job(job), salient)
             self.store.put(key, found)
-        else:
-            found = record
         reference, quantized, salient, marks, loaded = unpack_comparison(found)
         return Comparison(
             model=job.subject.spec.name,

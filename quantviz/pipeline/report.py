@@ -15,7 +15,6 @@ from quantviz.specs import (
     Attribution,
     CamResult,
     Comparison,
-    Deployed,
     FloatMap,
     MetricTable,
     SearchResult,
@@ -28,8 +27,7 @@ from quantviz.specs import (
 def report(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON-able data; the README describes every key."""
     weights, quant = comparison.weights, comparison.quant
-    height, width = comparison.sample.rgb.shape[:2]
-    salient = comparison.saliency
+    (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
     online = "online_ranges" in quant.deviations
     return {
         "model": comparison.model,
@@ -66,7 +64,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "score_resolution": list(comparison.reference.heatmap.values.shape[::-1]),
         "degenerate": comparison.degenerate,
         "engine": {"name": comparison.engine, "note": comparison.engine_note},
-        "deployed": None if comparison.deployed is None else _deployed(comparison, comparison.deployed),
+        "deployed": _deployed(comparison),
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
@@ -95,7 +93,10 @@ def _below_one(cc: float) -> str:
     return ">0.9999" if 0.99995 <= cc < 1 else f"{cc:.4f}"
 
 
-def _deployed(comparison: Comparison, deployed: Deployed) -> dict[str, Any]:
+def _deployed(comparison: Comparison) -> dict[str, Any] | None:
+    deployed = comparison.deployed
+    if deployed is None:
+        return None
     own = deployed.result.predictions[0].index
     return {
         "predictions": _predictions(deployed.result),
