@@ -58,7 +58,7 @@ def test_summary_prints_the_tables(study, run):
         "float v saliency  SIM",
         "W8A8 v saliency   KLD",
         "W3 v float        CC",
-        "squeezenet1_1  W3 ",
+        "squeezenet1_1 (UNTRAINED)  W3 ",
         "1 picture without a result: notes.png is not an image",
     ):
         assert any(line.startswith(words) for line in lines), words
@@ -168,7 +168,7 @@ def test_ground_truth_and_layers_of_a_sweep_are_summed_up(run, pictures, tmp_pat
     lines = told.splitlines()
     place = {words: at for at, line in enumerate(lines) for words in ("W4A4 v float", "W4A4 v truth") if words in line}
     assert place["W4A4 v truth"] > place["W4A4 v float"]
-    assert any(line.startswith("W4A4  Information gain") for line in lines)
+    assert any("W4A4  ground truth  Information gain" in line for line in lines)
     code, told, err = run("summary", tmp_path / "study", "--json", "-")
     cell = json.loads(told)["cells"][0]
     assert cell["scores"]["quantized_v_truth"]["nss"]["n"] == 1

@@ -258,7 +258,10 @@ def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]
     if not here:
         yield f"Under the {protocol} protocol at {setting} no picture has a pair of maps that carry evidence."
         return
-    means = [f"{_cc(cell).mean:.3f} ({_whose(found.plan, cell)})" for cell in (here[0], here[-1])]
+    ends = [f"{_cc(cell).mean:.3f}" for cell in (here[0], here[-1])]
+    means = [f"{end} ({_whose(found.plan, cell)})" for end, cell in zip(ends, (here[0], here[-1]), strict=True)]
+    if len(here) > 1 and ends[0] == ends[1] and all(_cc(cell).n == cell.images for cell in here):
+        means = [f"{ends[0]} for every model"]
     flips = sorted(cell.flips.value for cell in here if cell.flips.value is not None)
     changed = [f"{part:.1%}".replace("%", "\N{NO-BREAK SPACE}%") for part in (*flips[:1], *flips[-1:])]
     more = f", and {_range(changed)} of the top-1 classes change" if changed else ""
