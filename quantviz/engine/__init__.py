@@ -5,7 +5,8 @@ differentiable. The part before it, which is nearly all of the work, is exported
 """
 
 from quantviz.engine.export import IMAGE, Session, exported
-from quantviz.engine.integers import ActivationGrid, IntegerLayer, on_integers
+from quantviz.engine.grids import ActivationGrid, IntegerLayer
+from quantviz.engine.integers import on_integers
 from quantviz.engine.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
 
 __all__ = [

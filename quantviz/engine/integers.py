@@ -10,13 +10,14 @@ or a maximum as well as behind it, it does: rounding commutes with either, so th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from quantviz.engine.depthwise import convolution, depthwise
 from quantviz.engine.export import IMAGE, Session
+from quantviz.engine.grids import LEVELS, ActivationGrid, IntegerLayer, covering
 from quantviz.engine.split import NotSplittableError
 
 _INTEGER_OPS: Final = frozenset(
@@ -25,39 +26,7 @@ _INTEGER_OPS: Final = frozenset(
 _COMMUTING: Final = frozenset({"Concat", "MaxPool"})
 _FUSED: Final = frozenset({"Relu", "Clip"})  # done by the integer grid's ends
 _PREFIX, _SUFFIX = "network.", ".weight"
-_LEVELS = 255
 _SLACK = 1e-3  # of a step
-_TINY = float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationGrid:
-    """A per-tensor grid of uint8: real value = scale * (integer - zero_point).
-
-    Attributes:
-        scale: greater than 0.
-        zero_point: in [0, 255].
-    """
-
-    scale: float
-    zero_point: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class IntegerLayer:
-    """A convolution as the simulated network has it.
-
-    Attributes:
-        integers: int8 (out_channels, ...), the weight; its zero point is 0.
-        scale: float32 (out_channels,).
-        bias: float32 (out_channels,), or None; it is rounded to steps of scale * source.scale, in int32.
-        source: the grid of the layer's input.
-    """
-
-    integers: npt.NDArray[np.int8]
-    scale: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32] | None
-    source: ActivationGrid
 
 
 def on_integers(
@@ -99,7 +68,7 @@ class _Graph:
         self.target = target
         self.constants = {entry.name for entry in self.graph.initializer}
         self.outputs = {entry.name for entry in self.graph.output}
-        self.floats = self._floats()
+        self.floats, self.channels = self._floats()
         self.readers: dict[str, list[Any]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -107,13 +76,15 @@ class _Graph:
             if node.op_type in ("Gemm", "MatMul") or (node.op_type == "Conv" and self._layer_name(node) not in layers):
                 raise NotSplittableError(f"Node {node.name!r} ({node.op_type}) before the target has no integer form.")
 
-    def _floats(self) -> set[str]:
-        """Return the tensors of real values; others are shapes and indices."""
+    def _floats(self) -> tuple[set[str], dict[str, int]]:
+        """Return the tensors of real values (others are shapes and indices), and the size of their second dimension."""
         import onnx
 
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph
         known = (*inferred.value_info, *inferred.input, *inferred.output)
-        return {entry.name for entry in known if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+        types = {entry.name: entry.type.tensor_type for entry in known}
+        floats = {name for name, of in types.items() if of.elem_type == onnx.TensorProto.FLOAT}
+        return floats, {name: of.shape.dim[1].dim_value for name, of in types.items() if len(of.shape.dim) > 1}
 
     @staticmethod
     def _layer_name(node: Any) -> str:
@@ -156,6 +127,20 @@ class _Graph:
                 grids.setdefault(node.output[0], grid)
         return grids
 
+    def joined(self, names: Iterable[str]) -> list[set[str]]:
+        """Return the tensors, of those named, that belong on one grid, so that they are copied and not rounded again.
+
+        They are what concatenations read and give; but for maxima, which stay on the grid that they are taken on.
+        """
+        known = set(names).difference(*(node.output for node in self.graph.node if node.op_type == "MaxPool"))
+        groups: list[set[str]] = []
+        for node in self.graph.node:
+            group = known.intersection([*node.input, *node.output]) if node.op_type == "Concat" else set()
+            if group:
+                group = group.union(*(other for other in groups if other & group))
+                groups = [other for other in groups if not other & group] + [group]
+        return groups
+
     def with_outputs(self, names: Iterable[str]) -> bytes:
         """Return the float model with further tensors as its only outputs."""
         import onnx
@@ -183,6 +168,9 @@ class _Graph:
             source = f"{target}.float" if target in behind else target
             if target in behind and self._within(node, grids[target]):
                 source = behind.get(node.input[0], node.input[0])  # the grid's ends do what the node does
+            elif (layer := self._depthwise(node, grids)) is not None:
+                inputs = [behind[node.input[0]], *writer.weight(layer, node.output[0])]
+                writer.nodes.append(convolution(node, layer, inputs, source))
             else:
                 copied = onnx.NodeProto()
                 copied.CopyFrom(node)
@@ -195,21 +183,31 @@ class _Graph:
                 writer.grid(target, source, behind[target], grids[target])
         return self._saved(writer)
 
+    def _depthwise(self, node: Any, grids: Mapping[str, ActivationGrid]) -> IntegerLayer | None:
+        """Return a node as a convolution of each channel by itself, where it stands between grids and is one."""
+        source = grids.get(node.input[0]) if node.input else None
+        channels = self.channels.get(node.input[0], 0) if node.input else 0
+        if source is None or not channels or self._fused(node.output[0]) not in grids:
+            return None
+        return depthwise(node, source, self._constant, channels)
+
+    def _constant(self, name: str) -> npt.NDArray[Any]:
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(next(entry for entry in self.graph.initializer if entry.name == name))
+
     def _within(self, node: Any, grid: ActivationGrid) -> bool:
         """Tell whether a node is a ReLU or a clip that does no more than the ends of the grid behind it."""
         if node.op_type not in _FUSED or len(self.readers[node.input[0]]) > 1:
             return False
         low, high = (self._limit(node, place) for place in (1, 2)) if node.op_type == "Clip" else (0.0, np.inf)
-        least, most = (grid.scale * (end - grid.zero_point) for end in (0, _LEVELS))
+        least, most = (grid.scale * (end - grid.zero_point) for end in (0, LEVELS))
         slack = _SLACK * grid.scale
         return least >= low - slack and most <= high + slack
 
     def _limit(self, node: Any, place: int) -> float:
-        from onnx import numpy_helper
-
         name = node.input[place] if place < len(node.input) else ""
-        found = [entry for entry in self.graph.initializer if entry.name == name]
-        return float(numpy_helper.to_array(found[0])) if found else (-np.inf, np.inf)[place - 1]
+        return float(self._constant(name)) if name in self.constants else (-np.inf, np.inf)[place - 1]
 
     def _saved(self, writer: _Writer) -> bytes:
         used = {name for node in writer.nodes for name in node.input}
@@ -273,13 +271,12 @@ def _measured(graph: _Graph, names: list[str], batches: Iterable[npt.NDArray[np.
         found = session.arrays(batch)
         low = np.minimum(low, [float(values.min()) for values in found])
         high = np.maximum(high, [float(values.max()) for values in found])
-    return {name: _affine(float(least), float(most)) for name, least, most in zip(names, low, high, strict=True)}
-
-
-def _affine(low: float, high: float) -> ActivationGrid:
-    """Return the affine grid of 256 values that covers [low, high], which holds 0."""
     if not np.isfinite([low, high]).all():
-        raise NotSplittableError(f"The calibrated range [{low}, {high}] is not finite; check the weights and images.")
-    scale = (high - low) / _LEVELS
-    scale = scale if scale >= _TINY else 1.0
-    return ActivationGrid(scale, min(max(round(-low / scale), 0), _LEVELS))
+        raise NotSplittableError(
+            f"The calibrated range [{min(low)}, {max(high)}] is not finite; check the weights and images."
+        )
+    place = {name: at for at, name in enumerate(names)}
+    for group in graph.joined(place):
+        together = [place[name] for name in group]
+        low[together], high[together] = low[together].min(), high[together].max()
+    return {name: covering(float(low[at]), float(high[at])) for name, at in place.items()}
