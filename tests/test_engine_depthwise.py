@@ -50,7 +50,7 @@ def test_densenet_runs_on_integer_kernels_alone(fronts, tmp_path):
     onnxruntime.InferenceSession(fronts[1], options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert not set(kinds) & {"BatchNormalization", "Conv", "FusedConv", "AveragePool", "QLinearAveragePool", "Concat"}
-    assert kinds["QLinearConcat"] == 7  # before five layers of the first block, at its end, and before one of the second
+    assert kinds["QLinearConcat"] == 7  # before five layers of the first block, behind it, before one more
     # the first one, twelve of the first block, one behind it and three of the second; nine batch norms, one pooling
     assert kinds["QLinearConv"] == 1 + 12 + 1 + 3 + 9 + 1
 
