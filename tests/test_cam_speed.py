@@ -188,5 +188,19 @@ def test_other_libraries_are_asked_as_their_documentation_does(float_model, phot
     found = library_maps(model, layer, torch.cat([image, image]), [281, 5])
     assert found.shape == (2, 224, 224)
     assert not layer._forward_hooks
-    for peer in peers().values():
-        peer(model, layer, image, [281])
+    assert set(peers()) == {"torch-cam", "Captum"}
+    (map_,) = peers()["torch-cam"](model, layer, image, [281])
+    assert map_.shape == (1, 13, 13)
+    assert 0 <= map_.min() < map_.max() <= 1
+    assert not layer._forward_hooks
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2", "densenet121"])
+def test_captum_finds_the_same_map(float_model, photograph, name):
+    model, image = copy.deepcopy(float_model(name)).requires_grad_(True), photograph(name)
+    layer = zoo.spec(name).layer
+    found = peers()["Captum"](model, model.get_submodule(layer), image, [281])[0, 0].detach().numpy()
+    ours = explain(float_model(name), image, CamSpec("gradcam", layer), 281).native
+    assert not ours.degenerate
+    wanted = (found - found.min()) / (found.max() - found.min())
+    np.testing.assert_allclose(ours.values, wanted, atol=1e-4)
