@@ -21,7 +21,7 @@ with guarded():
         comparison = once_asked(request, progress, lambda tell: workbench().compare(request, sample, tell))
     if comparison is None:
         st.stop()
-    place = show(comparison, choices.opacity)
+    place = show(comparison)
     with place, guarded():
         show_beside(comparison, *beside(choices, comparison))
     show_metrics(tables := measured(choices, comparison))

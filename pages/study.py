@@ -14,6 +14,7 @@ from quantviz.ui.study import (
     show_ranking,
     show_tables,
 )
+from quantviz.ui.study_deployed import show_deployed
 from quantviz.ui.study_pictures import show_pictures
 from quantviz.ui.study_start import show_form, show_sweeps
 
@@ -23,6 +24,7 @@ PARTS = {
     "Drift against bits": show_drift,
     "Accuracy against drift": show_accuracy,
     "Ranking": show_ranking,
+    "Deployed int8": show_deployed,
     "Pictures": show_pictures,
     "How it was made": show_made,
 }

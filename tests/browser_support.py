@@ -28,6 +28,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
 )
 WAIT = 120_000
+expect.set_options(timeout=WAIT)
 # Opened at a page's own address, Streamlit looks for its server below that address first.
 NOISE = tuple(f"/{page}/_stcore/" for page in ("layers", "study", "paper", "metrics", "method"))
 
@@ -51,7 +52,7 @@ def served(home):
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=60)
         log.close()
     assert "Traceback" not in (home / "server.log").read_text()
 
@@ -79,6 +80,7 @@ def opened_browser():
 def watched_page(browser):
     """Yield a fresh page; whatever it writes to the console as an error fails."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(WAIT)
     opened = context.new_page()
     errors = []
 
@@ -103,6 +105,30 @@ def finished(page):
     settled(page)
     expect(page.get_by_text("What it says", exact=False).first).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
+
+
+def addressed(page, part):
+    """Wait until the page's address has this part, which the browser is told when the page has run."""
+    expect(page).to_have_url(re.compile(re.escape(part)))
+
+
+def noting_progress(page):
+    """Let the page note what its progress bars say; return a function that tells it.
+
+    However soon a bar is gone, it is noted: the page itself looks, at every change.
+    """
+    page.evaluate(
+        """() => {
+            window.said = [];
+            const look = () => document.querySelectorAll("[data-testid=stProgress]").forEach(
+                (bar) => window.said.push(bar.innerText)
+            );
+            new MutationObserver(look).observe(
+                document.body, { subtree: true, childList: true, characterData: true }
+            );
+        }"""
+    )
+    return lambda: "\n".join(page.evaluate("window.said"))
 
 
 def button(page, name):

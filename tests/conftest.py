@@ -1,6 +1,8 @@
 """Models and pictures that several test files use."""
 
+import subprocess
 import sys
+import time
 from functools import lru_cache
 from importlib import import_module
 
@@ -44,6 +46,34 @@ def noise_picture():
     return lambda seed, height=90, width=120: np.random.default_rng(seed).integers(
         0, 256, (height, width, 3), dtype=np.uint8
     )
+
+
+@pytest.fixture(scope="session")
+def effort():
+    """Return a function from a call to its processor time, in units of what counting to a million takes.
+
+    Neither how fast the machine is nor what else it does makes much of a difference to that.
+    """
+
+    def seconds(call):
+        started = time.thread_time()
+        call()
+        return time.thread_time() - started
+
+    unit = min(seconds(lambda: sum(1 for _ in range(1_000_000))) for _ in range(3))
+    return lambda call: seconds(call) / unit
+
+
+@pytest.fixture(scope="session")
+def imported():
+    """Return a function from code to those of some modules that a new interpreter has imported after it."""
+
+    def after(code, *modules):
+        told = f"import sys\n{code}\nprint(*(name for name in {modules!r} if name in sys.modules))"
+        done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    return after
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,13 @@ def store(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Return a workbench on which nothing has been made."""
+    with TensorStore(tmp_path_factory.mktemp("bench")) as opened:
+        yield Workbench(opened)
+
+
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A workbench on which the default comparison and SqueezeNet's have been made."""
     with TensorStore(tmp_path_factory.mktemp("shared")) as opened:

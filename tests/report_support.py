@@ -5,6 +5,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from quantviz import images
@@ -19,6 +20,16 @@ HOSTILE = "<img src=x onerror=hacked=1>&.png"
 """A file's name; the file is no picture, so that the sentence of its error, with the name, is in the summary."""
 
 LABELS = {"chelsea": "n02123045", "coffee": "n07920052", "flower": "n11939491"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def found(study):
+    return summary(study)
 
 
 def make_study(folder):

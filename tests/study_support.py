@@ -10,6 +10,7 @@ from PIL import Image
 
 from quantviz import images
 from quantviz.specs import (
+    DEPLOYED,
     CalibrationRef,
     CamSpec,
     Preprocessing,
@@ -99,14 +100,15 @@ def synthetic_study(path, plan, seed=0):
 
 def _rows(plan, piece, random):
     count = piece.stop - piece.start
+    quants = plan.quants_of(piece.protocol)
     own = {metric: random.beta(6, 3, count) for metric in _METRICS}
     sure, right = random.beta(3, 1, count), random.random(count) < 0.75
-    by_quant = [_numbers(random, quant.weight_bits, own, sure, right) for quant in plan.quants]
-    truth = {name: random.random((len(plan.quants), count)) for name in plan.truth_columns}
+    by_quant = [_numbers(random, quant.weight_bits, own, sure, right) for quant in quants]
+    truth = {name: random.random((len(quants), count)) for name in plan.truth_columns}
     rows = []
     for at in range(count):
         image = plan.images[piece.start + at]
-        for place, (quant, numbers) in enumerate(zip(plan.quants, by_quant, strict=True)):
+        for place, (quant, numbers) in enumerate(zip(quants, by_quant, strict=True)):
             known = (piece.start + at, image.sha256, plan.models[piece.model].name, quant.label, "standard")
             if at % 1000 == 999:
                 told = {"error": "the picture is broken"}
@@ -125,6 +127,10 @@ def _rows(plan, piece, random):
                 told["truth"] = {
                     name: values[places[name], at].item() if scored else None for name, values in truth.items()
                 }
+            told["simulation"] = dict.fromkeys(plan.simulation_columns)
+            if piece.protocol == DEPLOYED and "error" not in told:
+                near = {name: random.beta(99, 1) for name in plan.simulation_columns}
+                told["simulation"] = near | {"simulated_flipped": bool(random.random() < 0.1)}
             rows.append(StudyRow(*known, piece.protocol, label=image.label, **told))
     return rows
 

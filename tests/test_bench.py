@@ -14,7 +14,17 @@ from quantviz.cli import cli
 from quantviz.cli.bench import report_json
 from quantviz.figures.speed import speed_png
 from quantviz.pipeline.bench import BenchRequest, bench, targets
-from quantviz.pipeline.bench_paths import FLOAT, LIBRARY, LIBRARY_QUANTIZED, PAIR, PLAIN, bench_of, inputs_of
+from quantviz.pipeline.bench_paths import (
+    FLOAT,
+    LIBRARY,
+    LIBRARY_QUANTIZED,
+    PAIR,
+    PLAIN,
+    SIMULATED,
+    bench_of,
+    calls,
+    inputs_of,
+)
 from quantviz.pipeline.compare import Workbench
 from quantviz.specs import QuantvizError, Timing, UsageError, no_progress
 from quantviz.store import TensorStore
@@ -32,9 +42,8 @@ def test_every_path_is_timed_and_the_plain_forward_is_the_unit(report):
         ratios = {timing.path: timing.ratio for timing in report.timings if timing.batch == batch}
         assert ratios[PLAIN] == 1
         assert {PLAIN, LIBRARY, LIBRARY_QUANTIZED, FLOAT, PAIR} <= set(ratios)
-        assert ratios[LIBRARY] > 1  # it differentiates the whole network
-        assert ratios[PAIR] > ratios[FLOAT] > 0
-    assert all(timing.seconds > 0 for timing in report.timings)
+    # Which one is the faster is left to `quantviz bench`: what else a machine does can turn that round.
+    assert all(timing.seconds > 0 and timing.ratio > 0 for timing in report.timings)
     assert {timing.path for timing in report.timings} == set(report.paths)
     assert next(iter(report.paths)) == PLAIN
     assert report.machine["torch threads"] == "1"
@@ -59,21 +68,51 @@ def test_targets_are_medians_over_the_models_and_told_as_met_or_not(report):
     assert library.value == pytest.approx((row[LIBRARY] + row[LIBRARY_QUANTIZED]) / row[PAIR])
 
 
-def test_the_fake_quantized_baseline_rounds_as_the_simulated_network_does(tmp_path):
-    with TensorStore(tmp_path) as store:
-        made = bench_of(Workbench(store), MODEL, no_progress)
-        image = inputs_of(made, 1)
-        with torch.no_grad():
-            logits = {name: getattr(made, name)(image)[0] for name in ("plain", "simulated", "fake", "prepared")}
-        # SqueezeNet has no batch norm to fold, so that grids and weights are the same; sums differ in their order.
-        spread = float(logits["plain"].max() - logits["plain"].min())
-        assert float((logits["fake"] - logits["simulated"]).abs().max()) < 0.05 * spread
-        assert float((logits["fake"] - logits["plain"]).abs().max()) > 0
-        assert float((logits["prepared"] - logits["plain"]).abs().max()) > 0
-        assert all(parameter.requires_grad for parameter in made.plain.parameters())
-        assert not any(parameter.requires_grad for parameter in made.simulated.parameters())
-        found = explain(made.fake, image, made.cam, 5)
-        assert found.heatmap.values.shape == (224, 224)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return what is timed of the model."""
+    with TensorStore(tmp_path_factory.mktemp("bench")) as store:
+        yield bench_of(Workbench(store), MODEL, no_progress)
+
+
+def test_the_fake_quantized_baseline_rounds_as_the_simulated_network_does(made):
+    image = inputs_of(made, 1)
+    with torch.no_grad():
+        logits = {name: getattr(made, name)(image)[0] for name in ("plain", "simulated", "fake", "prepared")}
+    # SqueezeNet has no batch norm to fold, so that grids and weights are the same; sums differ in their order.
+    spread = float(logits["plain"].max() - logits["plain"].min())
+    assert float((logits["fake"] - logits["simulated"]).abs().max()) < 0.05 * spread
+    assert float((logits["fake"] - logits["plain"]).abs().max()) > 0
+    assert float((logits["prepared"] - logits["plain"]).abs().max()) > 0
+    assert all(parameter.requires_grad for parameter in made.plain.parameters())
+    assert not any(parameter.requires_grad for parameter in made.simulated.parameters())
+    found = explain(made.fake, image, made.cam, 5)
+    assert found.heatmap.values.shape == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (PLAIN, ["plain"]),
+        (LIBRARY, ["plain", "gradient"]),
+        (LIBRARY_QUANTIZED, ["prepared"]),
+        (FLOAT, ["reference"]),
+        (SIMULATED, ["simulated"]),
+        (PAIR, ["reference", "simulated"]),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_each_path_runs_the_networks_that_it_says_once(made, path, expected, batch):
+    timed, ran, hooks = calls(made, inputs_of(made, batch))[path], [], []
+    for name in ("plain", "reference", "simulated", "prepared", "fake"):
+        first = next(layer for layer in getattr(made, name).modules() if isinstance(layer, torch.nn.Conv2d))
+        hooks.append(first.register_forward_pre_hook(lambda *_, name=name: ran.append(name)))
+        if name == "plain":
+            hooks.append(first.weight.register_hook(lambda _: ran.append("gradient")))
+    timed()
+    for hook in hooks:
+        hook.remove()
+    assert ran == expected
 
 
 def test_the_command_prints_a_table_and_writes_json_and_a_figure(tmp_path):

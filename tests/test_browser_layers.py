@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from browser_support import WAIT, button, downloaded, finished, pick, settled
+from browser_support import WAIT, addressed, button, downloaded, finished, noting_progress, pick, settled
 from playwright.sync_api import expect
 
 SMALL = "model=squeezenet1_1&weights=untrained&weight_bits=4"
@@ -15,34 +15,34 @@ def test_a_first_visit_computes_nothing_and_says_what_it_would(page, address):
     expect(page.get_by_text("Quantizes one layer at a time")).to_be_visible(timeout=WAIT)
     settled(page)
     expect(button(page, "Measure every layer")).to_be_visible()
-    assert page.locator(".js-plotly-plot").count() == 0
+    expect(page.locator(".js-plotly-plot")).to_have_count(0)
     page.get_by_role("tab", name="The paper's protocol").click()
     expect(page.get_by_text("Each of the 128 combinations")).to_be_visible(timeout=WAIT)
-    assert page.get_by_role("alert").count() == 0
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_the_atlas_is_measured_once_and_a_click_shows_a_layers_map(page, address, browser):
     page.goto(f"{address}/layers?{SMALL}&images=coffee")
+    expect(button(page, "Measure every layer")).to_be_visible()
+    said = noting_progress(page)
     button(page, "Measure every layer").click(timeout=WAIT)
-    expect(page.get_by_text(re.compile("alone …|All but .* …|Calibrating .* …|Every layer …")).first).to_be_visible(
-        timeout=WAIT
-    )
     expect(page.get_by_text("a change that nobody sees does")).to_be_visible(timeout=WAIT)
     settled(page)
-    assert button(page, "Measure every layer").count() == 0
+    assert re.search("alone …|All but .* …|Calibrating .* …|Every layer …", said())
+    expect(button(page, "Measure every layer")).to_have_count(0)
     expect(page.get_by_text("UNTRAINED").first).to_be_visible()
     expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=WAIT)
     page.locator(".js-plotly-plot").nth(1).locator(".scatterlayer .point").nth(4).click(force=True)
     expect(page.get_by_text(re.compile(r"With only .* quantized"))).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=WAIT)
     settled(page)
-    assert "inspect=features" in page.url
+    addressed(page, "inspect=features")
 
     context = browser.new_context()
     other = context.new_page()
     other.goto(page.url)  # a result of the store needs no button, and the link holds the layer
     expect(other.get_by_text(re.compile(r"With only .* quantized"))).to_be_visible(timeout=WAIT)
-    assert button(other, "Measure every layer").count() == 0
+    expect(button(other, "Measure every layer")).to_have_count(0)
     context.close()
 
 
@@ -104,7 +104,7 @@ def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(pag
     pick(page, "^Weight ranges", "mse")
     finished(page)
     for part in ("scheme=naive", "weight_ranges=mse"):
-        assert part in page.url
+        addressed(page, part)
     page.get_by_text("How this was made", exact=True).last.click(timeout=WAIT)
     made = "weights symmetric per-tensor, MSE-optimal ranges, rounded to nearest; activations symmetric per-tensor"
     expect(page.get_by_text(made)).to_be_visible(timeout=WAIT)
@@ -116,7 +116,7 @@ def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice,
     expect(page.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=WAIT)
     settled(page)
     expect(button(page, "^Start$")).to_be_visible()
-    assert page.locator(".js-plotly-plot").count() == 0
+    expect(page.locator(".js-plotly-plot")).to_have_count(0)
 
 
 def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, address):
@@ -124,7 +124,7 @@ def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, addres
     finished(page)
     expect(page.get_by_role("alert").filter(has_text="This is the paper's protocol")).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("At W8A8 under the paper's protocol, efficientnet_lite0")).to_be_visible()
-    assert page.get_by_text("a change that nobody sees").count() == 0
+    expect(page.get_by_text("a change that nobody sees")).to_have_count(0)
     page.get_by_text("How this was made", exact=True).last.click(timeout=WAIT)
     expect(page.get_by_text("none, observers start at this picture")).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("train mode, batch norm of the one image")).to_be_visible()

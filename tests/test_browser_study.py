@@ -1,16 +1,23 @@
 """The Study page in a real browser: a study is opened, narrowed, looked at from every side; a sweep is run from it."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
+import time
+from pathlib import Path
 
 import pytest
-from browser_support import WAIT, button, downloaded, finished, pick, settled
+from browser_support import WAIT, addressed, button, downloaded, finished, pick, settled
 from PIL import Image
 from playwright.sync_api import expect
 from study_support import SQUEEZE, labelled_pictures
+from sweep_support import weights_file
 
 from quantviz import images
+from quantviz.pipeline.jobs import job
 from quantviz.pipeline.plan import SweepRequest
 from quantviz.pipeline.sweep import sweep
 from quantviz.specs import spec_of
@@ -54,10 +61,10 @@ def test_a_study_is_opened_and_every_tab_has_its_part(page, link):
     page.get_by_role("tab", name="Distributions", exact=True).click()
     page.get_by_role("radio", name="violin").or_(button(page, "^violin$")).first.click(timeout=WAIT)
     settled(page)
-    assert "drawn=violin" in page.url
+    addressed(page, "drawn=violin")
     tab(page, "How it was made")
     expect(page.get_by_text("quantviz sweep pictures --out first")).to_be_visible(timeout=WAIT)
-    assert page.get_by_role("alert").filter(has_not_text="UNTRAINED").count() == 0
+    expect(page.get_by_role("alert").filter(has_not_text="UNTRAINED")).to_have_count(0)
 
 
 def test_filters_act_and_are_in_the_address(page, link, tmp_path):
@@ -73,7 +80,7 @@ def test_filters_act_and_are_in_the_address(page, link, tmp_path):
     assert table.startswith("protocol,model,setting,comparison,metric,n,mean")
     pick(page, "^Top-1 class", "kept")
     settled(page)
-    assert "top1=kept" in page.url
+    addressed(page, "top1=kept")
 
 
 def test_tests_of_the_whole_study_are_made_once(page, link):
@@ -84,7 +91,7 @@ def test_tests_of_the_whole_study_are_made_once(page, link):
     page.goto(link)
     page.get_by_text("Tests and bootstrapped intervals").click(timeout=WAIT)
     expect(page.get_by_text(re.compile("1 pictures: .*broken.jpg"))).to_be_visible(timeout=WAIT)
-    assert button(page, "^Test$").count() == 0
+    expect(button(page, "^Test$")).to_have_count(0)
 
 
 def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
@@ -95,7 +102,7 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     button(page, "Compute the maps").click(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(1, timeout=WAIT)
     settled(page)
-    assert "picture=" in page.url
+    addressed(page, "picture=")
     path = page.locator("code").first.inner_text()
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Compare").nth(1).click()
@@ -104,11 +111,11 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     expect(other.get_by_text(f"At W4A4, {SQUEEZE} looks")).to_be_visible(timeout=WAIT)
     expect(other.get_by_text("UNTRAINED").first).to_be_visible()
     expect(other.get_by_text(path, exact=True).first).to_be_visible()
-    assert "from_study=first" in other.url
+    addressed(other, "from_study=first")
     button(other, "Choose another picture").click()
     expect(other.get_by_role("combobox", name=re.compile("Bundled photograph"))).to_be_visible(timeout=WAIT)
     settled(other)
-    assert "from_study" not in other.url
+    expect(other).not_to_have_url(re.compile("from_study"))
 
 
 def test_pictures_that_are_elsewhere_are_asked_for(page, link, study, home):
@@ -132,10 +139,36 @@ def test_what_is_no_study_is_one_sentence(page, address, study, tmp_path):
     expect(page.get_by_text("The link's study 'nowhere' is not available")).to_be_visible(timeout=WAIT)
 
 
+def running(path, process=None):
+    """Wait until a sweep tells how far it is; return its process."""
+    deadline = time.monotonic() + WAIT / 1000
+    while (found := job(path).progress) is None or found.pid == process:
+        assert time.monotonic() < deadline, job(path)
+        time.sleep(0.01)
+    return found.pid
+
+
+def is_sent(process, number):
+    """Tell whether a signal waits for a stopped process to go on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    waiting = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+    return any(signals >> (number - 1) & 1 for signals in waiting)
+
+
+@contextlib.contextmanager
+def held(process):
+    """Keep a sweep from ending before it has been looked at."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def test_a_sweep_is_started_watched_cancelled_and_resumed_from_the_page(page, link, browser, tmp_path, home):
-    folder = tmp_path / "four"
+    folder, out = tmp_path / "three", home / "cache" / "studies" / "second"
     folder.mkdir()
-    for place in range(40):
+    for place in range(3):
         rgb = images.bundled("coffee").rgb[4 * place : 4 * place + 160, 5 * place : 5 * place + 200]
         Image.fromarray(rgb).save(folder / f"{place:02d}.jpg")
     page.goto(link)
@@ -150,22 +183,27 @@ def test_a_sweep_is_started_watched_cancelled_and_resumed_from_the_page(page, li
     box.fill(SQUEEZE)  # of a long list only what is seen is there
     page.get_by_role("option", name=SQUEEZE, exact=True).click(timeout=WAIT)
     box.press("Escape")
-    page.get_by_role("textbox", name=re.compile("^Weights of your own")).fill(f"{SQUEEZE}=untrained")
+    weights = weights_file(tmp_path / "untrained.safetensors")
+    page.get_by_role("textbox", name=re.compile("^Weights of your own")).fill(f"{SQUEEZE}={weights}")
     button(page, "^Start$").click()
-    expect(button(page, "^Cancel$")).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("each picture once a model and protocol")).to_be_visible(timeout=WAIT)
-
-    context = browser.new_context()  # somebody else sees the same
-    other = context.new_page()
-    other.goto(link)
-    expect(other.get_by_text("each picture once a model and protocol")).to_be_visible(timeout=WAIT)
-    context.close()
-    button(page, "^Cancel$").click()
+    process = running(out)
+    with held(process):
+        expect(page.get_by_text("each picture once a model and protocol")).to_be_visible(timeout=WAIT)
+        context = browser.new_context()  # somebody else sees the same
+        other = context.new_page()
+        other.goto(link)
+        expect(other.get_by_text("each picture once a model and protocol")).to_be_visible(timeout=WAIT)
+        context.close()
+        button(page, "^Cancel$").click(timeout=WAIT)
+        deadline = time.monotonic() + WAIT / 1000
+        while not is_sent(process, signal.SIGTERM) and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
     expect(button(page, "^Resume$")).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("Interrupted; what was done is kept").first).to_be_visible(timeout=WAIT)
     button(page, "^Resume$").click()
-    expect(button(page, "^Cancel$")).to_be_visible(timeout=WAIT)
+    with held(running(out, process)):
+        expect(button(page, "^Cancel$")).to_be_visible(timeout=WAIT)
     expect(button(page, "^Cancel$")).to_have_count(0, timeout=WAIT)
-    assert (home / "cache" / "studies" / "second" / "results.parquet").exists()
+    assert (out / "results.parquet").exists()
     pick(page, "^Study", "second")
-    expect(page.get_by_text("40 pictures, 0 with a known class")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("3 pictures, 0 with a known class")).to_be_visible(timeout=WAIT)

@@ -64,6 +64,14 @@ def test_every_command_and_option_has_help_and_is_in_the_readme():
                 assert option.help, f"{name} {option.name}"
 
 
+@pytest.mark.parametrize("words", [(), ("cache",)])
+def test_a_command_without_its_command_shows_the_help_page(run, words):
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith(" ".join(["Usage: quantviz", *words]))
+    assert "\nCommands:\n" in out
+
+
 def test_repeated_compare_reads_the_cache_without_torch(first, cache):
     code = (
         "import sys, runpy\n"

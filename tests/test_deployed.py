@@ -1,13 +1,12 @@
 """Comparisons with ONNX Runtime: the float network by another engine, and the quantized one as deployed."""
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from quantviz import images
 from quantviz.figures import maps_figure, paper_png, predictions_figure
@@ -135,9 +134,11 @@ def test_schemes_of_w8a8_with_integer_kernels_are_taken(scheme):
     check_deployable(spec_of(scheme))
 
 
-def test_other_grids_and_corrected_biases_are_deployed(bench):
+def test_other_grids_and_corrected_biases_are_deployed(bench, tmp_path):
+    for name in ("coffee", "flower", "rocket"):
+        Image.fromarray(images.bundled(name).rgb).save(tmp_path / f"{name}.png")
     quant = spec_of("bias_correction,mse_weights,per_tensor", ranges="mse")
-    found = bench.compare(replace(REQUEST, quant=quant, saliency=None), SAMPLE)
+    found = bench.compare(replace(REQUEST, quant=quant, calibration=tmp_path, saliency=None), SAMPLE)
     assert found.deployed.scores["deployed_v_quantized"].cc > 0.99
 
 
@@ -162,6 +163,13 @@ def test_methods_of_many_passes_are_not_timed(bench):
     assert found.deployed.scores["deployed_v_quantized"].cc > 0.9
 
 
+def wait_until(condition):
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_an_export_runs_in_a_process_of_its_own(tmp_path):
     with TensorStore(tmp_path / "tensors") as store:
         bench = Workbench(store)
@@ -170,8 +178,7 @@ def test_an_export_runs_in_a_process_of_its_own(tmp_path):
         engines, quant = bench.engines, REQUEST.quant
         assert not engines.ready(subject, quant)
         assert engines.export_apart(subject, quant, ["prepare", *options])
-        while engines.at_work(subject, quant):
-            time.sleep(0.1)
+        wait_until(lambda: not engines.at_work(subject, quant))
         assert not engines.export_apart(subject, quant, [])
         assert engines.ready(subject, quant)
 
@@ -181,18 +188,16 @@ def test_an_export_that_fails_says_why(tmp_path):
         bench = Workbench(store)
         subject, wrong = bench.subject(REQUEST), ["prepare", "--model", "nonesuch"]
         assert bench.engines.export_apart(subject, REQUEST.quant, wrong)
-        while bench.engines.at_work(subject, REQUEST.quant):
-            time.sleep(0.1)
+        wait_until(lambda: not bench.engines.at_work(subject, REQUEST.quant))
         with pytest.raises(QuantvizError, match=r"export to ONNX failed: .*nonesuch"):
             bench.engines.export_apart(subject, REQUEST.quant, wrong)
 
 
-def test_the_command_line_shows_the_third_network(folder, found):
+def test_the_command_line_shows_the_third_network(run, folder, found):
     options = ["--model", "squeezenet1_1", "--weights", "untrained", "--engine", "onnxruntime", "--deployed"]
-    command = [sys.executable, "-m", "quantviz", "compare", "chelsea", *options, "--cache", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "deployed v simulated" in done.stdout
-    assert "deployed top-5" in done.stdout
-    assert deployed_words(found) in done.stdout
-    assert "on this machine" in done.stdout
+    status, told, complaint = run("compare", "chelsea", *options, "--cache", folder)
+    assert (status, complaint) == (0, "")
+    assert "deployed v simulated" in told
+    assert "deployed top-5" in told
+    assert deployed_words(found) in told
+    assert "on this machine" in told

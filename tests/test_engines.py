@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import sweep_support
-from sweep_support import SQUEEZE, children, files_of, named, plan_with, sweeping, wait_for
+from sweep_support import SQUEEZE, children, files_of, has_loaded, named, plan_with, sweeping, wait_for
 
 from quantviz.pipeline.engines import Engine, Schedule, before
 from quantviz.pipeline.plan import plan_of
@@ -18,7 +18,7 @@ from quantviz.specs import QuantvizError, UsageError
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-asked, cache, study = sweep_support.asked, sweep_support.cache, sweep_support.study
+asked, study = sweep_support.asked, sweep_support.study
 
 
 def kill_workers():
@@ -53,16 +53,16 @@ def test_a_piece_that_kills_every_worker_is_given_up(asked, cache, tmp_path):
 
 
 def test_what_a_worker_refuses_ends_the_sweep_with_its_sentence(asked, cache, tmp_path):
-    folder = tmp_path / "pictures"
-    shutil.copytree(asked.dataset, folder)
-    file = folder / "rocket.png"
+    weights = tmp_path / "lost.safetensors"
+    shutil.copyfile(asked.weights[SQUEEZE], weights)
 
     def lose(message, part):
         if message.startswith("Starting"):
-            file.unlink(missing_ok=True)
+            weights.unlink(missing_ok=True)
 
-    with TensorStore(cache / "tensors") as store, pytest.raises(QuantvizError, match=r"rocket\.png.*does not exist"):
-        sweep(replace(asked, dataset=folder), tmp_path / "study", store, lose, engine=Engine(workers=2))
+    asked, told = replace(asked, weights={SQUEEZE: str(weights)}), r"lost\.safetensors.*cannot be opened"
+    with TensorStore(cache / "tensors") as store, pytest.raises(QuantvizError, match=told):
+        sweep(asked, tmp_path / "study", store, lose, engine=Engine(workers=2))
     assert not kill_workers()
     assert StudyFolder(tmp_path / "study").progress() is None
 
@@ -139,15 +139,15 @@ def test_every_piece_is_taken_once(study):
 def test_ray_finds_the_same_and_replaces_a_killed_actor(study, asked, cache, tmp_path):
     out = tmp_path / "study"
 
-    def actors():
-        return [pid for pid in children(process.pid) if named(pid, b"ray::_Actor")]
+    def at_work():
+        """Return the actors that were given a piece: they import torch, and have some of that before them."""
+        return [pid for pid in children(process.pid) if named(pid, b"ray::_Actor") and has_loaded(pid, b"libtorch")]
 
     with sweeping(asked, out, cache, "--engine", "ray", "--workers", 2) as process:
-        wait_for(process, lambda: any(out.glob("pieces/*.parquet")) and actors())
-        killed = actors()[0]
-        os.kill(killed, signal.SIGKILL)
+        wait_for(process, at_work)
+        os.kill(at_work()[0], signal.SIGKILL)
         started = children(process.pid)
-        told, complaint = process.communicate(timeout=120)
+        told, complaint = process.communicate(timeout=300)
     assert (process.returncode, complaint) == (0, "")
     assert "10 of 10 pieces computed" in told
     whole, found = files_of(study), files_of(out)

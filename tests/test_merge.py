@@ -14,7 +14,7 @@ from quantviz.specs import UsageError
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-asked, cache, study = sweep_support.asked, sweep_support.cache, sweep_support.study
+asked, study = sweep_support.asked, sweep_support.study
 
 
 def test_shares_are_even_and_rows_of_pieces_stay_whole(study):

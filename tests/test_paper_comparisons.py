@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pipeline_support
 import pytest
 import torch
 from paper_support import PHOTOGRAPHS, with_switches
@@ -23,11 +24,7 @@ from quantviz.quantize import (
 from quantviz.specs import DEVIATIONS, CamSpec, Heatmap, QuantSpec, UsageError, spec_of
 from quantviz.store import TensorStore
 
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    with TensorStore(tmp_path_factory.mktemp("paper")) as store:
-        yield Workbench(store)
+bench = pipeline_support.bench
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,8 @@ from quantize_support import PICTURES, SCHEMES, SQUEEZE, small
 from torch import nn
 
 from quantviz.pipeline.records import pack_ranges, unpack_ranges
-from quantviz.quantize import (
-    InputQuantizer,
-    activation_grid,
-    calibrate,
-    input_grid,
-)
-from quantviz.specs import (
-    RANGE_METHODS,
-    QuantSpec,
-    QuantvizError,
-    UsageError,
-    headroom,
-)
+from quantviz.quantize import InputQuantizer, activation_grid, calibrate, input_grid
+from quantviz.specs import RANGE_METHODS, QuantSpec, QuantvizError, UsageError, headroom
 from quantviz.store import TensorStore
 
 pictures, base, ranges = quantize_support.pictures, quantize_support.base, quantize_support.ranges

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from quantize_support import GRANULARITIES, LITE, SCHEMES, SQUEEZE, layers_of, small
 from torch import nn
 
-from quantviz.quantize import (
-    InputQuantizer,
-    Ranges,
-    assemble,
-    calibrate,
-    gptq,
-    weight_grid,
-)
+from quantviz.quantize import InputQuantizer, Ranges, assemble, calibrate, gptq, weight_grid
 from quantviz.specs import (
     PRESETS,
     RANGE_METHODS,

@@ -10,9 +10,10 @@ import zipfile
 import numpy as np
 import pyarrow as pa
 import pytest
+import report_support
 from cli_support import assert_refused
 from PIL import Image
-from report_support import HOSTILE, listed, make_bundle, make_study, packed
+from report_support import HOSTILE, listed, make_bundle, packed
 
 from quantviz import images
 from quantviz.pipeline.bundle import PARTS, bundle_bytes
@@ -24,10 +25,7 @@ from quantviz.specs import UsageError, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.tables import read_notes, read_table, write_tables
 
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("replay"))
+study, found = report_support.study, report_support.found
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +34,9 @@ def parts(study):
 
 
 @pytest.fixture(scope="module")
-def bundle(study, tmp_path_factory):
+def bundle(study, found, tmp_path_factory):
     file = tmp_path_factory.mktemp("bundle") / "bundle.zip"
-    file.write_bytes(bundle_bytes(study, summary(study)))
+    file.write_bytes(bundle_bytes(study, found))
     return file
 
 

@@ -9,9 +9,10 @@ import xml.etree.ElementTree as ElementTree
 from itertools import takewhile
 
 import pytest
+import report_support
 from cli_support import assert_refused
 from PIL import Image
-from report_support import HOSTILE, make_study
+from report_support import HOSTILE
 from study_support import synthetic_plan, synthetic_study
 
 from quantviz.cli import main
@@ -25,15 +26,7 @@ from quantviz.pipeline.table import study_table
 from quantviz.pipeline.views import ranking
 from quantviz.specs import Estimate, Rate, StudyTruth, TruthFile, UsageError
 
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return make_study(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def found(study):
-    return summary(study)
+study, found = report_support.study, report_support.found
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +121,7 @@ def test_the_page_opens_from_disk_without_any_request(written, browser, scheme):
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.goto(written.as_uri())
     expect(opened.locator(".plot .main-svg").first).to_be_visible(timeout=60_000)
-    assert opened.locator(".plot:has(.main-svg)").count() == 4
+    expect(opened.locator(".plot:has(.main-svg)")).to_have_count(4, timeout=60_000)
     opened.locator("select[data-figure='1']").select_option(index=1)
     expect(opened.locator("#figure1").get_by_text("mean CC, quantized v float")).to_be_visible()
     assert opened.evaluate("typeof hacked") == "undefined"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import numpy as np
 import py_sod_metrics
@@ -260,12 +259,12 @@ def test_robust_background_finds_what_the_photograph_is_of(name):
     assert values[outside].mean() < 0.1
 
 
-def test_robust_background_repeats_itself_in_under_a_second():
+def test_robust_background_repeats_itself_in_little_time(effort):
     rgb = images.crop(images.bundled("coffee").rgb, Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.5,) * 3))
     first = saliency.robust_background(rgb)
-    start = time.perf_counter()
-    assert all(np.array_equal(first.values, saliency.robust_background(rgb.copy()).values) for _ in range(2))
-    assert (time.perf_counter() - start) / 2 < 1
+    again = []
+    assert effort(lambda: again.append(saliency.robust_background(rgb.copy()))) < 30
+    assert np.array_equal(again[0].values, first.values)
     assert (first.values.min(), first.values.max()) == (0.0, 1.0)
 
 

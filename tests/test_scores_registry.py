@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -339,7 +338,7 @@ def test_threads_and_repetition_change_no_bit(kind):
 
 
 @each_kind
-def test_all_metrics_of_one_map_take_less_than_a_third_of_a_second(kind):
+def test_all_metrics_of_one_map_take_little_time(kind, effort):
     shape = (224, 224)
     content = {
         "map": {"values": make_map("smooth", shape, 1).astype(np.float32)},
@@ -347,9 +346,6 @@ def test_all_metrics_of_one_map_take_less_than_a_third_of_a_second(kind):
         "fixations": {"points": pixels(shape, 50, 1)},
         "boxes": {"boxes": np.array([[30.0, 40.0, 150.0, 160.0]])},
     }[kind]
-    seconds = []
-    for seed in range(5):
-        values, start = make_map("smooth", shape, seed), time.perf_counter()
-        scores.measure(values, truth(kind, shape, **content), others=pixels(shape, 1000, 2))
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3
+    known, others = truth(kind, shape, **content), pixels(shape, 1000, 2)
+    maps = [make_map("smooth", shape, seed) for seed in range(3)]
+    assert min(effort(lambda values=values: scores.measure(values, known, others=others)) for values in maps) < 12

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pipeline_support
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,7 +26,6 @@ from quantviz.pipeline import (
 )
 from quantviz.pipeline.allocate import after, fitted, path
 from quantviz.specs import ImageError, LayerBits, QuantSpec, QuantvizError, UsageError
-from quantviz.store import TensorStore
 
 MODEL = "squeezenet1_1"
 REQUEST = CompareRequest(MODEL, "untrained", QuantSpec(8, 8, rounding="gptq"), saliency=None)
@@ -108,10 +108,7 @@ def test_a_fitted_assignment_is_within_the_size_and_leaves_nothing_that_fits(val
 # -- the search
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    with TensorStore(tmp_path_factory.mktemp("search")) as opened:
-        yield Workbench(opened)
+bench = pipeline_support.bench
 
 
 @pytest.fixture(scope="module")

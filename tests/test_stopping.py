@@ -13,22 +13,15 @@ from pathlib import Path
 
 import pytest
 import sweep_support
-from sweep_support import (
-    DEAF,
-    MAIN,
-    children,
-    files_of,
-    named,
-    sweeping,
-    wait_for,
-    whole_study,
-)
+from sweep_support import SQUEEZE, children, files_of, named, sweeping, sweeping_anew, wait_for
 
+from quantviz.pipeline.engines import before
 from quantviz.pipeline.sweep import sweep
+from quantviz.pipeline.worker import PieceWorker
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
-asked, cache = sweep_support.asked, sweep_support.cache
+asked = sweep_support.asked
 
 INTERRUPTED = "quantviz: Interrupted; what was done is kept, and the same command goes on from there.\n"
 
@@ -36,7 +29,7 @@ INTERRUPTED = "quantviz: Interrupted; what was done is kept, and the same comman
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory):
     """Ask for so many pictures that the sweep has some left when the test has seen the first ones."""
-    return sweep_support.small_request(tmp_path_factory.mktemp("many"), crops=8)
+    return sweep_support.small_request(tmp_path_factory.mktemp("many") / "pictures", crops=8)
 
 
 def begun(out):
@@ -55,12 +48,17 @@ def assert_stopped(process, number, started):
     """Check that the command ends in order within two seconds of a signal, and every process with it."""
     process.send_signal(number)
     sent = time.monotonic()
-    told, complaint = process.communicate(timeout=30)
+    told, complaint = process.communicate(timeout=60)
     took = time.monotonic() - sent
     assert (process.returncode, told, complaint) == (128 + number, "", INTERRUPTED)
     assert took < 2
-    wait_until = time.monotonic() + 5
-    while any(named(pid, b"quantviz") or named(pid, b"ray") for pid in started) and time.monotonic() < wait_until:
+    assert_gone(started)
+
+
+def assert_gone(started):
+    """Check that all these processes end: a killed one is there until its new parent has asked how it ended."""
+    deadline = time.monotonic() + 60
+    while any(named(pid, b"quantviz") or named(pid, b"ray") for pid in started) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in started if named(pid, b"quantviz") or named(pid, b"ray")]
 
@@ -69,12 +67,27 @@ def committed(out):
     return {name: data for name, data in files_of(out).items() if name.startswith("pieces")}
 
 
+def made_again(out, asked, cache, path):
+    """Return the files of a stopped sweep's pieces, computed once more in this process."""
+    stopped, folder = StudyFolder(out), StudyFolder(path)
+    plan = stopped.plan()
+    with TensorStore(cache / "tensors") as store, folder.locked():
+        folder.begin(plan)
+        worker = PieceWorker(plan, asked, store)
+        for piece in plan.pieces:
+            if stopped.has(plan, piece):
+                last = before(plan, piece)
+                state = {} if last is None else folder.state(last)
+                folder.commit(plan, piece, *worker.compute(piece, state, lambda: None))
+    return committed(path)
+
+
 def test_a_running_sweep_tells_on_disk_how_far_it_is(asked, cache, tmp_path):
     out, told = tmp_path / "study", []
     folder = StudyFolder(out)
 
     def look(message, part):
-        if "images/s" in message:
+        if message.startswith(SQUEEZE):  # a picture is done
             time.sleep(0.3)
         if (found := folder.progress()) is not None:
             told.append(found)
@@ -129,26 +142,37 @@ def test_what_an_ended_sweep_left_is_not_taken_for_progress(asked, cache, tmp_pa
     assert not (out / "progress.json").exists()
 
 
-@pytest.mark.parametrize("words", ["Loading", "Calibrating"])
-def test_control_c_ends_a_sweep_that_has_not_begun_to_compute(asked, tmp_path, words):
+def test_control_c_ends_a_sweep_that_is_importing_what_it_needs(asked, tmp_path):
     out = tmp_path / "study"
-    with sweeping(asked, out, tmp_path / "cache") as process:
-        wait_for(process, says(out, words))
+    with sweeping_anew(asked, out, tmp_path / "cache") as process:
+        wait_for(process, (out / "plan.json").exists)
         assert_stopped(process, signal.SIGINT, [])
     assert set(files_of(out)) == {"plan.json", "lock"}
 
 
-def test_control_c_ends_the_workers_too_and_keeps_what_is_committed(lasting, cache, tmp_path):
+def test_control_c_ends_a_sweep_that_is_calibrating(asked, tmp_path):
+    out, pictures = tmp_path / "study", tmp_path / "pictures"
+    pictures.mkdir()
+    for place in range(256):  # so that it takes a while on any machine
+        (pictures / f"{place:03d}.png").symlink_to(asked.dataset / "coffee.png")
+    with sweeping(asked, out, tmp_path / "cache", "--calibration", pictures) as process:
+        wait_for(process, says(out, "Calibrating"))
+        assert_stopped(process, signal.SIGINT, [])
+    assert set(files_of(out)) == {"plan.json", "lock"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_control_c_ends_the_workers_too_and_keeps_what_is_committed(lasting, cache, tmp_path, workers):
     out = tmp_path / "study"
-    with sweeping(lasting, out, cache, "--workers", 2) as process:
+    with sweeping(lasting, out, cache, "--workers", workers) as process:
         wait_for(process, begun(out))
         started = children(process.pid)
-        assert len(started) == 2
+        assert len(started) == (0 if workers == 1 else workers)
         assert_stopped(process, signal.SIGINT, started)
-    kept, whole = committed(out), files_of(whole_study(lasting, tmp_path / "whole", cache))
+    kept = committed(out)
     assert 0 < len(kept) < 80
-    assert all(whole[name] == data for name, data in kept.items())
     assert set(files_of(out)) == {"plan.json", "lock", *kept}
+    assert made_again(out, lasting, cache, tmp_path / "again") == kept
 
 
 def test_no_worker_outlives_a_killed_sweep(asked, cache, tmp_path):
@@ -158,15 +182,12 @@ def test_no_worker_outlives_a_killed_sweep(asked, cache, tmp_path):
         started = children(process.pid)
         process.kill()
         process.wait()
-        deadline = time.monotonic() + 5
-        while any(named(pid, b"quantviz") for pid in started) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not [pid for pid in started if named(pid, b"quantviz")]
+        assert_gone(started)
 
 
 def test_sigterm_ends_a_sweep_that_ignores_control_c(lasting, cache, tmp_path):
     out = tmp_path / "study"
-    with sweeping(lasting, out, cache, code=DEAF + MAIN) as process:
+    with sweeping(lasting, out, cache, deaf=True) as process:
         wait_for(process, begun(out))
         process.send_signal(signal.SIGINT)
         assert_stopped(process, signal.SIGTERM, [])

@@ -1,7 +1,7 @@
 """Sweeps over a few real pictures: what the rows say, and what is kept when a sweep is killed."""
 
-import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from study_support import BROKEN, CAT, LITE, SQUEEZE, labelled_pictures, one, rows_of
+from sweep_support import files_of, sweeping, whole_study, words_of
 
 from quantviz import images
 from quantviz.pipeline import CompareRequest, Workbench
@@ -30,11 +31,6 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def asked(pictures):
     """Return the request of the study that most tests look at: both protocols, two bit-widths, pieces of two."""
     quants = (spec_of("standard", 8, 8), spec_of("standard", 4, None))
@@ -43,10 +39,7 @@ def asked(pictures):
 
 @pytest.fixture(scope="module")
 def study(asked, cache, tmp_path_factory):
-    out = tmp_path_factory.mktemp("studies") / "whole"
-    with TensorStore(cache) as store:
-        assert sweep(asked, out, store).computed == 2 * 3
-    return out
+    return whole_study(asked, tmp_path_factory.mktemp("studies") / "whole", cache)
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +47,9 @@ def trained(pictures, cache, tmp_path_factory):
     """Return a study of the bundled network."""
     request = SweepRequest(pictures, (LITE,), (spec_of("standard", 6, 6), spec_of("standard", 3, 8)))
     out = tmp_path_factory.mktemp("studies") / "trained"
-    with TensorStore(cache) as store:
+    with TensorStore(cache / "tensors") as store:
         assert sweep(request, out, store).computed == 1
     return out
-
-
-def files_of(study):
-    return {
-        file.relative_to(study).as_posix(): file.read_bytes() for file in sorted(study.rglob("*")) if file.is_file()
-    }
 
 
 def test_rows_of_the_calibrated_protocol_are_those_of_single_comparisons(trained, pictures, tmp_path):
@@ -136,7 +123,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_row_too(cache, tmp_path, pictu
     os.symlink("nowhere.png", folder / "gone.png")
     (folder / "good.png").write_bytes((pictures / CAT / "0.png").read_bytes())
     request = SweepRequest(folder, (SQUEEZE,), (spec_of("standard"),), {SQUEEZE: "untrained"})
-    with TensorStore(cache) as store:
+    with TensorStore(cache / "tensors") as store:
         found = sweep(request, tmp_path / "study", store)
     assert [image.sha256 == "" for image in found.plan.images] == [True, True, False]
     told = [row["error"] for row in rows_of(tmp_path / "study")]
@@ -162,17 +149,9 @@ def quantviz(*arguments, cache, code=AGAIN):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def sweeping(asked, out):
-    weights = [word for name, choice in asked.weights.items() for word in ("--weights", f"{name}={choice}")]
-    bits = ",".join(quant.label for quant in asked.quants)
-    models, protocols = ",".join(asked.models), ",".join(asked.protocols)
-    options = ["--models", models, "--bits", bits, "--protocols", protocols, "--batch", asked.batch, "--out", out]
-    return ["sweep", asked.dataset, *weights, *options]
-
-
 def test_a_finished_study_is_not_computed_again_and_needs_no_torch(study, asked, cache):
     before = files_of(study)
-    found = quantviz(*sweeping(asked, study), cache=cache)
+    found = quantviz(*words_of(asked, study), cache=cache)
     assert (found.returncode, found.stderr) == (0, "False\n")
     assert "nothing to compute" in found.stdout
     assert files_of(study) == before
@@ -219,7 +198,8 @@ def test_a_picture_that_changes_while_the_sweep_runs_ends_it(asked, pictures, ca
             file.write_bytes((pictures / CAT / "0.png").read_bytes())
 
     try:
-        with TensorStore(cache) as store, pytest.raises(QuantvizError, match=r"'others/rocket.png' changed since"):
+        told = "'others/rocket.png' changed since"
+        with TensorStore(cache / "tensors") as store, pytest.raises(QuantvizError, match=told):
             sweep(asked, tmp_path / "study", store, change)
     finally:
         file.write_bytes(data)
@@ -235,120 +215,66 @@ def test_a_picture_that_can_no_longer_be_read_stops_the_sweep_and_is_not_recorde
             file.rename(away)
 
     try:
-        with TensorStore(cache) as store, pytest.raises(QuantvizError, match=r"does not exist.*repeat its command"):
+        told = r"does not exist.*repeat its command"
+        with TensorStore(cache / "tensors") as store, pytest.raises(QuantvizError, match=told):
             sweep(asked, tmp_path / "study", store, lose)
     finally:
         away.rename(file)
-    with TensorStore(cache) as store:
+    with TensorStore(cache / "tensors") as store:
         sweep(asked, tmp_path / "study", store)
     assert not [row for row in rows_of(tmp_path / "study") if row["error"] and row["index"] == 5]
 
 
 def test_what_the_papers_protocol_does_not_define_is_refused_before_anything_is_written(asked, cache, tmp_path):
     request = replace(asked, quants=(spec_of("equalize"),))
-    with TensorStore(cache) as store, pytest.raises(UsageError, match="Equalization is not defined"):
+    with TensorStore(cache / "tensors") as store, pytest.raises(UsageError, match="Equalization is not defined"):
         sweep(request, tmp_path / "study", store)
     assert not (tmp_path / "study" / "plan.json").exists()
 
 
-# Torch is imported once; every sweep is a fork of the process that has, and is killed at a random moment.
-KILLER = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-import torch, timm, torchvision, pytorch_grad_cam
-import quantviz.cam, quantviz.quantize, quantviz.zoo.build, quantviz.quantize.paper
-from quantviz.cli import main
-import quantviz.pipeline.sweep
-torch.set_num_threads(1)
-out, rounds, words = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-chance = random.Random(5)
-
-def pieces():
+def written(out):
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in out.glob("pieces/*.parquet")}
 
-def child():
-    sys.argv = ["quantviz", *words]
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    main()
 
-told = []
-for round in range(rounds + 1):
-    before = pieces()
-    pid = os.fork()
-    if not pid:
-        child()
-    ended = 0
-    if round < rounds:
-        # From just after the start to well into the pieces that are left.
-        deadline = time.monotonic() + 60
-        least = len(before) + chance.choice([0, 0, 1])
-        while len(pieces()) < least and not ended and time.monotonic() < deadline:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.001)
-        time.sleep(chance.random() * (1.5 if least == 0 or chance.random() < 0.5 else 0.2))
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-    if not ended:
-        ended, status = os.waitpid(pid, 0)
-    after = pieces()
-    told.append({"killed": os.WIFSIGNALED(status), "kept": before.items() <= after.items(), "pieces": len(after)})
-print(json.dumps(told))
-"""
+def assert_same_study(found, whole):
+    """Check that two studies differ in nothing but the command that is on record: one made in this process has none."""
+    found, whole = files_of(found), files_of(whole)
+    assert set(found) == set(whole)
+    assert [name for name in whole if whole[name] != found[name]] == ["plan.json"]
 
 
-def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked, cache, tmp_path):
-    out = tmp_path / "killed"
-    environment = {**os.environ, "QUANTVIZ_CACHE": str(cache.parent / "killer"), "OMP_NUM_THREADS": "1"}
-    words = [str(word) for word in sweeping(asked, out)]
-    command = [sys.executable, "-c", KILLER, str(out), "6", *words]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
-    assert (found.returncode, found.stderr) == (0, "")
-    rounds = json.loads(found.stdout)
-    assert sum(entry["killed"] for entry in rounds) >= 3
-    assert all(entry["kept"] for entry in rounds)  # what was committed is neither lost nor computed again
-    assert not rounds[-1]["killed"]
-    whole, killed = files_of(study), files_of(out)
-    assert set(killed) == set(whole)
-    # The plans differ by the command that is on record: the one in this process has none.
-    assert [name for name in whole if whole[name] != killed[name]] == ["plan.json"]
-
-
-WAITING = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run started in the background ignores it
-from quantviz.cli import main
-main()
-"""
-
-
-def test_control_c_stops_within_two_seconds_and_says_how_to_go_on(study, asked, cache, tmp_path):
-    out = tmp_path / "study"
-    command = [sys.executable, "-c", WAITING, *map(str, sweeping(asked, out))]
-    environment = {**os.environ, "QUANTVIZ_CACHE": str(cache)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        deadline = time.monotonic() + 100
-        while not list(out.glob("pieces/*.parquet")) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        pressed = time.monotonic()
-        complaint = process.stderr.readline()
-        took = time.monotonic() - pressed  # what follows is torch, which takes a second or two to leave a process
-        told, more = process.communicate(timeout=30)
-    assert (process.returncode, told, more) == (130, "", "")
-    assert complaint == "quantviz: Interrupted; what was done is kept, and the same command goes on from there.\n"
-    assert took < 2
-    assert not [name for name in files_of(out) if name.endswith(".part")]
-    assert not (out / "results.parquet").exists()
-    committed = {name: data for name, data in files_of(out).items() if name.startswith("pieces")}
-    assert committed
-    whole = files_of(study)
-    assert all(whole[name] == data for name, data in committed.items())
+def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked, tmp_path):
+    out, chance = tmp_path / "killed", random.Random(5)
+    unit, killed = 0.0, 0  # the seconds that it takes to load, calibrate and compute a piece
+    for number in range(40):
+        # From just after the start to well into the pieces that are left, however fast the machine is.
+        more, part = ((1, 0.1), (0, 0.4))[number % 2]
+        before = written(out)
+        with sweeping(asked, out, tmp_path / "cache") as process:
+            started = time.monotonic()
+            while len(written(out)) < len(before) + more and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(chance.random() * unit * part)
+            unit = unit or time.monotonic() - started
+            process.kill()
+            process.wait()
+            killed += process.returncode == -signal.SIGKILL
+        assert before.items() <= written(out).items()  # what was committed is neither lost nor computed again
+        if killed == 5:
+            break
+        if (out / "results.parquet").exists():  # a busy machine may let the kill come too late
+            assert_same_study(out, study)
+            out = tmp_path / f"killed after {number}"
+    assert killed == 5
+    with sweeping(asked, out, tmp_path / "cache") as process:
+        _, complaint = process.communicate(timeout=300)
+    assert (process.returncode, complaint) == (0, "")
+    assert_same_study(out, study)
 
 
 def test_progress_tells_rate_and_time_left_and_never_goes_back(asked, cache, tmp_path):
     told = []
-    with TensorStore(cache) as store:
+    with TensorStore(cache / "tensors") as store:
         sweep(replace(asked, protocols=("calibrated",)), tmp_path, store, lambda *words: told.append(words))
     steps = [(message, part) for message, part in told if message.startswith(f"{SQUEEZE}, calibrated")]
     assert len(steps) == 6
@@ -362,7 +288,7 @@ def test_whatever_progress_raises_ends_a_sweep_that_can_go_on(study, asked, cach
         if message.startswith(f"{SQUEEZE}, paper") and part > 0.7:
             raise KeyboardInterrupt
 
-    with TensorStore(cache) as store:
+    with TensorStore(cache / "tensors") as store:
         with pytest.raises(KeyboardInterrupt):
             sweep(asked, tmp_path / "study", store, stop)
         rest = sweep(asked, tmp_path / "study", store).computed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -80,10 +79,10 @@ def test_folders_that_are_refused(tmp_path):
         truth.pair([Path("a.png")], tmp_path / "a.png")
 
 
-def test_ten_thousand_images_are_paired_at_once(tmp_path):
+def test_ten_thousand_images_are_paired_at_once(tmp_path, effort):
     names = [f"{i:05d}" for i in range(10_000)]
     for name in names[::10]:
         (tmp_path / f"{name}.png").touch()
-    start = time.perf_counter()
-    assert len(truth.pair([Path(f"{name}.jpg") for name in names], tmp_path).pairs) == 1000
-    assert time.perf_counter() - start < 3
+    found = []
+    assert effort(lambda: found.append(truth.pair([Path(f"{name}.jpg") for name in names], tmp_path))) < 60
+    assert len(found[0].pairs) == 1000

@@ -203,13 +203,15 @@ def test_download_and_then_the_cache(server, home, manner):
         ("no_http", r"not valid HTTP"),
     ],
 )
-def test_a_failing_server_leaves_one_message_and_nothing_else(server, home, manner, why):
+def test_a_failing_server_leaves_one_message_and_nothing_else(server, home, monkeypatch, manner, why):
     server.manner = manner
+    if manner in ("silent", "half_then_silent", "trickle", "trickling_headers"):
+        monkeypatch.setenv("QUANTVIZ_TIMEOUT", "0.6")
     entry = hub_spec(BODY)
     begun = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=why) as caught:
         resolve(entry)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 20  # the server waits for 30 s, or goes on for ever
     message = str(caught.value)
     assert "\n" not in message
     assert entry.weights[0].file in message
@@ -235,6 +237,7 @@ def test_a_refused_connection(server, home, monkeypatch):
 
 def test_a_name_that_does_not_resolve(home, monkeypatch):
     monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", "http://weights.invalid/")
+    monkeypatch.setenv("QUANTVIZ_TIMEOUT", "0.6")
     with pytest.raises(WeightsUnavailable, match=r"no connection|sent only 0 bytes"):
         fetch(SQUEEZENET)
     assert left_behind(home) == []
@@ -321,15 +324,14 @@ def fetching_process(entry):
 
 
 def test_control_c_while_the_server_hangs(server, home, monkeypatch):
-    monkeypatch.setenv("QUANTVIZ_TIMEOUT", "30")
     server.manner = "half_then_silent"
     with fetching_process(hub_spec(BODY)) as process:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not left_behind(home) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert [path.suffix for path in left_behind(home)] == [".part"]
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=25)
     assert process.returncode != 0
     assert left_behind(home) == []
 
@@ -337,7 +339,7 @@ def test_control_c_while_the_server_hangs(server, home, monkeypatch):
 def test_two_processes_fetch_the_same_file(server, home):
     entry = hub_spec(BODY)
     with fetching_process(entry) as one, fetching_process(entry) as other:
-        outputs = [process.communicate(timeout=30) for process in (one, other)]
+        outputs = [process.communicate(timeout=120) for process in (one, other)]
     assert [process.returncode for process in (one, other)] == [0, 0], outputs
     assert left_behind(home) == [home / entry.weights[0].file]
     assert fetch(entry).read_bytes() == BODY

@@ -26,6 +26,8 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     try:
         cli.main(prog_name="quantviz", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # whose message is the whole page, of many lines
+        click.echo(error.format_message())
     except click.ClickException as error:
         _fail(error.format_message(), 2 if isinstance(error, click.UsageError) else 1)
     except QuantvizError as error:

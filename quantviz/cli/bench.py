@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from quantviz import zoo
-from quantviz.cli.terminal import check_writable, emit_json, json_option, progress_bar, show, table_of, write_file
+from quantviz.cli.options import check_outputs
+from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of, write_file
 from quantviz.specs import SpeedReport, SpeedTarget, Timing, UsageError
 
 
@@ -32,9 +33,7 @@ def bench_command(
     """
     from quantviz.pipeline.bench import BenchRequest, bench
 
-    check_writable(plot)
-    if json_path not in (None, "-"):
-        check_writable(Path(str(json_path)))
+    check_outputs(json_path, plot)
     names = tuple(zoo.MODELS) if models is None else tuple(name.strip() for name in models.split(","))
     request = BenchRequest(names, _numbers(batch), rounds, threads)
     with progress_bar() as progress:

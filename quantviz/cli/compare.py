@@ -10,26 +10,14 @@ from typing import Any, Literal
 import click
 
 from quantviz import images
-from quantviz.cli.options import engine_option, request_options, show_cost
+from quantviz.cli.options import check_outputs, engine_option, request_options, show_cost, working
 from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
-from quantviz.cli.terminal import (
-    Target,
-    cache_option,
-    check_writable,
-    emit_json,
-    json_option,
-    progress_bar,
-    show,
-    table_of,
-    watched_store,
-    write_file,
-)
+from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of, write_file
 from quantviz.pipeline import (
     SPECTRAL_RESIDUAL,
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
-    Workbench,
     deployed_words,
     faithfulness,
     measure,
@@ -105,14 +93,12 @@ def compare(
 
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
-    for path in (None if json_path in (None, "-") else Path(str(json_path)), png, maps):
-        check_writable(path)
+    check_outputs(json_path, png, maps)
     source_of_saliency = None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency)
     request = replace(request, target=target, saliency=source_of_saliency, engine=engine, deployed=deployed)
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        bench = Workbench(store)
+    with working(cache_dir) as (bench, progress):
         found = bench.compare(request, _picture(image), progress)
         wanted = metrics is not None or source is not None
         tables = measure(bench, request, found, source, names, progress) if wanted else ()

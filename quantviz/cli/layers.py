@@ -9,20 +9,9 @@ from typing import Any
 
 import click
 
-from quantviz.cli.options import limit_option, request_options, samples_of, show_cost
-from quantviz.cli.terminal import (
-    cache_option,
-    check_writable,
-    count_of,
-    emit_json,
-    json_option,
-    progress_bar,
-    show,
-    table_of,
-    watched_store,
-    write_file,
-)
-from quantviz.pipeline import CompareRequest, Workbench, bits_bytes, learns, report_layers, search, sensitivity
+from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, show_cost, working
+from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of, write_file
+from quantviz.pipeline import CompareRequest, bits_bytes, learns, report_layers, search, sensitivity
 from quantviz.specs import (
     Candidate,
     Drift,
@@ -79,11 +68,10 @@ def sensitivity_command(
     Each layer's weight and input are rounded alone, and all layers' but it. A folder's pictures, pictures' paths, or
     bundled photographs' names. Beside it, drift that is not quantization: the noise floor.
     """
-    for path in (_file(json_path), csv_path):
-        check_writable(path)
+    check_outputs(json_path, csv_path)
     samples = samples_of(pictures, limit)
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        found = sensitivity(Workbench(store), request, samples, progress)
+    with working(cache_dir) as (bench, progress):
+        found = sensitivity(bench, request, samples, progress)
     if csv_path is not None:
         write_file(csv_path, _csv(found))
     if json_path is not None:
@@ -123,12 +111,11 @@ def search_command(
     Every other picture is searched on, the ones between only measured. Minutes at first; repeated at once. The exit
     status is 1 where nothing is within the budgets.
     """
-    for path in (_file(json_path), written):
-        check_writable(path)
+    check_outputs(json_path, written)
     samples = samples_of(pictures, limit)
     budgets: dict[str, Any] = {"max_drift": max_drift, "max_flips": max_flips, "widths": widths}
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        found = search(Workbench(store), request, samples, **budgets, progress=progress)
+    with working(cache_dir) as (bench, progress):
+        found = search(bench, request, samples, **budgets, progress=progress)
     if json_path is not None:
         emit_json(report_layers(found), json_path)
     else:
@@ -248,7 +235,3 @@ def _csv(found: Sensitivity) -> bytes:
         row = ["" if number is None else repr(number) for number in numbers]
         writer.writerow([layer.depth, cost.name, cost.kind, cost.weights, cost.macs, *row])
     return text.getvalue().encode()
-
-
-def _file(json_path: str | None) -> Path | None:
-    return None if json_path in (None, "-") else Path(str(json_path))

@@ -9,17 +9,9 @@ from typing import Any
 import click
 
 from quantviz import zoo
-from quantviz.cli.options import request_options
-from quantviz.cli.terminal import (
-    cache_option,
-    open_store,
-    progress_bar,
-    show,
-    store_folder,
-    table_of,
-    watched_store,
-)
-from quantviz.pipeline import CompareRequest, Workbench
+from quantviz.cli.options import request_options, working
+from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, store_folder, table_of
+from quantviz.pipeline import CompareRequest
 from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 
 
@@ -86,12 +78,11 @@ def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> N
 
 
 @click.command()
-@request_options(bits_file=False)
+@request_options(protocol=False, bits_file=False)
 @cache_option
 def prepare(request: CompareRequest, cache_dir: Path | None) -> None:
     """Export a model up to its target layer to ONNX, ahead of `compare --engine onnxruntime` or `--deployed`."""
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        bench = Workbench(store)
+    with working(cache_dir) as (bench, progress):
         reason = bench.engines.prepare(bench.subject(request, progress), request.quant, progress)
     if reason:
         raise QuantvizError(reason)

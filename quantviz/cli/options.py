@@ -1,8 +1,9 @@
-"""Options that several commands take, and the request that they make."""
+"""What several commands take: options and the request they make, pictures, a place for results, a workbench."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -12,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from quantviz import images, zoo
-from quantviz.cli.terminal import Bits
-from quantviz.pipeline import ENGINES, CompareRequest, dataset, read_bits, weights_of
+from quantviz.cli.terminal import Bits, check_writable, progress_bar, watched_store
+from quantviz.pipeline import ENGINES, CompareRequest, Workbench, dataset, read_bits, weights_of
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -24,6 +25,7 @@ from quantviz.specs import (
     CamSpec,
     Cost,
     ImageSample,
+    Progress,
     QuantSpec,
     UsageError,
     spec_of,
@@ -132,6 +134,24 @@ def samples_of(places: Sequence[str], limit: int | None) -> list[ImageSample]:
             raise UsageError(f"Pictures {seen[sample.id]!r} and {sample.name!r} are the same; name each once.")
         seen[sample.id] = sample.name
     return found
+
+
+def check_outputs(*paths: str | Path | None) -> None:
+    """Refuse what cannot be written before anything is computed; None and ``-``, standard output, can.
+
+    Raises:
+        UsageError: a folder, a folder that does not exist, or one that is not writable.
+    """
+    for path in paths:
+        if path not in (None, "-"):
+            check_writable(Path(str(path)))
+
+
+@contextmanager
+def working(cache_dir: Path | None) -> Iterator[tuple[Workbench, Progress]]:
+    """Open a workbench on the cache folder, or on the default one, and show progress where a person watches it."""
+    with watched_store(cache_dir) as store, progress_bar() as progress:
+        yield Workbench(store), progress
 
 
 def show_cost(cost: Cost) -> None:

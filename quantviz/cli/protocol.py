@@ -6,19 +6,9 @@ from pathlib import Path
 
 import click
 
-from quantviz.cli.options import limit_option, request_options, samples_of
-from quantviz.cli.terminal import (
-    cache_option,
-    check_writable,
-    count_of,
-    emit_json,
-    json_option,
-    progress_bar,
-    show,
-    table_of,
-    watched_store,
-)
-from quantviz.pipeline import CompareRequest, Workbench
+from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
+from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
+from quantviz.pipeline import CompareRequest
 from quantviz.pipeline.attribution import attribution, rounded_shares
 from quantviz.pipeline.report import report_attribution
 from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, Attribution, CamSpec
@@ -42,10 +32,10 @@ def attribute(
     DIR_OR_IMAGE is a folder, a picture's path, or a bundled photograph's name. All 128 combinations of the deviations
     are measured on all pictures in their order; what is done is kept, so that an interrupted run goes on.
     """
-    check_writable(None if json_path in (None, "-") else Path(str(json_path)))
+    check_outputs(json_path)
     samples = samples_of(pictures, limit)
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        found = attribution(Workbench(store), request, samples, progress)
+    with working(cache_dir) as (bench, progress):
+        found = attribution(bench, request, samples, progress)
     if json_path is not None:
         emit_json(report_attribution(found), json_path)
     else:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from quantviz.cli.terminal import check_writable, emit_json, json_option, progress_bar, show, table_of
+from quantviz.cli.options import check_outputs
+from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of
 from quantviz.specs import Estimate
 from quantviz.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
 
@@ -37,7 +38,7 @@ def published_command(study: Path | None, json_path: str | None) -> None:
     from quantviz.pipeline.summary import summary
     from quantviz.pipeline.table import study_table
 
-    check_writable(None if json_path in (None, "-") else Path(str(json_path)))
+    check_outputs(json_path)
     found, checks = None, published_triangles()
     if study is not None:
         with progress_bar() as progress:

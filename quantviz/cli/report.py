@@ -194,6 +194,7 @@ def _report(found: Replayed) -> dict[str, Any]:
         "tolerance": found.tolerance,
         "pictures": {protocol: list(paths) for protocol, paths in found.pictures.items()},
         "versions": {name: {"study": there, "here": here} for name, (there, here) in found.versions.items()},
+        "kernels": found.kernels,
         "columns": [asdict(column) for column in found.columns],
     }
 
@@ -210,6 +211,8 @@ def _show(found: Replayed) -> None:
     show(table)
     for name, (there, here) in found.versions.items():
         click.echo(f"Version of {name}: {there or 'none'} in the study, {here or 'none'} here")
+    if found.kernels:
+        click.echo(found.kernels)
     if found.agrees:
         same = all(column.identical for column in found.columns)
         click.echo("Every value is identical." if same else f"Every number agrees within {found.tolerance:g}.")

@@ -109,8 +109,10 @@ def _measures(found: StudySummary) -> Sequence[Measure]:
 
 
 def _places(found: StudySummary) -> list[tuple[str, str]]:
-    settings = sorted((quant.label for quant in found.plan.quants), key=lambda label: label != _FIRST_SETTING)
-    return [(setting, protocol) for setting in settings for protocol in found.plan.protocols]
+    places = dict.fromkeys((cell.setting, cell.protocol) for cell in found.cells)
+    labels = [quant.label for quant in found.plan.quants]
+    order = sorted(labels, key=lambda label: label != _FIRST_SETTING)
+    return sorted(places, key=lambda place: order.index(place[0]))
 
 
 def _plain(made: Mapping[str, go.Figure]) -> dict[str, dict[str, Any]]:

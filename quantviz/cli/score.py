@@ -13,7 +13,8 @@ import numpy.typing as npt
 from rich.table import Table
 
 from quantviz import images, scores
-from quantviz.cli.terminal import check_writable, emit_json, json_option, show, table_of
+from quantviz.cli.options import check_outputs
+from quantviz.cli.terminal import emit_json, json_option, show, table_of
 from quantviz.pipeline import TRUTH_KINDS, measure_map, read_truth
 from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind, UsageError
 from quantviz.truth import pair as pair_by_stem
@@ -32,7 +33,7 @@ def score(a: Path, b: Path, metrics: str | None, kind: TruthKind, json_path: str
     A is a .npy array or a greyscale picture. B is the same for a map or a mask; a CSV or MAT file for fixations; an XML
     or CSV file for boxes, both in A's pixels. Where only the scale differs, A is resized to B's resolution.
     """
-    check_writable(Path(json_path) if json_path and json_path != "-" else None)
+    check_outputs(json_path)
     given = images.read_map(a)
     first, truth = _aligned(given, b, kind)
     result: dict[str, Any] = {

@@ -59,7 +59,8 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     "--protocols",
     default=CALIBRATED,
     show_default=True,
-    help=f"calibrated, paper, or calibrated+NAME+NAME with names from {', '.join(DEVIATIONS)}; by commas.",
+    help="calibrated, paper, deployed (W8A8 on integer kernels, beside its simulation), or calibrated+NAME+NAME with "
+    f"names from {', '.join(DEVIATIONS)}; by commas.",
 )
 @click.option("--cam", "method", default="gradcam++", show_default=True, help=f"One of {', '.join(CAM_METHODS)}.")
 @click.option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +11,19 @@ import click
 from rich.markup import escape
 
 from quantviz import scores
-from quantviz.cli.terminal import check_writable, emit_json, json_option, progress_bar, show, table_of, write_file
-from quantviz.specs import StudySummary, scheme_name
+from quantviz.cli.study import weights_of
+from quantviz.cli.terminal import (
+    cache_option,
+    check_writable,
+    emit_json,
+    json_option,
+    progress_bar,
+    show,
+    table_of,
+    watched_store,
+    write_file,
+)
+from quantviz.specs import DEPLOYED, MapTimes, Progress, StudyPlan, StudySummary, UsageError, scheme_name
 
 if TYPE_CHECKING:
     from quantviz.pipeline.report_study import ReportTable
@@ -20,23 +33,54 @@ if TYPE_CHECKING:
 @click.argument("study", type=click.Path(path_type=Path))
 @json_option
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write every number here, one a line.")
-def summary_command(study: Path, json_path: str | None, csv_path: Path | None) -> None:
-    """Sum up the finished STUDY of a sweep: agreement of the maps, tests, flips, accuracy, and what drift goes with."""
+@click.option("--times", is_flag=True, help="Measure what a map takes on this machine: float, simulated and deployed.")
+@click.option(
+    "--weights", multiple=True, metavar="MODEL=FILE", help="For --times: weights that are elsewhere than they were."
+)
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="FOLDER", help="For --times: as in the sweep.")
+@cache_option
+def summary_command(
+    study: Path,
+    json_path: str | None,
+    csv_path: Path | None,
+    times: bool,
+    weights: tuple[str, ...],
+    calibration: Path | None,
+    cache_dir: Path | None,
+) -> None:
+    """Sum up the finished STUDY of a sweep: agreement of the maps, tests, flips, accuracy, and what drift goes with.
+
+    With --times, one map of a bundled photograph is timed for every model of a study that was swept under the deployed
+    protocol; the cache keeps the times, and the Study page shows them.
+    """
     from quantviz.pipeline.summary import report_summary, summary, summary_table  # here, as Arrow is slow to import
 
+    if not times and (weights or calibration):
+        raise UsageError("--weights and --calibration are for --times; add it, or leave them out.")
     for path in (None if json_path in (None, "-") else Path(str(json_path)), csv_path):
         check_writable(path)
     with progress_bar() as progress:
         found = summary(study, progress)
+        measured = _measured(found.plan, weights, calibration, cache_dir, progress) if times else ()
     if csv_path is not None:
         write_file(csv_path, summary_table(found))
     if json_path is not None:
-        emit_json(report_summary(found), json_path)
+        told = {"times": [asdict(one) for one in measured]} if times else {}
+        emit_json(report_summary(found) | told, json_path)
     else:
-        _show(found)
+        _show(found, measured)
 
 
-def _show(found: StudySummary) -> None:
+def _measured(
+    plan: StudyPlan, weights: Sequence[str], calibration: Path | None, cache_dir: Path | None, progress: Progress
+) -> Sequence[MapTimes]:
+    from quantviz.pipeline.times import measure_times
+
+    with watched_store(cache_dir) as store:
+        return measure_times(store, plan, weights=weights_of(weights), calibration=calibration, progress=progress)
+
+
+def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
     from quantviz.pipeline.report_study import headline, study_tables
 
     plan = found.plan
@@ -61,6 +105,10 @@ def _show(found: StudySummary) -> None:
         click.echo(f"\nProtocol {protocol}. {sentence}")
         for table in tables:
             _show_table(table, protocol)
+        if times and protocol == DEPLOYED:
+            from quantviz.pipeline.times import times_table
+
+            _show_table(times_table(plan, times), protocol)
     for reason, count in found.reasons.items():
         click.echo(f"{count} picture{'s' * (count != 1)} without a result: {reason}")
     for reason, count in found.truth_reasons.items():

@@ -31,12 +31,12 @@ def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
 
     Maps lie over the picture in grey, all on one scale from 0 to 1 (viridis). Below a float map stands the float
     network's top-1 class, below a quantized map its CC with the float map, and the class where it is another one. A map
-    without evidence is replaced by the reason.
+    without evidence is replaced by the reason. Beside a simulated map stands the deployed one, where there is any.
 
     Args:
         rows: for each model its comparisons of the one picture, at the same bit-widths in the same order.
     """
-    settings = [found.quant.label for found in rows[0]]
+    settings = [name for found in rows[0] for name in _names(found)]
     salient = all(row[0].saliency is not None for row in rows)
     columns = ["image", *(["saliency"] if salient else []), "float", *settings]
     figure = go.Figure()
@@ -87,12 +87,21 @@ def _tiles(row: Sequence[Comparison], salient: bool) -> list[tuple[RGB | str, st
         tiles.append((_overlay(first.crop, first.saliency.heatmap), "predicted" if first.saliency.predicted else ""))
     tiles.append((_overlay(first.crop, first.reference.heatmap), _lines(explained(first, first.reference))))
     for found in row:
-        cc, top = found.scores["quantized_v_float"].cc, found.quantized.predictions[0]
-        told = "no CC" if cc is None else f"CC {number(cc)}"
-        if found.flipped:
-            told += f"<br><b>{_lines(f'{top.label} {percent(top.probability)}', 1)}</b>"
-        tiles.append((_overlay(found.crop, found.quantized.heatmap), told))
+        results = [(found.quantized, found.scores["quantized_v_float"].cc)]
+        if found.deployed is not None:
+            results.append((found.deployed.result, found.deployed.scores["deployed_v_float"].cc))
+        for result, cc in results:
+            top, told = result.predictions[0], "no CC" if cc is None else f"CC {number(cc)}"
+            if top.index != first.reference.predictions[0].index:
+                told += f"<br><b>{_lines(f'{top.label} {percent(top.probability)}', 1)}</b>"
+            tiles.append((_overlay(found.crop, result.heatmap), told))
     return tiles
+
+
+def _names(found: Comparison) -> list[str]:
+    """Return what the quantized networks of a comparison are called."""
+    label = found.quant.label
+    return [label] if found.deployed is None else [f"{label} simulated", f"{label} deployed"]
 
 
 def _lines(text: str, most: int = 2) -> str:

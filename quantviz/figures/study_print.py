@@ -205,7 +205,7 @@ def ranking_print(plan: StudyPlan, ranking: Ranking, form: Form = "svg") -> byte
 def _boxes(axes: Axes, table: StudyTable, comparison: str, metric: str, protocol: str) -> None:
     """Draw the boxes of one score, the most bits first in each group, after those of the float maps where there are."""
     models = [model.name for model in table.plan.models]
-    settings = by_bits({cell[1] for cell in table.cells})[::-1]
+    settings = by_bits({cell[1] for cell in table.cells if cell[2] == protocol})[::-1]
     column, same = f"{comparison}_{metric}", f"{comparison.replace('quantized', 'float', 1)}_{metric}"
     groups = [(setting, column, setting, ORDERED[turn % len(ORDERED)]) for turn, setting in enumerate(settings)]
     if same != column and same in table.columns:

@@ -214,12 +214,10 @@ def _check(folder: Path, name: str, own: bool) -> None:
         for image in plan.images:
             _check_path(image.path)
         places = list(range(len(plan.images)))
-        for model in plan.models:
-            zoo.spec(model.name)
-            for protocol in plan.protocols:
-                for quant in plan.quants_of(protocol):
-                    if results.numbers(model.name, quant.label, protocol, "index").tolist() != places:
-                        raise ValueError(f"it has not one row a picture of {model.name} at {quant.label}")
+        for name, setting, protocol in plan.cells:
+            zoo.spec(name)
+            if results.numbers(name, setting, protocol, "index").tolist() != places:
+                raise ValueError(f"it has not one row a picture of {name} at {setting}")
     except _ODD as error:
         if own and isinstance(error, QuantvizError):
             raise UsageError(str(error)) from None

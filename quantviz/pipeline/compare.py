@@ -12,6 +12,7 @@ from quantviz.pipeline.calibration import calibration_set
 from quantviz.pipeline.deploy import ENGINES, Engines, check_deployable, engine_versions, integer_kernels, milliseconds
 from quantviz.pipeline.networks import Networks, Subject, versions
 from quantviz.pipeline.protocols import (
+    MANY_PASSES,
     ProtocolNetworks,
     explained,
     finished,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_MANY_PASSES = ("scorecam", "ablationcam")
 _PROTOCOL_IN_TORCH = (
     "ONNX Runtime runs the calibrated protocol only; under this one the float map is computed in torch."
 )
@@ -303,14 +303,14 @@ class Workbench:
         network = self.engines.deployed(job.subject, job.request.quant, job.progress)
         image = _input(job)
         spec = replace(job.cam, layer=network.layer)
-        found = explained(network, image, spec, target, 0, job.progress, "deployed")
+        found = explained(network, image, spec, target, 0, job.progress, "deployed", self.networks.kept())
         others = {"quantized": quantized.heatmap, "float": reference.heatmap}
         others |= {"saliency": salient} if salient is not None else {}
         marks = {
             f"deployed_v_{name}": scores.compare(found.heatmap.values, other.values) for name, other in others.items()
         }
         taken: dict[str, float] = {}
-        if job.cam.method not in _MANY_PASSES:
+        if job.cam.method not in MANY_PASSES:
             job.progress("Timing the three networks", None)
             timed = {name: self._network(job, quant) for name, quant in _paths(job.request.quant).items()}
             taken = milliseconds(timed | {"deployed": (network, spec)}, image, found.class_index)
@@ -341,7 +341,8 @@ class Workbench:
     def _explained(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
         network, cam = self._network(job, quant)
         seed = seed_of(job.sample.id, quantized=quant is not None)
-        return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float")
+        kept = self.protocols.kept(job.request.quant, quantized=quant is not None)
+        return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float", kept)
 
     def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
         """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from quantviz.pipeline.networks import Networks, Subject
 from quantviz.pipeline.pool import Pool
-from quantviz.specs import CALIBRATED, CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError
+from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from quantviz.pipeline.compare import Workbench
 
 ENGINES: Final = ("torch", "onnxruntime")
+KERNELS: Final = "integer kernels"
+"""Among ``deployed_versions``: the kind that the machine has."""
 EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
 """How progress begins while a network is exported."""
 
-_EXPORT_VERSION = 1  # raised whenever a change of the code changes what is exported
-_BITS = 8
+_EXPORT_VERSION = 2  # raised whenever a change of the code changes what is exported
 _ROUNDS = 5
 
 
@@ -213,16 +214,7 @@ def check_deployable(quant: QuantSpec) -> None:
     Raises:
         UsageError: it is not W8A8 throughout with symmetric weights and affine activations, calibrated.
     """
-    what = ""
-    if quant.layer_bits or (quant.weight_bits, quant.act_bits) != (_BITS, _BITS):
-        what = quant.label
-    elif quant.scheme != "symmetric":
-        what = f"a {quant.scheme} weight grid"
-    elif quant.act_scheme != "affine":
-        what = f"a {quant.act_scheme} activation grid"
-    elif quant.protocol != CALIBRATED:
-        what = f"protocol {quant.protocol!r}"
-    if what:
+    if what := undeployable(quant):
         raise UsageError(
             f"Deployed int8 runs W8A8 with symmetric weights and affine activations under the calibrated protocol, "
             f"not {what}; use that scheme or leave deployed int8 out."
@@ -369,6 +361,21 @@ def integer_kernels() -> str:
         words = set()
     found = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
     return " ".join([platform.machine(), *found])
+
+
+def deployed_versions() -> dict[str, str]:
+    """Return what decides the numbers of a deployed network here: libraries, what is exported, and ``KERNELS``."""
+    return {**engine_versions(), "ONNX export": str(_EXPORT_VERSION), KERNELS: integer_kernels()}
+
+
+def processor() -> str:
+    """Return the processor's name as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _front_key(subject: Subject, quant: QuantSpec) -> str:

@@ -31,6 +31,7 @@ from quantviz.specs import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from quantviz.cam import KeptFeatures
     from quantviz.quantize import Switchboard
 
 Float64 = npt.NDArray[np.float64]
@@ -42,6 +43,7 @@ LOST = 1.0
 """Drift of a map that has lost all evidence: it agrees with the float one no more than chance does (CC 0)."""
 
 _CLASSES = 1000
+_FEW = 16
 _ARRAYS = ("cams", "kl", "signal", "noise", "before", "after")
 
 
@@ -119,7 +121,7 @@ def accuracy(classes: npt.NDArray[np.int64], labels: Sequence[int | None]) -> fl
 class Drifts:
     """Measures changed networks against the float network, by way of the store.
 
-    The float network is the original one, batch norm and all, and its maps are made once, when first needed.
+    The float network is the one that a comparison shows, and its maps are made once, when first needed.
 
     Args:
         bench: with the models and the store.
@@ -179,7 +181,7 @@ class Drifts:
             found = []
             for place, crop in enumerate(self.crops):
                 progress("Maps of the float network", place / len(self.crops))
-                found.append(answer(network, self._input(crop), self.cam, None))
+                found.append(answer(network, self._input(crop), self.cam, None, self.passes))
             self._before = found
         return self._before
 
@@ -190,18 +192,26 @@ class Drifts:
             self._crops = [images.crop(sample.rgb, self.subject.ref.preprocessing) for sample in self.samples]
         return self._crops
 
-    def answers(self, network: nn.Module, crops: Sequence[RGB], progress: Progress) -> list[Answer]:
+    @property
+    def passes(self) -> KeptFeatures | None:
+        """Where the float network's forward passes are kept; None for many pictures, which would put each other out."""
+        return self.bench.networks.kept() if len(self.samples) <= _FEW else None
+
+    def answers(
+        self, network: nn.Module, crops: Sequence[RGB], progress: Progress, kept: KeptFeatures | None = None
+    ) -> list[Answer]:
         """Return a network's answers on other pixels, each map of the class that the float network saw in the picture.
 
         Args:
             network: float or quantized.
             crops: one for each picture.
             progress: told the part done.
+            kept: ``passes`` for the float network.
         """
         found = []
         for place, (crop, first) in enumerate(zip(crops, self.before(progress), strict=True)):
             progress("Maps", place / len(crops))
-            found.append(answer(network, self._input(crop), self.cam, first.class_index))
+            found.append(answer(network, self._input(crop), self.cam, first.class_index, kept))
         return found
 
     def _input(self, crop: RGB) -> Tensor:
@@ -210,19 +220,22 @@ class Drifts:
         return torch.from_numpy(images.normalize(crop, self.subject.ref.preprocessing))
 
 
-def answer(network: nn.Module, image: Tensor, cam: CamSpec, class_index: int | None) -> Answer:
-    """Return a network's map and logits of one image (1, 3, H, W); None explains its own top-1."""
-    from quantviz.cam import explain, lock_of
+def answer(
+    network: nn.Module, image: Tensor, cam: CamSpec, class_index: int | None, kept: KeptFeatures | None = None
+) -> Answer:
+    """Return a network's map and logits of one image (1, 3, H, W); None explains its own top-1.
 
-    logits: list[Tensor] = []
-    with lock_of(network):
-        # Some methods run the network again on masked images: the first pass is of the image itself.
-        handle = network.register_forward_hook(lambda _module, _inputs, output: logits.append(output.detach()[0]))
-        try:
-            found = explain(network, image, cam, class_index)
-        finally:
-            handle.remove()
-    return Answer(found.heatmap.values, logits[0].double().numpy(), found.class_index)
+    Args:
+        network: float or quantized.
+        image: (1, 3, H, W) float32.
+        cam: method and named layer.
+        class_index: the class to explain, or None.
+        kept: as in ``cam.explain``; not for a switchboard's network, which changes.
+    """
+    from quantviz.cam import explain
+
+    found = explain(network, image, cam, class_index, kept=kept)
+    return Answer(found.heatmap.values, found.logits.astype(np.float64), found.class_index)
 
 
 def resolved(bench: Workbench, request: CompareRequest, progress: Progress) -> tuple[Subject, CamSpec]:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from quantviz import images, saliency, scores
 from quantviz.pipeline.compare import CompareRequest, Workbench
+from quantviz.pipeline.networks import Subject
 from quantviz.pipeline.plan import SweepRequest
 from quantviz.pipeline.protocols import explained, finished, seed_of, subject_of
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL, TruthSource
 from quantviz.specs import (
+    DEPLOYED,
     CamResult,
     GroundTruth,
     Heatmap,
@@ -28,6 +30,7 @@ from quantviz.specs import (
     QuantSpec,
     QuantvizError,
     StudyImage,
+    StudyModel,
     StudyPlan,
     StudyRow,
     TruthFile,
@@ -37,6 +40,7 @@ from quantviz.specs import (
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 _CLASSES = 1000
 
@@ -109,29 +113,66 @@ class Truths:
         return {f"{side}_v_truth_{name}": value for name, value in found.items()}
 
 
+def study_subject(
+    bench: Workbench,
+    plan: StudyPlan,
+    model: StudyModel,
+    quant: QuantSpec,
+    weights: str | None,
+    calibration: Path | None,
+    progress: Progress,
+) -> Subject:
+    """Return a model of a study, with the preprocessing of the protocol of ``quant``.
+
+    Args:
+        bench: with the networks.
+        plan: of the study.
+        model: of the plan.
+        quant: of the plan, with its protocol.
+        weights: as in ``CompareRequest``.
+        calibration: as there.
+        progress: told what is being loaded.
+
+    Raises:
+        QuantvizError: its weights or the calibration pictures are no longer those that were planned.
+    """
+    cam = replace(plan.cam, layer=model.layer)
+    asked = CompareRequest(model.name, weights, quant, cam, calibration=calibration)
+    subject = subject_of(bench.subject(asked, progress), quant)
+    ref = bench.networks.load(subject.spec, subject.located, progress).ref
+    if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
+        raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
+    return subject
+
+
 class Lane:
-    """One model under one protocol: its networks at every bit-width, and what their observers have seen."""
+    """One model under one protocol: its networks at every bit-width, and what their observers have seen.
+
+    Under the deployed protocol ``networks`` are the deployed ones, and ``simulated`` those that stand for them.
+    """
 
     def __init__(
         self, bench: Workbench, plan: StudyPlan, request: SweepRequest, piece: Piece, progress: Progress
     ) -> None:
         model = plan.models[piece.model]
-        self.plan, self.model, self.folder = plan, model.name, request.dataset
+        self.plan, self.model, self.folder, self.protocol = plan, model.name, request.dataset, piece.protocol
         self.quants = plan.quants_of(piece.protocol)
         self.truths = Truths(plan, request.truth)
-        cam = replace(plan.cam, layer=model.layer)
-        asked = CompareRequest(
-            model.name, request.weights.get(model.name), self.quants[0], cam, calibration=request.calibration
-        )
-        subject = subject_of(bench.subject(asked, progress), self.quants[0])
+        weights = request.weights.get(model.name)
+        subject = study_subject(bench, plan, model, self.quants[0], weights, request.calibration, progress)
         ref = bench.networks.load(subject.spec, subject.located, progress).ref
-        if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
-            raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
         self.labelled = ref.classes == _CLASSES
         self.preprocessing: Preprocessing = subject.ref.preprocessing
         self.cam = replace(plan.cam, layer=subject.layer)
         self.float_network = bench.protocols.reference(subject, self.quants[0], progress)
-        self.networks = {quant.label: bench.protocols.quantized(subject, quant, progress) for quant in self.quants}
+        self.networks: dict[str, nn.Module] = {
+            quant.label: bench.protocols.quantized(subject, quant, progress) for quant in self.quants
+        }
+        self.simulated: dict[str, nn.Module] = {}
+        if self.protocol == DEPLOYED:
+            self.simulated = self.networks
+            deployed = {quant.label: bench.engines.deployed(subject, quant, progress) for quant in self.quants}
+            self.networks = dict(deployed)
 
     def load(self, image: StudyImage) -> Picture | str:
         """Return a picture ready for the networks, or in one sentence why it cannot be used.
@@ -158,34 +199,49 @@ class Lane:
         """Return a row for each bit-width."""
         image = self.plan.images[index]
         label = image.label if self.labelled else None
-        reference = picture if isinstance(picture, str) else self._result(picture, None, None)
+        reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
         found = []
         for quant in self.quants:
-            told: dict[str, Any] = {"label": label}
+            told: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
             heatmap = None
             if isinstance(picture, str) or isinstance(reference, str):
                 told["error"] = reference
             else:
                 target = None if "own_class" in quant.deviations else reference.class_index
-                quantized = self._result(picture, quant, target)
+                quantized = self._result(picture, self.networks[quant.label], quant, target)
                 told |= _told(reference, quantized, picture.salient, label)
-                heatmap = None if isinstance(quantized, str) else quantized.heatmap
+                if not isinstance(quantized, str):
+                    heatmap = quantized.heatmap
+                    told["simulation"] |= self._simulation(picture, quant, quantized)
             told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
             told["truth_error"] = truth if isinstance(truth, str) else ""
-            known = (index, image.sha256, self.model, quant.label, scheme_name(quant), quant.protocol)
+            known = (index, image.sha256, self.model, quant.label, scheme_name(quant), self.protocol)
             found.append(StudyRow(*known, **told))
         return found
 
-    def _result(self, picture: Picture, quant: QuantSpec | None, target: int | None) -> CamResult | str:
+    def _simulation(self, picture: Picture, quant: QuantSpec, deployed: CamResult) -> dict[str, float | bool | None]:
+        """Return the columns that compare the simulated with the deployed network; {} where there is none of either."""
+        if quant.label not in self.simulated:
+            return {}
+        simulated = self._result(picture, self.simulated[quant.label], quant, deployed.class_index)
+        if isinstance(simulated, str):
+            return {}
+        flipped = simulated.predictions[0].index != deployed.predictions[0].index
+        return _scores("simulated_v_deployed", simulated.heatmap, deployed.heatmap) | {"simulated_flipped": flipped}
+
+    def _result(
+        self, picture: Picture, network: nn.Module, quant: QuantSpec | None, target: int | None
+    ) -> CamResult | str:
+        """Return a network's result, or in one sentence why there is none; ``quant`` None is of the float network."""
         import torch
 
-        network = self.networks[quant.label] if quant else self.float_network
         name, seed = quant.label if quant else "float", seed_of(picture.id, quantized=quant is not None)
         image = torch.from_numpy(picture.input)
+        cam = replace(self.cam, layer=getattr(network, "layer", self.cam.layer))  # of the parted network its own
         try:
-            result = explained(network, image, self.cam, target, seed, no_progress, name)
+            result = explained(network, image, cam, target, seed, no_progress, name)
         except QuantvizError as error:
             return str(error)
         return finished(result, quant or self.quants[0], picture.size)

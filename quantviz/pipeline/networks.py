@@ -21,6 +21,7 @@ from quantviz.store import TensorStore
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from quantviz.cam import KeptFeatures
     from quantviz.quantize import LearnedLayer, Ranges
 
 _BATCH = 8
@@ -81,6 +82,13 @@ class Networks:
         self._floats: Pool[Loaded] = Pool(float_models)
         self._bases: Pool[nn.Module] = Pool(float_models)
         self._quantized: Pool[nn.Module] = Pool(quantized_models)
+        self._kept: Pool[KeptFeatures] = Pool(1)
+
+    def kept(self) -> KeptFeatures:
+        """Return the forward passes last made, for networks that do not change: 128 MiB of them at most."""
+        from quantviz.cam import KeptFeatures
+
+        return self._kept.get("", KeptFeatures)
 
     def load(self, spec: ModelSpec, located: zoo.LocatedWeights, progress: Progress) -> Loaded:
         """Return the float model; shared, so run it under ``cam.lock_of`` and leave it as it is."""

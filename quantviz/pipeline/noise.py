@@ -74,7 +74,7 @@ def noise_floor(
 def _grey(drifts: Drifts, progress: Progress) -> Marks:
     before = drifts.before(progress)
     crops = [_grey_moved(crop, sample.id) for crop, sample in zip(drifts.crops, drifts.samples, strict=True)]
-    return Marks.of(before, drifts.answers(_float(drifts, progress), crops, progress))
+    return Marks.of(before, drifts.answers(_float(drifts, progress), crops, progress, drifts.passes))
 
 
 def _grey_moved(crop: RGB, digest: str) -> RGB:
@@ -86,7 +86,7 @@ def _shift(drifts: Drifts, progress: Progress) -> Marks:
     before = drifts.before(progress)
     preprocessing = drifts.subject.ref.preprocessing
     crops = [_shifted(sample.rgb, preprocessing) for sample in drifts.samples]
-    after = drifts.answers(_float(drifts, progress), crops, progress)
+    after = drifts.answers(_float(drifts, progress), crops, progress, drifts.passes)
     wide = [_is_wide(sample.rgb) for sample in drifts.samples]
     return Marks.of(
         [_overlap(found, across, slice(1, None)) for found, across in zip(before, wide, strict=True)],

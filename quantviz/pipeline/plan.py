@@ -11,12 +11,14 @@ import numpy as np
 
 from quantviz import images, saliency, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
+from quantviz.pipeline.deploy import deployed_versions
 from quantviz.pipeline.layouts import Labels, labels_of, pictures_of
 from quantviz.pipeline.networks import versions
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL
 from quantviz.specs import (
     CALIBRATED,
     COMPUTATION_VERSION,
+    DEPLOYED,
     CamSpec,
     ImageError,
     ModelSpec,
@@ -30,6 +32,7 @@ from quantviz.specs import (
     TruthKind,
     UsageError,
     WeightsRef,
+    check_protocols,
     no_progress,
 )
 from quantviz.truth import pair
@@ -48,7 +51,7 @@ class SweepRequest:
         models: names of architectures.
         quants: bit-widths and scheme; their protocol is not regarded.
         weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.
-        protocols: as in ``QuantSpec``.
+        protocols: as in ``StudyPlan``.
         cam: the CAM method; the layers are named by ``layers``.
         layers: model -> name of its target layer; its default where absent.
         calibration: folder of calibration pictures, or None for the bundled photographs.
@@ -62,7 +65,8 @@ class SweepRequest:
             the folder's are listed, limited and labelled.
 
     Raises:
-        UsageError: nothing to do, something named twice, or a value that is out of range.
+        UsageError: nothing to do, something named twice, a value that is out of range, or the deployed protocol without
+            a bit-width that runs under it.
     """
 
     dataset: Path
@@ -83,11 +87,11 @@ class SweepRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
-        spelled = tuple(replace(QuantSpec(), protocol=protocol).protocol for protocol in self.protocols)
-        object.__setattr__(self, "protocols", spelled)
+        object.__setattr__(self, "protocols", tuple(map(_spelled, self.protocols)))
         _once("Model", self.models)
         _once("Bit-width", tuple(quant.label for quant in self.quants))
         _once("Protocol", self.protocols)
+        check_protocols(self.protocols, self.quants)
         if self.cam.layer is not None:
             raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
         for what, names in (("Weights are", self.weights), ("A layer is", self.layers)):
@@ -134,13 +138,28 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         limit=request.limit,
         seed=request.seed,
         batch=request.batch,
-        versions={**versions(), "pyarrow": version("pyarrow")},
+        versions={**deciding(request.protocols), "pyarrow": version("pyarrow")},
         computation=COMPUTATION_VERSION,
         dataset=str(request.dataset),
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
         notes=labels.notes,
     )
+
+
+def deciding(protocols: Sequence[str]) -> dict[str, str]:
+    """Return the versions here of what decides the numbers of a study under some protocols."""
+    return versions() | (deployed_versions() if DEPLOYED in protocols else {})
+
+
+def _spelled(protocol: str) -> str:
+    """Return a protocol as it is written in a plan."""
+    if protocol == DEPLOYED:
+        return protocol
+    try:
+        return QuantSpec(protocol=protocol).protocol
+    except UsageError as error:
+        raise UsageError(f"{str(error).rstrip('.')}; or {DEPLOYED}.") from None
 
 
 def _once(what: str, names: Sequence[str]) -> None:

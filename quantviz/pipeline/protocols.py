@@ -32,7 +32,11 @@ from quantviz.specs import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from quantviz.cam import KeptFeatures
     from quantviz.pipeline.compare import CompareRequest, Workbench
+
+MANY_PASSES = ("scorecam", "ablationcam")
+"""Methods that run the network once or more a channel."""
 
 _TOP = 5
 _SEED_DIGITS = 15
@@ -101,11 +105,15 @@ class ProtocolNetworks:
         found = []
         for quantized, get in enumerate((self.reference, self.quantized)):
             network = get(subject, quant, progress)
-            if "train_mode" in quant.deviations or (quantized and quant.deviations):
+            if _changes(quant, bool(quantized)):
                 with cam.lock_of(network):
                     network = settled(network, image, seed_of(sample.id, bool(quantized)))
             found.append(network)
         return found[0], found[1]
+
+    def kept(self, quant: QuantSpec, *, quantized: bool) -> KeptFeatures | None:
+        """Return where a network's forward passes are kept; None where one picture's may differ from call to call."""
+        return None if _changes(network_quant(quant), quantized) else self.networks.kept()
 
     def _base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
         def make() -> nn.Module:
@@ -228,6 +236,7 @@ def explained(
     seed: int,
     progress: Progress,
     name: str,
+    kept: KeptFeatures | None = None,
 ) -> CamResult:
     """Return one network's map of one picture, and its predictions.
 
@@ -239,6 +248,7 @@ def explained(
         seed: of dropout's draws, where it is active.
         progress: told how far methods with many forward passes are.
         name: of the network, for progress.
+        kept: forward passes of this network, if it does not change; as in ``cam.explain``.
 
     Raises:
         as ``cam.explain``.
@@ -250,7 +260,7 @@ def explained(
     progress(f"{cam_spec.method} of the {name} model", None)
     with cam.lock_of(network), seeded(network, seed):
         found = cam.explain(
-            network, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part)
+            network, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
         )
     names = labels(len(found.probabilities))
     order = np.argsort(-found.probabilities, kind="stable")[:_TOP]
@@ -276,8 +286,9 @@ def sequence(
 ) -> Iterator[Step]:
     """Run pictures in order under the request's protocol; with ``online_ranges`` each goes on where the last ended.
 
-    Every picture passes the observers once: where the quantized network's own class is another one, its second pass
-    leaves them alone. Maps are as the networks give them; ``finished`` does what ``eight_bit_maps`` says.
+    Every picture passes the observers once: where the quantized network's own class is another one, its map is of the
+    same pass or, by the methods with many passes, of a second one that leaves them alone. Maps are as the networks
+    give them; ``finished`` does what ``eight_bit_maps`` says.
 
     Args:
         bench: with the models and the store; float results come from the store where it has them.
@@ -290,6 +301,7 @@ def sequence(
     """
     import torch
 
+    from quantviz import cam
     from quantviz.quantize import held
 
     quant = network_quant(request.quant)
@@ -305,15 +317,22 @@ def sequence(
             fixed = bench.float_result(plain, sample, index, preprocessing, progress)
         image = torch.from_numpy(images.normalize(images.crop(sample.rgb, preprocessing), preprocessing))
         seed = seed_of(sample.id, quantized=True)
-        found = other = explained(network, image, cam_spec, index, seed, progress, quant.label)
+        # For this picture only: when it comes again, a network with observers may give something else.
+        kept = None if cam_spec.method in MANY_PASSES else cam.KeptFeatures()
+        found = other = explained(network, image, cam_spec, index, seed, progress, quant.label, kept)
         if found.predictions[0].index != index:
             with held(network):
-                other = explained(network, image, cam_spec, None, seed, progress, quant.label)
+                other = explained(network, image, cam_spec, None, seed, progress, quant.label, kept)
         yield Step((fixed, found), (own, other))
 
 
 def _identity(subject: Subject) -> tuple[object, ...]:
     return subject.spec.name, subject.ref.sha256, subject.ref.preprocessing, subject.layer
+
+
+def _changes(quant: QuantSpec, quantized: bool) -> bool:
+    """Tell whether a network may give something else at another time: dropout draws, and observers move."""
+    return "train_mode" in quant.deviations or (quantized and bool(quant.deviations))
 
 
 def _frame(quant: QuantSpec) -> tuple[str, ...]:

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.pipeline.bundle import opened
+from quantviz.pipeline.deploy import KERNELS
 from quantviz.pipeline.evidence import found_calibration, found_weights, gathered
-from quantviz.pipeline.networks import versions
-from quantviz.pipeline.plan import SweepRequest, plan_of
+from quantviz.pipeline.plan import SweepRequest, deciding, plan_of
 from quantviz.pipeline.sweep import sweep
 from quantviz.specs import (
     COMPUTATION_VERSION,
+    DEPLOYED,
     Progress,
     QuantSpec,
     StudyPlan,
@@ -107,6 +108,17 @@ class Replayed:
     def agrees(self) -> bool:
         """Every number agrees within the tolerance, and everything else is the same."""
         return not any(column.unlike for column in self.columns)
+
+    @property
+    def kernels(self) -> str:
+        """Say why the numbers of the deployed protocol cannot be the same here, "" where they can."""
+        there, here = self.versions.get(KERNELS, ("", ""))
+        if not there:
+            return ""
+        return (
+            f"The deployed protocol was swept on integer kernels {there!r}; this processor has {here!r}, which "
+            "need not add up to the same bits; replay on a processor of that kind."
+        )
 
 
 def replay(request: ReplayRequest, store: TensorStore | None = None, progress: Progress = no_progress) -> Replayed:
@@ -206,7 +218,7 @@ def _groups(plan: StudyPlan) -> list[tuple[str, ...]]:
 
 
 def _online(protocol: str) -> bool:
-    return "online_ranges" in QuantSpec(protocol=protocol).deviations
+    return protocol != DEPLOYED and "online_ranges" in QuantSpec(protocol=protocol).deviations
 
 
 def _chosen(plan: StudyPlan, protocols: Sequence[str], limit: int | None) -> list[int]:
@@ -225,14 +237,9 @@ def _compared(
     kept: Results, plan: StudyPlan, again: Results, chosen: Sequence[int], tolerance: float
 ) -> list[ColumnCheck]:
     """Compare every column of the rows that were computed again, under ``plan``, with those of the same pictures."""
-    cells = [
-        (model.name, quant.label, protocol)
-        for model in plan.models
-        for quant in plan.quants
-        for protocol in plan.protocols
-    ]
+    cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns)
     found = []
-    for name, kind in ((column.name, str(column.type)) for column in schema_of(plan.truth_columns)):
+    for name, kind in ((column.name, str(column.type)) for column in columns):
         if name == "index":  # counts the pictures of this study and of that one
             continue
         if kind == "string":
@@ -271,7 +278,7 @@ def _joined(found: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
 
 
 def _other_versions(plan: StudyPlan) -> dict[str, tuple[str, str]]:
-    here = {**versions(), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
+    here = {**deciding(plan.protocols), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
     there = {**plan.versions, "computation": str(plan.computation)}
     names = sorted({*here, *there})
     pairs = {name: (there.get(name, ""), here.get(name, "")) for name in names}

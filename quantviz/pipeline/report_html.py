@@ -12,7 +12,16 @@ from typing import Any, Final
 
 from quantviz.pipeline.report_page import SCRIPT, STYLE
 from quantviz.pipeline.report_study import Column, Value, headline, model_title, shown, study_tables
-from quantviz.specs import CALIBRATED, DEVIATIONS, QuantSpec, StudyModel, StudyPlan, StudySummary, scheme_name
+from quantviz.specs import (
+    CALIBRATED,
+    DEPLOYED,
+    DEVIATIONS,
+    QuantSpec,
+    StudyModel,
+    StudyPlan,
+    StudySummary,
+    scheme_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,8 @@ def _head(found: StudySummary) -> Iterator[str]:
     if untrained:
         names = html.escape(", ".join(untrained))
         yield f"<p class=warning>UNTRAINED: the weights of {names} are random, a sanity control.</p>"
-    yield "<nav>" + " ".join(f'<a href="#{name}">{title}</a>' for name, title in _SECTIONS.items()) + "</nav>"
+    sections = {name: title for name, title in _SECTIONS.items() if name != DEPLOYED or DEPLOYED in plan.protocols}
+    yield "<nav>" + " ".join(f'<a href="#{name}">{title}</a>' for name, title in sections.items()) + "</nav>"
     yield "</header>"
 
 
@@ -221,6 +231,9 @@ def _facts(plan: StudyPlan) -> Iterator[tuple[str, str]]:
 
 
 def _protocol_words(protocol: str) -> Iterator[str]:
+    if protocol == DEPLOYED:
+        yield "W8A8 on ONNX Runtime's integer kernels up to the target layer; else as under the calibrated protocol."
+        return
     deviations = QuantSpec(protocol=protocol).deviations
     if protocol == CALIBRATED or not deviations:
         yield "Eval mode, batch norm folded, ranges calibrated once and then frozen; both maps explain the float top-1."
@@ -239,6 +252,7 @@ _SECTIONS: Final = {
     "tests": "Change against the float network",
     "rates": "Classes and failures",
     "drift": "Drift",
+    DEPLOYED: "Deployed int8 and its simulation",
     "errors": "Pictures without a result",
     "made": "How it was made",
 }

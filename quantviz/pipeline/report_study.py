@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from quantviz.pipeline.summary import title as title_of
-from quantviz.specs import Estimate, Rate, StudyCell, StudyModel, StudyPlan, StudySummary
+from quantviz.specs import DEPLOYED, STUDY_METRICS, Estimate, Rate, StudyCell, StudyModel, StudyPlan, StudySummary
 
-Kind = Literal["text", "count", "number", "p", "spread", "interval", "change", "part", "rate"]
+Number = Literal["count", "number", "near_1", "near_0", "tenths", "p"]
+Kind = Literal["text", Number, "spread", "interval", "interval_near_0", "change", "part", "rate"]
 Value = str | int | float | Estimate | Rate | None
 
 GROUPS: Final = {
@@ -36,9 +37,10 @@ class Column:
     Attributes:
         key: its name in a CSV file.
         title: its heading.
-        kind: how its values are shown: ``"text"``; ``"count"``; ``"number"`` and ``"p"``; an ``Estimate`` as mean and
-            standard deviation (``"spread"``), as mean and 95 % interval (``"interval"``; ``"change"`` with its sign)
-            or as mean and pictures (``"part"``); a ``Rate`` as percentage and interval.
+        kind: how its values are shown: ``"text"``; ``"count"``; ``"p"``; ``"number"``, and with other digits
+            ``"near_1"``, ``"near_0"`` and ``"tenths"``; an ``Estimate`` as mean and standard deviation (``"spread"``),
+            as mean and 95 % interval (``"interval"`` and ``"interval_near_0"``; ``"change"`` with its sign) or as mean
+            and pictures (``"part"``); a ``Rate`` as percentage and interval.
         detail: it is in the CSV file only.
     """
 
@@ -80,12 +82,13 @@ class ReportTable:
 
 
 def study_tables(found: StudySummary) -> tuple[ReportTable, ...]:
-    """Return the tables of a summary: table1, tests, rates, drift.
+    """Return the tables of a summary: table1, tests, rates, drift; deployed where the deployed protocol was swept.
 
     ``table1`` has the layout of the paper's Table 1: comparison and metric down, models across. Models with random
     weights are marked.
     """
-    return _table_1(found), _tests(found), _rates(found), _drift(found)
+    tables = _table_1(found), _tests(found), _rates(found), _drift(found), _deployed(found)
+    return tuple(table for table in tables if table.name != DEPLOYED or table.rows)
 
 
 def csv_bytes(table: ReportTable) -> bytes:
@@ -116,19 +119,22 @@ def shown(column: Column, value: Value) -> str:
             return f"{_signed(value.mean, '.3f')} ± {_NONE if value.sd is None else format(value.sd, '.3f')}"
         if column.kind == "part":
             return f"{value.mean:.4f} ({value.n})"
-        return _interval(value.mean, value.low, value.high, "+.4f" if column.kind == "change" else ".4f")
+        form = {"change": "+.4f", "interval_near_0": "#.2g"}.get(column.kind, ".4f")
+        return _interval(value.mean, value.low, value.high, form)
     if value is None:
         return _NONE
     if column.kind == "p":
         return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
-    return _signed(value, ".3f") if isinstance(value, float) else str(value)
+    forms = {"near_1": ".4f", "near_0": "#.2g", "tenths": ".1f"}
+    return _signed(value, forms.get(column.kind, ".3f")) if isinstance(value, float) else str(value)
 
 
 def headline(found: StudySummary) -> tuple[str, ...]:
     """Return what a study found, in two plain sentences or so for each protocol.
 
     Told are the agreement of quantized and float maps, as the mean CC of the models at W8A8 (or the first bit-width
-    where the study lacks it), how many top-1 classes change there, and where the agreement is lowest.
+    where the study lacks it), how many top-1 classes change there, and where the agreement is lowest; of the deployed
+    protocol also how its networks agree with the simulated ones.
     """
     plan = found.plan
     labels = [quant.label for quant in plan.quants]
@@ -154,10 +160,10 @@ def metric_title(metric: str) -> str:
 def _table_1(found: StudySummary) -> ReportTable:
     plan = found.plan
     places = {(cell.protocol, cell.model, cell.setting): cell for cell in found.cells}
-    settings = [quant.label for quant in plan.quants]
     rows: list[tuple[Value, ...]] = []
     for protocol in plan.protocols:
         first = next(cell for cell in found.cells if cell.protocol == protocol)
+        settings = list(dict.fromkeys(cell.setting for cell in found.cells if cell.protocol == protocol))
         for comparison, metrics in first.scores.items():
             # What no quantized map takes part in is the same at every bit-width, and told once.
             for setting in settings if "quantized" in comparison else settings[:1]:
@@ -247,6 +253,29 @@ def _drift(found: StudySummary) -> ReportTable:
     return ReportTable("drift", title, columns, tuple(rows))
 
 
+def _deployed(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, title in _cells(found):
+        if (check := cell.simulation) is not None:
+            marks = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
+            rows.append((cell.protocol, title, cell.setting, *marks, check.flips))
+    columns = [Column("protocol", "protocol"), Column("model", "model"), Column("setting", "bits")]
+    for name in STUDY_METRICS:
+        title = metric_title(name)
+        if name == "kld":  # of which the greatest is the worst
+            columns += [
+                Column(name, title, "interval_near_0"),
+                Column(f"greatest_{name}", f"greatest {title}", "near_0"),
+            ]
+        else:
+            columns += [Column(name, title, "interval"), Column(f"least_{name}", f"least {title}", "near_1")]
+    columns.append(Column("flips", "top-1 differs", "rate"))
+    title = (
+        "Deployed int8 against its simulation: agreement of the maps, mean [95 % interval] and worst picture; classes"
+    )
+    return ReportTable(DEPLOYED, title, tuple(columns), tuple(rows))
+
+
 def _cells(found: StudySummary) -> Iterator[tuple[StudyCell, str]]:
     titles = {model.name: model_title(model) for model in found.plan.models}
     return ((cell, titles[cell.model]) for cell in found.cells)
@@ -269,9 +298,29 @@ def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]
         f"Under the {protocol} protocol at {setting}, quantized and float maps agree with a mean CC of "
         f"{_range(means)}{more}."
     )
+    yield from _simulation_words(here)
     least = min(cells, key=lambda cell: _cc(cell).mean or 0.0)
     if least.setting != setting:
         yield f"The agreement is lowest at {least.setting}: {_cc(least).mean:.3f} ({_whose(found.plan, least)})."
+
+
+def _simulation_words(cells: Sequence[StudyCell]) -> Iterator[str]:
+    """Say how deployed networks agree with the simulated ones; nothing under another protocol."""
+    checks = [cell.simulation for cell in cells if cell.simulation is not None]
+    means = sorted(mean for check in checks if (mean := check.scores["cc"].mean) is not None)
+    least = [worst for check in checks if (worst := check.worst["cc"]) is not None]
+    if means and least:
+        counts = sum(check.flips.count for check in checks), sum(check.flips.n for check in checks)
+        changed = f"{counts[0] / max(counts[1], 1):.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+        yield (
+            f"Deployed and simulated maps agree with a mean CC of {_range([_near_1(means[0]), _near_1(means[-1])])} "
+            f"({_near_1(min(least))} on the worst picture), and {changed} of their top-1 classes differ."
+        )
+
+
+def _near_1(cc: float) -> str:
+    """Return a correlation with four decimals, never rounded to a claim of perfect agreement."""
+    return "more than 0.9999" if 0.99995 <= cc < 1 else f"{cc:.4f}"
 
 
 def _cc(cell: StudyCell) -> Estimate:
@@ -290,7 +339,7 @@ def _range(ends: Sequence[str]) -> str:
 
 
 def _fields(column: Column) -> tuple[str, ...]:
-    if column.kind in ("spread", "interval", "change", "part"):
+    if column.kind in ("spread", "interval", "interval_near_0", "change", "part"):
         return ("n", "mean", "sd", "low", "high")
     return ("n", "count", "value", "low", "high") if column.kind == "rate" else ("",)
 

@@ -12,6 +12,7 @@ from quantviz import images
 from quantviz.pipeline.calibration import calibration_set
 from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.specs import (
+    DEPLOYED,
     Comparison,
     ImageError,
     ImageSample,
@@ -94,15 +95,17 @@ def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareReque
     """
     name, setting, protocol = cell
     model = next((entry for entry in plan.models if entry.name == name), None)
-    quant = next((entry for entry in plan.quants if entry.label == setting), None)
-    if model is None or quant is None or protocol not in plan.protocols:
+    quants = plan.quants_of(protocol) if protocol in plan.protocols else ()
+    quant = next((entry for entry in quants if entry.label == setting), None)
+    if model is None or quant is None:
         raise UsageError(f"The study has no cell {' '.join(cell)!r}; choose another.")
     return CompareRequest(
         model=name,
         weights=weights_choice(plan, model),
-        quant=replace(quant, protocol=protocol),
+        quant=quant,
         cam=replace(plan.cam, layer=model.layer),
         calibration=calibration_folder(plan),
+        deployed=protocol == DEPLOYED,
     )
 
 

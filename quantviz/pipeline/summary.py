@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +18,14 @@ from quantviz import statistics
 from quantviz.pipeline.summary_record import pack_summary, unpack_summary
 from quantviz.specs import (
     COMPARISONS,
+    DEPLOYED,
     STUDY_METRICS,
     DriftSplit,
     Estimate,
     Progress,
     Rate,
     SaliencyTest,
+    SimulationCheck,
     StudyCell,
     StudyPlan,
     StudySummary,
@@ -93,13 +95,9 @@ def _summed(study: Path, progress: Progress) -> StudySummary:
     folder = StudyFolder(study)
     plan = folder.plan() if study.exists() else None
     further = () if plan is None or plan.truth is None else (*plan.truth_columns, "truth_error")
-    plan, results = folder.results((*_COLUMNS, *further))
-    places = [
-        _Rows(plan, results, model.name, quant.label, protocol)
-        for protocol in plan.protocols
-        for model in plan.models
-        for quant in plan.quants
-    ]
+    compared = () if plan is None else plan.simulation_columns
+    plan, results = folder.results((*_COLUMNS, *compared, *further))
+    places = [_Rows(plan, results, *cell) for cell in plan.cells]
     tests = _tests(places, progress)
     cells: list[StudyCell] = []
     for done, (rows, tested) in enumerate(zip(places, tests, strict=True)):
@@ -168,6 +166,8 @@ def report_summary(found: StudySummary) -> dict[str, Any]:
         for name in ("flips", "float_accuracy", "accuracy"):
             if entry[name] is not None:
                 entry[name]["value"] = getattr(cell, name).value
+        if cell.simulation is not None:
+            entry["simulation"]["flips"]["value"] = cell.simulation.flips.value
         cells.append(entry)
     return {
         "plan": {"digest": found.plan.digest, **plan},
@@ -235,6 +235,27 @@ def margin(metric: str) -> float:
     return _UNBOUNDED if row.low is None or row.high is None else _BOUNDED
 
 
+def simulation_check(
+    protocol: str, numbers: Callable[[str], Values], mean: Callable[[Values], Estimate]
+) -> SimulationCheck | None:
+    """Return how a cell's simulated network agrees with the deployed one; None under another protocol.
+
+    Args:
+        protocol: of the cell.
+        numbers: column of ``SIMULATION_COLUMNS`` -> its values, float64 (n,), NaN where there is none.
+        mean: of a score over the pictures.
+    """
+    if protocol != DEPLOYED:
+        return None
+    marks = {metric: numbers(f"simulated_v_deployed_{metric}") for metric in STUDY_METRICS}
+    worst: dict[str, float | None] = dict.fromkeys(STUDY_METRICS)
+    for metric, values in marks.items():
+        if (known := values[~np.isnan(values)]).size:
+            worst[metric] = float(known.max() if metric == "kld" else known.min())
+    found = {metric: mean(values) for metric, values in marks.items()}
+    return SimulationCheck(found, worst, rate(numbers("simulated_flipped")))
+
+
 def title(metric: str) -> str:
     """Return a metric's name as the field writes it."""
     if metric in STUDY_METRICS:
@@ -272,6 +293,7 @@ def _cell(rows: _Rows, tests: Mapping[str, Mapping[str, SaliencyTest]], same: St
         splits=splits,
         terciles=terciles,
         truth_tests=tests["truth"],
+        simulation=simulation_check(rows.protocol, rows.numbers, estimate),
     )
 
 
@@ -342,6 +364,11 @@ def _lines(cell: StudyCell) -> Iterator[tuple[str, str, tuple[float | None, ...]
     yield "drift", "all", _numbers(cell.drift)
     for split in cell.splits:
         yield "drift", f"{split.by}_{split.group}", _numbers(split.drift)
+    if cell.simulation is not None:
+        for metric, found in cell.simulation.scores.items():
+            yield "simulated_v_deployed", metric, _numbers(found)
+        part = cell.simulation.flips
+        yield "top1", "simulated_flipped", (part.n, part.value, None, part.low, part.high)
 
 
 def _numbers(found: Estimate) -> tuple[float | None, ...]:

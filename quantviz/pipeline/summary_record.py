@@ -11,6 +11,7 @@ from quantviz.specs import (
     Estimate,
     Rate,
     SaliencyTest,
+    SimulationCheck,
     StoredRecord,
     StudyCell,
     StudyPlan,
@@ -45,8 +46,16 @@ def _cell_of(entry: Mapping[str, Any]) -> StudyCell:
         "drift": Estimate(**entry["drift"]),
         "splits": tuple(DriftSplit(**{**split, "drift": Estimate(**split["drift"])}) for split in entry["splits"]),
         "terciles": None if entry["terciles"] is None else tuple(entry["terciles"]),
+        "simulation": _check_of(entry.get("simulation")),
     }
     return StudyCell(**{**entry, **rates, **tests, **others})
+
+
+def _check_of(entry: Mapping[str, Any] | None) -> SimulationCheck | None:
+    if entry is None:
+        return None
+    marks = {metric: Estimate(**mark) for metric, mark in entry["scores"].items()}
+    return SimulationCheck(marks, entry["worst"], Rate(**entry["flips"]))
 
 
 def _test_of(entry: Mapping[str, Any]) -> SaliencyTest:

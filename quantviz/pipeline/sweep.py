@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from quantviz.pipeline.compare import Workbench
 from quantviz.pipeline.engines import LEFT_BEHIND, Engine, Schedule, Team, assemble, before
+from quantviz.pipeline.lane import study_subject
 from quantviz.pipeline.merge import share
 from quantviz.pipeline.pace import Pace
 from quantviz.pipeline.plan import SweepRequest, plan_of
 from quantviz.pipeline.protocols import network_quant
-from quantviz.pipeline.worker import Computed, PieceWorker, job_of
-from quantviz.specs import CALIBRATED, Piece, Progress, StudyPlan, UsageError, no_progress
+from quantviz.pipeline.worker import Computed, PieceWorker, job_of, one_thread
+from quantviz.specs import CALIBRATED, DEPLOYED, Piece, Progress, StudyPlan, UsageError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study import StudyFolder
 
@@ -65,7 +67,8 @@ def sweep(
     Raises:
         UsageError: the folder holds another study or another sweep is writing to it; or as ``plan_of`` and ``share``.
         StoreError: the study cannot be written.
-        QuantvizError: a network cannot be made, a picture changed meanwhile, or workers keep being killed.
+        QuantvizError: a network cannot be made, or not deployed where that is asked for; a picture changed meanwhile;
+            or workers keep being killed.
     """
     engine, folder = engine or Engine(), StudyFolder(out)
     engine.check()
@@ -75,7 +78,7 @@ def sweep(
     if known is not None and _same(known, plan, out) and folder.finished(known):  # the folder may be read-only
         return Swept(known, 0, len(pieces), None)
     with folder.locked():
-        plan = _begun(folder, plan)
+        plan = _begun(folder, plan, request, store, progress)
         todo = [piece for piece in pieces if not folder.has(plan, piece)]
         with Pace(folder, plan, pieces, todo, request.command, progress) as pace:
             _compute(engine, plan, request, store, folder, todo, pace)
@@ -92,11 +95,14 @@ def withdraw(out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begun(folder: StudyFolder, plan: StudyPlan) -> StudyPlan:
+def _begun(
+    folder: StudyFolder, plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress
+) -> StudyPlan:
     """Return the plan of the folder, which is this one, or is this one from now on."""
     known = folder.plan()
     if known is None:
         _check(plan)
+        _check_deployed(plan, request, store, progress)
         folder.begin(plan)
         return plan
     _same(known, plan, folder.path)
@@ -106,9 +112,23 @@ def _begun(folder: StudyFolder, plan: StudyPlan) -> StudyPlan:
 def _check(plan: StudyPlan) -> None:
     """Refuse, before anything is written, what a protocol does not define."""
     for protocol in plan.protocols:
-        if protocol != CALIBRATED:
+        if protocol not in (CALIBRATED, DEPLOYED):
             for quant in plan.quants_of(protocol):
                 network_quant(quant)
+
+
+def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
+    """Refuse networks that have no deployed form; what the others are made of is in the store then."""
+    if DEPLOYED not in plan.protocols:
+        return
+    for quant in plan.quants_of(DEPLOYED):
+        # Whether there is such a form does not depend on what is learned, which can take long.
+        plain = replace(quant, rounding="nearest", bias_correction=False)
+        for model in plan.models:
+            bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
+            with one_thread():
+                subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress)
+                bench.engines.deployed(subject, plain, progress)
 
 
 def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:

@@ -25,8 +25,8 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
 
     Args:
         study: its folder.
-        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, and in a study with ground truth of its
-            ``StudyPlan.truth_columns`` and ``"truth_error"``, which is a flag here; None for all.
+        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, of the plan's ``simulation_columns``, and in a study with
+            ground truth of its ``truth_columns`` and ``"truth_error"``, which is a flag here; None for all.
 
     Raises:
         UsageError: there is no study, or it is not finished.
@@ -36,14 +36,10 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
     if columns is None:
         planned = folder.plan() if study.exists() else None
         further = () if planned is None or planned.truth is None else (*planned.truth_columns, _TRUTH_ERROR)
-        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *further)
+        compared = () if planned is None else planned.simulation_columns
+        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *compared, *further)
     plan, results = folder.results(("index", *columns))
-    cells = tuple(
-        (model.name, quant.label, protocol)
-        for protocol in plan.protocols
-        for model in plan.models
-        for quant in plan.quants
-    )
+    cells = plan.cells
     found = {name: np.full((len(cells), len(plan.images)), np.nan) for name in columns}
     for row, cell in enumerate(cells):
         places = results.numbers(*cell, "index").astype(np.intp)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from quantviz import zoo
-from quantviz.pipeline.summary import rate
+from quantviz.pipeline.summary import rate, simulation_check
 from quantviz.specs import (
     DriftSplit,
     Estimate,
@@ -95,7 +96,8 @@ class StudyView:
     def summary(self) -> StudySummary:
         """The same as a summary, its plan that of the cells left; without tests and reasons of errors."""
         plan = self.table.plan
-        models, settings, protocols = ({cell[at] for cell in map(_name, self.cells)} for at in range(3))
+        names = ("model", "setting", "protocol")
+        models, settings, protocols = ({getattr(cell, name) for cell in self.cells} for name in names)
         left = replace(
             plan,
             models=tuple(model for model in plan.models if model.name in models),
@@ -139,12 +141,11 @@ def study_view(table: StudyTable, filters: Filters) -> StudyView:
         table: with all of its columns.
         filters: what to look at; names that the study does not have are of no account.
     """
+    asked = filters.models, filters.settings, filters.protocols
     wanted = [
         row
-        for row, (model, setting, protocol) in enumerate(table.cells)
-        if (not filters.models or model in filters.models)
-        and (not filters.settings or setting in filters.settings)
-        and (not filters.protocols or protocol in filters.protocols)
+        for row, cell in enumerate(table.cells)
+        if all(not some or part in some for part, some in zip(cell, asked, strict=True))
     ]
     chosen = np.zeros((len(table.cells), len(table.plan.images)), bool)
     chosen[wanted] = _passing(table, filters, wanted)
@@ -206,11 +207,8 @@ def extremes(
     drift = 1 - view.table.columns["quantized_v_float_cc"][row]
     places = np.flatnonzero(view.chosen[row] & np.isfinite(drift))
     places = places[np.argsort(drift[places], kind="stable")]
-    if which == "worst":
-        found = places[::-1][:count]
-    else:
-        start = max((len(places) - count) // 2, 0)
-        found = places[start : start + count]
+    start = max((len(places) - count) // 2, 0)
+    found = places[::-1][:count] if which == "worst" else places[start : start + count]
     return tuple(picture_drift(view.table, row, int(index)) for index in found)
 
 
@@ -249,10 +247,6 @@ def class_name(index: float, classes: int = 1000) -> str:
     return names[int(index)] if int(index) < len(names) else f"class {int(index)}"
 
 
-def _name(cell: StudyCell) -> tuple[str, str, str]:
-    return cell.model, cell.setting, cell.protocol
-
-
 def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
     """Return which pictures of some cells the filters let through."""
     columns = _taken(table, rows)
@@ -276,9 +270,10 @@ def _named(table: StudyTable, columns: Mapping[str, Values], rows: Sequence[int]
     """Return which pictures have a text in their path, or in the name of their label or float top-1 class."""
     found = np.array([text in image.path.casefold() for image in table.plan.images], bool)[None, :]
     classes = {model.name: model.weights.classes for model in table.plan.models}
-    known: dict[int, Flags] = {}
-    for count in set(classes.values()):
-        known[count] = np.array([text in class_name(index, count).casefold() for index in range(count)], bool)
+    known = {
+        count: np.array([text in class_name(index, count).casefold() for index in range(count)], bool)
+        for count in set(classes.values())
+    }
     kept = np.repeat(found, len(rows), axis=0)
     for place, row in enumerate(rows):
         named = known[classes[table.cells[row][0]]]
@@ -324,9 +319,15 @@ def _cells(table: StudyTable, chosen: Flags, rows: Sequence[int]) -> tuple[Study
                 drift=drifts[place],
                 splits=splits[place],
                 terciles=terciles[place],
+                simulation=simulation_check(table.cells[row][2], partial(_column, table, row, left[place]), _estimate),
             )
         )
     return tuple(cells)
+
+
+def _column(table: StudyTable, row: int, chosen: Flags, name: str) -> Values:
+    values: Values = table.columns[name][row, chosen]
+    return values
 
 
 def _splits(
@@ -361,18 +362,19 @@ def _splits(
 
 def _estimates(values: Values, chosen: Flags) -> list[Estimate]:
     """Return the mean of each row's chosen values, (rows, n), those that are not finite left out."""
-    found = []
-    for row, left in zip(values, chosen, strict=True):  # a row fits the processor's cache, all of them do not
-        known = row[left & np.isfinite(row)]
-        n, mean = len(known), float(known.mean()) if len(known) else None
-        if mean is None or n < 2:
-            found.append(Estimate(n, mean, None, None, None))
-            continue
-        known -= mean
-        sd = math.sqrt(float(known @ known) / (n - 1))
-        half = _Z * sd / math.sqrt(n)
-        found.append(Estimate(n, mean, sd, mean - half, mean + half))
-    return found
+    # A row fits the processor's cache, all of them do not.
+    return [_estimate(row[left]) for row, left in zip(values, chosen, strict=True)]
+
+
+def _estimate(values: Values) -> Estimate:
+    known = values[np.isfinite(values)]
+    n, mean = len(known), float(known.mean()) if len(known) else None
+    if mean is None or n < 2:
+        return Estimate(n, mean, None, None, None)
+    known -= mean
+    sd = math.sqrt(float(known @ known) / (n - 1))
+    half = _Z * sd / math.sqrt(n)
+    return Estimate(n, mean, sd, mean - half, mean + half)
 
 
 def _taken(table: StudyTable, rows: Sequence[int]) -> dict[str, Values]:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from quantviz.pipeline.compare import Workbench
+from quantviz.pipeline.deploy import KERNELS
 from quantviz.pipeline.lane import Lane, State
-from quantviz.pipeline.networks import versions
-from quantviz.pipeline.plan import SweepRequest
+from quantviz.pipeline.plan import SweepRequest, deciding
 from quantviz.specs import Piece, Progress, QuantvizError, StudyPlan, StudyRow, no_progress
 from quantviz.store import TensorStore
 
@@ -158,11 +158,12 @@ class RemoteWorker:
         return self._attempt(lambda: ("done", self._worker.compute(piece, state, step)))
 
     def _check(self) -> None:
-        """Refuse libraries that are not those of the plan: another machine may have others."""
-        here, planned = versions(), self.job.plan.versions
-        for name, number in here.items():
+        """Refuse libraries and integer kernels that are not those of the plan: another machine may have others."""
+        planned = self.job.plan.versions
+        for name, number in deciding(self.job.plan.protocols).items():
             if planned.get(name, number) != number:
-                raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; install the same.")
+                same = "use machines of one kind" if name == KERNELS else "install the same"
+                raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
 
     def _attempt(self, work: Callable[[], tuple[Kind, Any]]) -> tuple[Kind, Any]:
         try:

@@ -20,6 +20,7 @@ from quantviz.specs.basics import (
     frozen,
     no_progress,
 )
+from quantviz.specs.deployed import DEPLOYED, check_protocols, undeployable
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
 from quantviz.specs.layers import (
     Attribution,
@@ -67,6 +68,7 @@ from quantviz.specs.settings import (
 from quantviz.specs.speed import SpeedReport, SpeedTarget, Timing
 from quantviz.specs.study import (
     COMPARISONS,
+    SIMULATION_COLUMNS,
     STUDY_METRICS,
     TRUTH_COMPARISONS,
     Piece,
@@ -79,7 +81,16 @@ from quantviz.specs.study import (
     TruthFile,
     parse_bits,
 )
-from quantviz.specs.summary import DriftSplit, Estimate, Rate, SaliencyTest, StudyCell, StudySummary
+from quantviz.specs.summary import (
+    DriftSplit,
+    Estimate,
+    MapTimes,
+    Rate,
+    SaliencyTest,
+    SimulationCheck,
+    StudyCell,
+    StudySummary,
+)
 from quantviz.specs.table import RankedModel, Ranking, StudyTable
 
 __all__ = [
@@ -87,6 +98,7 @@ __all__ = [
     "CAM_METHODS",
     "COMPARISONS",
     "COMPUTATION_VERSION",
+    "DEPLOYED",
     "DEVIATIONS",
     "MAX_BITS",
     "MIN_BITS",
@@ -96,6 +108,7 @@ __all__ = [
     "RGB",
     "ROUNDINGS",
     "SCHEME_WORDS",
+    "SIMULATION_COLUMNS",
     "STUDY_METRICS",
     "TRUTH_COMPARISONS",
     "Attribution",
@@ -119,6 +132,7 @@ __all__ = [
     "LayerBits",
     "LayerCost",
     "LayerDrift",
+    "MapTimes",
     "Metric",
     "MetricTable",
     "ModelSpec",
@@ -142,6 +156,7 @@ __all__ = [
     "Scores",
     "SearchResult",
     "Sensitivity",
+    "SimulationCheck",
     "SpeedReport",
     "SpeedTarget",
     "StoreError",
@@ -161,6 +176,7 @@ __all__ = [
     "UsageError",
     "WeightsRef",
     "WeightsUnavailable",
+    "check_protocols",
     "digest_of",
     "frozen",
     "headroom",
@@ -168,5 +184,6 @@ __all__ = [
     "parse_bits",
     "scheme_name",
     "spec_of",
+    "undeployable",
     "with_layers",
 ]

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any, Final
 
 from quantviz.specs.basics import digest_of
+from quantviz.specs.deployed import DEPLOYED, check_protocols, undeployable
 from quantviz.specs.errors import UsageError
 from quantviz.specs.metrics import TruthKind
 from quantviz.specs.quantization import QuantSpec
@@ -19,6 +20,9 @@ STUDY_METRICS: Final = ("sim", "cc", "kld")
 
 TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
 """With the user's ground truth, where there is one; their metrics are those of its kind."""
+
+SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in STUDY_METRICS), "simulated_flipped")
+"""What the rows of the deployed protocol tell of the simulated network."""
 
 _TOLD_APART = {
     "models": "models",
@@ -98,7 +102,7 @@ class Piece:
     Attributes:
         number: place among the pieces of the study, from 0.
         model: place of the model in the plan.
-        protocol: as in ``QuantSpec``.
+        protocol: as in ``StudyPlan``.
         start: first picture's place in the plan.
         stop: one beyond the last picture's.
     """
@@ -117,7 +121,8 @@ class StudyPlan:
     Attributes:
         models: the networks.
         quants: the bit-widths, each under the calibrated protocol.
-        protocols: as in ``QuantSpec``; every model runs at every bit-width under each.
+        protocols: as in ``QuantSpec``, under each of which every model runs at every bit-width; and ``DEPLOYED``, under
+            which it runs at those that integer kernels run.
         cam: the CAM method; the layers are the models'.
         calibration: what activation ranges come from.
         saliency: what maps are compared with, the key of the prediction.
@@ -125,7 +130,7 @@ class StudyPlan:
         limit: at most so many of the folder's pictures were taken, or None.
         seed: by which they were drawn, or None for evenly spaced ones.
         batch: pictures in a piece.
-        versions: of quantviz and the libraries that decide results.
+        versions: of quantviz and the libraries that decide results; with ``DEPLOYED``, the kind of integer kernels too.
         computation: ``COMPUTATION_VERSION``.
         dataset: the folder of pictures as the user named it.
         command: the command line that makes this study, or "".
@@ -133,6 +138,9 @@ class StudyPlan:
         truth: the user's ground truth, or None.
         notes: what a reader must know about the pictures and where their labels are from, a sentence each; they decide
             nothing.
+
+    Raises:
+        UsageError: integer kernels run none of the bit-widths, and the deployed protocol is among the protocols.
     """
 
     models: tuple[StudyModel, ...]
@@ -152,6 +160,9 @@ class StudyPlan:
     shard: tuple[int, int] | None = None
     truth: StudyTruth | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_protocols(self.protocols, self.quants)
 
     @property
     def digest(self) -> str:
@@ -173,8 +184,25 @@ class StudyPlan:
         metrics = () if self.truth is None else self.truth.metrics
         return tuple(f"{comparison}_{metric}" for comparison in TRUTH_COMPARISONS for metric in metrics)
 
+    @property
+    def simulation_columns(self) -> tuple[str, ...]:
+        """``SIMULATION_COLUMNS``, or () in a study without the deployed protocol."""
+        return SIMULATION_COLUMNS if DEPLOYED in self.protocols else ()
+
+    @property
+    def cells(self) -> tuple[tuple[str, str, str], ...]:
+        """(model, label of the bit-width, protocol) of all that runs, by protocol, model and bit-width."""
+        return tuple(
+            (model.name, quant.label, protocol)
+            for protocol in self.protocols
+            for model in self.models
+            for quant in self.quants_of(protocol)
+        )
+
     def quants_of(self, protocol: str) -> tuple[QuantSpec, ...]:
-        """Return the bit-widths under a protocol."""
+        """Return the bit-widths that run under a protocol; those under ``DEPLOYED`` as they are simulated."""
+        if protocol == DEPLOYED:
+            return tuple(quant for quant in self.quants if not undeployable(quant))
         return tuple(replace(quant, protocol=protocol) for quant in self.quants)
 
     @property
@@ -271,7 +299,7 @@ class StudyRow:
         model: architecture.
         setting: the label of the bit-widths.
         scheme: words of ``spec_of``.
-        protocol: as in ``QuantSpec``.
+        protocol: as in ``StudyPlan``.
         float_class: class that the float map explains.
         quantized_class: class that the quantized map explains.
         float_top1: the float network's most probable class.
@@ -289,6 +317,9 @@ class StudyRow:
         error: why there is no result, in one sentence, or "".
         truth: column of ``StudyPlan.truth_columns`` -> agreement with the user's ground truth, if the study has any.
         truth_error: why the picture's ground truth cannot be used, or "".
+        simulation: column of ``StudyPlan.simulation_columns`` -> agreement of the simulated with the deployed map, the
+            latter in the place of the ground truth of ``Scores``, and whether the two networks' top-1 classes differ;
+            None under the other protocols, which have no deployed network.
     """
 
     index: int
@@ -322,6 +353,7 @@ class StudyRow:
     error: str = ""
     truth: Mapping[str, float | None] = field(default_factory=dict)
     truth_error: str = ""
+    simulation: Mapping[str, float | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

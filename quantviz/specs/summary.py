@@ -90,13 +90,47 @@ class DriftSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class SimulationCheck:
+    """How the simulated network agrees with the deployed one that it stands for.
+
+    Attributes:
+        scores: metric -> mean agreement of the simulated with the deployed map.
+        worst: metric -> its least value over the pictures, of KLD the greatest; None without pictures.
+        flips: pictures whose top-1 class by the deployed network is not that by the simulated one.
+    """
+
+    scores: Mapping[str, Estimate]
+    worst: Mapping[str, float | None]
+    flips: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class MapTimes:
+    """What one map takes on a machine, for a model at a bit-width.
+
+    Attributes:
+        model: architecture.
+        setting: the label of the bit-width.
+        machine: name of the processor, and the kind of its integer kernels.
+        threads: that the networks ran in.
+        milliseconds: ``"float"``, ``"simulated"``, ``"deployed"`` -> median over a few runs.
+    """
+
+    model: str
+    setting: str
+    machine: str
+    threads: int
+    milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class StudyCell:
     """One model at one bit-width under one protocol.
 
     Attributes:
         model: architecture.
         setting: the label of the bit-widths.
-        protocol: as in ``QuantSpec``.
+        protocol: as in ``StudyPlan``.
         images: pictures of the study.
         errors: those without a result.
         degenerate: ``"float"``, ``"quantized"``, ``"saliency"`` -> pictures whose map carries no evidence.
@@ -109,6 +143,7 @@ class StudyCell:
         splits: drift of parts of the pictures.
         terciles: the two float top-1 probabilities that part the thirds; None without results.
         truth_tests: metric -> test of quantized v float agreement with the user's ground truth; empty without one.
+        simulation: of the deployed protocol's cells: how the simulation agrees with the deployed network; else None.
     """
 
     model: str
@@ -126,6 +161,7 @@ class StudyCell:
     splits: tuple[DriftSplit, ...]
     terciles: tuple[float, float] | None
     truth_tests: Mapping[str, SaliencyTest] = field(default_factory=dict)
+    simulation: SimulationCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +170,7 @@ class StudySummary:
 
     Attributes:
         plan: what the study was decided by.
-        cells: by protocol, model and bit-width, in the plan's order.
+        cells: those of ``StudyPlan.cells``.
         reasons: sentence of an error -> how many pictures have it.
         truths: pictures with ground truth that can be used; None in a study without.
         truth_reasons: sentence that tells why a ground truth cannot be used -> how many pictures have it.

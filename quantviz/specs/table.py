@@ -18,8 +18,7 @@ class StudyTable:
 
     Attributes:
         plan: what the study was decided by; its pictures are the arrays' second axis, in its order.
-        cells: (model, setting, protocol) of each row of the arrays, by protocol, model and bit-width in the plan's
-            order.
+        cells: (model, setting, protocol) of each row of the arrays: ``StudyPlan.cells``.
         columns: name of a numeric column or flag of ``StudyRow`` -> float64 (cells, pictures), read-only, NaN where
             there is none. Flags are 0 and 1. ``float_degenerate``, ``quantized_degenerate``, ``saliency_degenerate``
             and ``error`` are flags here: 1 where the row gives a reason.
@@ -51,7 +50,7 @@ class Ranking:
 
     Attributes:
         setting: the label of the bit-width.
-        protocol: as in ``QuantSpec``.
+        protocol: as in ``StudyPlan``.
         pictures: on which every model has a drift; the bootstrap draws from them, the same ones for every model.
         resamples: bootstrap samples.
         models: in the order of their mean drift; empty where no picture is shared.

@@ -125,7 +125,7 @@ class StudyFolder:
 
     def has(self, plan: StudyPlan, piece: Piece) -> bool:
         """Tell whether a piece is there; one that cannot be read or is of another study is not."""
-        rows = (piece.stop - piece.start) * len(plan.quants)
+        rows = (piece.stop - piece.start) * len(plan.quants_of(piece.protocol))
         try:
             notes, found = read_notes(self._piece(piece.number))
         except BROKEN:
@@ -195,8 +195,7 @@ class StudyFolder:
             notes, rows = read_notes(self.path / _RESULTS)
         except BROKEN:
             return False
-        wanted = len(plan.images) * len(plan.quants) * len(plan.models) * len(plan.protocols)
-        return notes.get("plan") == self._digest(plan) and rows == wanted
+        return notes.get("plan") == self._digest(plan) and rows == len(plan.images) * len(plan.cells)
 
     def results(self, columns: Sequence[str] | None = None) -> tuple[StudyPlan, Results]:
         """Return a finished study's plan and its rows.

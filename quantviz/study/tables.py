@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from quantviz.specs import StudyRow
+from quantviz.specs import SIMULATION_COLUMNS, StudyRow
 
 _KINDS = {
     "int": pa.int32(),
@@ -19,15 +19,15 @@ _KINDS = {
     "bool | None": pa.bool_(),
     "str": pa.string(),
 }
-_TRUTH, _TRUTH_ERROR = "truth", "truth_error"
+_TRUTH, _TRUTH_ERROR, _SIMULATION = "truth", "truth_error", "simulation"
 SCHEMA = pa.schema(
     [
         pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type))
         for entry in fields(StudyRow)
-        if entry.name not in (_TRUTH, _TRUTH_ERROR)
+        if entry.name not in (_TRUTH, _TRUTH_ERROR, _SIMULATION)
     ]
 )
-"""One column an attribute of ``StudyRow``; a study with ground truth has further ones, see ``schema_of``."""
+"""One column an attribute of ``StudyRow``; some studies have further ones, see ``schema_of``."""
 
 BROKEN = (OSError, pa.ArrowException, ValueError)
 """What reading a damaged file raises."""
@@ -36,22 +36,29 @@ _GROUP = 16_384
 _SETTINGS = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
 
 
-def schema_of(truth: Sequence[str]) -> pa.Schema:
+def schema_of(truth: Sequence[str], simulation: Sequence[str] = ()) -> pa.Schema:
     """Return the columns of a study.
 
     Args:
         truth: its columns of agreement with ground truth; where there are any, ``truth_error`` follows them.
+        simulation: its columns that compare the simulated with the deployed network, before those.
     """
-    further = [*(pa.field(name, pa.float64()) for name in truth), pa.field(_TRUTH_ERROR, pa.string(), False)]
-    return pa.schema([*SCHEMA, *further]) if truth else SCHEMA
+    kinds = [pa.bool_() if name.endswith("_flipped") else pa.float64() for name in simulation]
+    further = [pa.field(name, kind) for name, kind in zip(simulation, kinds, strict=True)]
+    if truth:
+        further += [*(pa.field(name, pa.float64()) for name in truth), pa.field(_TRUTH_ERROR, pa.string(), False)]
+    return pa.schema([*SCHEMA, *further]) if further else SCHEMA
 
 
 def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
-    """Write one row group of rows, with notes in the file's metadata; the first row's ``truth`` names the columns."""
-    truth = tuple(rows[0].truth) if rows else ()
-    schema = schema_of(truth)
+    """Write one row group of rows, with notes in the file's metadata; the first row tells which columns there are."""
+    truth, simulation = (tuple(rows[0].truth), tuple(rows[0].simulation)) if rows else ((), ())
+    schema = schema_of(truth, simulation)
+    further = [{**row.truth, **row.simulation} for row in rows]
     columns = [
-        [row.truth[name] for row in rows] if name in truth else [getattr(row, name) for row in rows]
+        [values[name] for values in further]
+        if name in truth or name in simulation
+        else [getattr(row, name) for row in rows]
         for name in schema.names
     ]
     arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
@@ -82,7 +89,9 @@ def read_notes(path: Path) -> tuple[dict[str, str], int]:
     """
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        if not schema.equals(schema_of(schema.names[len(SCHEMA) : -1])):
+        names = schema.names[len(SCHEMA) :]
+        simulation = [name for name in SIMULATION_COLUMNS if name in names]
+        if not schema.equals(schema_of(names[len(simulation) : -1], simulation)):
             raise ValueError("its columns are not those of a study")
         notes = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         return notes, file.metadata.num_rows

@@ -35,6 +35,7 @@ from quantviz.specs import (
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
+from quantviz.ui.opacity import choose_opacity
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
 
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
@@ -50,7 +51,6 @@ class Choices:
         picture: reads the picture; raises ImageError where an uploaded file is no usable one.
         uploaded: names of the files that a link cannot carry.
         truth: ground truth of the user's, or None.
-        opacity: of the maps over the picture, 0 to 1.
         ignored: values of the link that no widget has, as sentences.
     """
 
@@ -58,7 +58,6 @@ class Choices:
     picture: Callable[[], ImageSample]
     uploaded: tuple[str, ...]
     truth: TruthSource | None
-    opacity: float
     ignored: tuple[str, ...]
 
 
@@ -69,8 +68,7 @@ def choose() -> Choices:
     with st.sidebar:
         picture, uploaded = _picture(linked, study)
         request = choose_request(linked, deployed=True, study=study)
-        opacity = st.slider("Opacity of the maps", 0, 100, 55, 5, format="%d %%", key="opacity", bind="query-params")
-        linked.check("opacity", opacity)
+        choose_opacity(linked)
         salient, salient_name = _saliency(linked)
         truth = _truth(linked)
         choose_bits_file()
@@ -79,7 +77,7 @@ def choose() -> Choices:
     if study is not None:
         with guarded():
             request = replace(request, calibration=study.calibration())
-    return Choices(request, picture, uploaded, truth, opacity / 100, tuple(linked.ignored))
+    return Choices(request, picture, uploaded, truth, tuple(linked.ignored))
 
 
 def choose_request(

@@ -9,7 +9,17 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from quantviz.pipeline.study_files import calibration_folder, pictures_folder, study_picture, weights_choice
-from quantviz.specs import CALIBRATED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, StudyPlan, spec_of
+from quantviz.specs import (
+    CALIBRATED,
+    DEPLOYED,
+    PAPER,
+    PRESETS,
+    ImageSample,
+    QuantSpec,
+    QuantvizError,
+    StudyPlan,
+    spec_of,
+)
 from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
 from quantviz.ui.studies import plan_of, study_folder
 
@@ -122,6 +132,8 @@ def _scheme(quant: QuantSpec) -> dict[str, str | list[str]]:
 
 
 def _protocol(protocol: str) -> dict[str, str | list[str]]:
+    if protocol == DEPLOYED:
+        return {"protocol": CALIBRATED, "deployed": "true"}
     if protocol in (CALIBRATED, PAPER):
         return {"protocol": protocol}
     return {"protocol": CHOSEN, "deviations": protocol.split("+")[1:]}

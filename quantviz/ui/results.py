@@ -15,6 +15,7 @@ from quantviz.figures.panels import percent
 from quantviz.pipeline import FaithfulnessRow, deployed_words, npz_bytes, report, report_tables
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, MetricTable, NoiseFloor, QuantSpec, Scores
+from quantviz.ui.opacity import OPACITY
 from quantviz.ui.quantization import protocol_name, scheme_words
 
 _PAIRS = {
@@ -27,11 +28,13 @@ _PAIRS = {
 }
 
 
-def show(comparison: Comparison, opacity: float) -> DeltaGenerator:
+def show(comparison: Comparison) -> DeltaGenerator:
     """Show the answer, the maps, the predictions and the three scores; return the place right below the answer."""
     _answer(comparison)
     place = st.container()
-    st.plotly_chart(figures.maps_figure(comparison, opacity=opacity), key="maps", config={"displayModeBar": False})
+    st.plotly_chart(
+        figures.maps_figure(comparison, opacity=OPACITY / 100), key="maps", config={"displayModeBar": False}
+    )
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Predictions")

@@ -14,6 +14,7 @@ import streamlit as st
 from quantviz import figures
 from quantviz.pipeline.report_study import (
     Column,
+    ReportTable,
     Value,
     comparison_title,
     headline,
@@ -23,7 +24,7 @@ from quantviz.pipeline.report_study import (
 )
 from quantviz.pipeline.summary import report_summary, summary, summary_table
 from quantviz.pipeline.views import RESAMPLES, Filters, StudyView, ranking, study_view
-from quantviz.specs import StudyPlan, StudySummary, StudyTable
+from quantviz.specs import DEPLOYED, StudyPlan, StudySummary, StudyTable
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.links import Linked
 from quantviz.ui.quantization import scheme_words
@@ -60,6 +61,10 @@ class Opened:
     def plan(self) -> StudyPlan:
         """What the study was decided by."""
         return self.view.table.plan
+
+    def protocols_at(self, setting: str) -> list[str]:
+        """Return the protocols under which a bit-width runs, of those that the filters leave."""
+        return list(dict.fromkeys(cell.protocol for cell in self.view.cells if cell.setting == setting))
 
     @property
     def untrained(self) -> list[str]:
@@ -115,17 +120,22 @@ def show_answer(opened: Opened) -> bool:
 def show_tables(opened: Opened) -> None:
     """Show the paper's Table 1 layout, rates and drift of parts, and offer the numbers."""
     found = opened.view.summary
-    tables = [table for table in study_tables(found) if table.name != "tests"]
+    tables = [table for table in study_tables(found) if table.name not in ("tests", DEPLOYED)]
     protocol = segments("Protocol", found.plan.protocols, "summed")
     for table in tables:
-        st.caption(table.title)
-        st.dataframe(_frame(table.columns[1:], table.of_protocol(protocol)), hide_index=True, height="content")
+        show_table(table, protocol)
     st.caption(
         "Intervals here are normal theory, mean ± 1.96 sd / √n, so that they follow the filters at once; those of the "
         "whole study below are bootstrapped."
     )
     _downloads(opened)
     _tests(opened)
+
+
+def show_table(table: ReportTable, protocol: str) -> None:
+    """Show the rows of a protocol, under the table's title."""
+    st.caption(table.title)
+    st.dataframe(_frame(table.columns[1:], table.of_protocol(protocol)), hide_index=True, height="content")
 
 
 def show_distributions(opened: Opened) -> None:
@@ -187,12 +197,11 @@ def show_accuracy(opened: Opened) -> None:
 def show_ranking(opened: Opened) -> None:
     """Show the models ranked by drift, and how sure the ranks are."""
     view, plan = opened.view, opened.view.summary.plan
-    settings = [quant.label for quant in plan.quants]
     columns = st.columns(2)
     with columns[0]:
-        setting = segments("Bit-width", settings, "ranked", "W8A8" if "W8A8" in settings else "")
+        setting = segments("Bit-width", [quant.label for quant in plan.quants], "ranked", "W8A8")
     with columns[1]:
-        protocol = segments("Protocol", list(plan.protocols), "ranked_protocol")
+        protocol = segments("Protocol", opened.protocols_at(setting), "ranked_protocol")
     models = [model.name for model in plan.models]
     chosen = view.chosen.copy()
     chosen[[row for row, cell in enumerate(view.table.cells) if cell[0] not in models]] = False

@@ -10,12 +10,13 @@ from PIL import Image, ImageOps
 
 from quantviz import figures
 from quantviz.figures.panels import percent
-from quantviz.pipeline.study_files import picture_grid, pictures_folder, study_picture
+from quantviz.pipeline.study_files import compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.pipeline.views import PictureDrift, extremes, picture_drift
-from quantviz.specs import CALIBRATED, ImageError
+from quantviz.specs import CALIBRATED, DEPLOYED, ImageError
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.from_study import compare_address
 from quantviz.ui.study import PLAIN, Opened, segments
+from quantviz.ui.study_deployed import exported
 
 _COUNT = 4
 _THUMBNAIL = 256  # pixels a side
@@ -43,11 +44,10 @@ def _cell(opened: Opened) -> Cell:
     plan = opened.view.summary.plan
     model = str(st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params"))
     columns = st.columns([3, 2])
-    settings = [quant.label for quant in plan.quants]
     with columns[0]:
-        setting = segments("Bit-width", settings, "shown_bits", "W8A8")
+        setting = segments("Bit-width", [quant.label for quant in plan.quants], "shown_bits", "W8A8")
     with columns[1]:
-        protocol = segments("Protocol", list(plan.protocols), "shown_protocol")
+        protocol = segments("Protocol", opened.protocols_at(setting), "shown_protocol")
     return model, setting, protocol
 
 
@@ -133,11 +133,13 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
             if not st.button("Compute the maps", key="start_grid", type="primary", icon=":material/play_arrow:"):
                 return
     place.empty()
+    st.session_state["grid_asked"] = asked
+    if not exported([compare_request(plan, entry) for entry in cells]):
+        return
     with visible_progress() as progress:
         rows = picture_grid(workbench(), plan, index, folder, cells, progress)
-    st.session_state["grid_asked"] = asked
     st.plotly_chart(figures.grid_figure(rows), key="grid", config=PLAIN)
-    if cell[2] != CALIBRATED:
+    if cell[2] not in (CALIBRATED, DEPLOYED):
         st.caption(
             "Under this protocol the observers go on from picture to picture in a sweep; here they start at this one, "
             "so that the maps are not quite those of the study."

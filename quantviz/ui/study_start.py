@@ -10,7 +10,7 @@ import streamlit as st
 
 from quantviz import zoo
 from quantviz.pipeline.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
-from quantviz.specs import CALIBRATED, PAPER, PRESETS, UsageError
+from quantviz.specs import CALIBRATED, DEPLOYED, PAPER, PRESETS, UsageError
 from quantviz.ui import guarded
 from quantviz.ui.studies import made_folder
 
@@ -69,7 +69,13 @@ def _order() -> Callable[[], SweepOrder]:
         accept_new_options=True,
         help="8 is W8A8, W4 weight-only, W4A8 itself; others can be typed.",
     )
-    protocols = middle.multiselect("Protocols", [CALIBRATED, PAPER], [CALIBRATED], key="sweep_protocols")
+    protocols = middle.multiselect(
+        "Protocols",
+        [CALIBRATED, PAPER, DEPLOYED],
+        [CALIBRATED],
+        key="sweep_protocols",
+        help="deployed: W8A8 on integer kernels beside its simulation, which needs 8 among the bit-widths.",
+    )
     limit = right.number_input("At most so many pictures", 1, None, None, key="sweep_limit", placeholder="all")
     left, right = st.columns([2, 3])
     scheme = left.selectbox("Scheme", PRESETS, PRESETS.index("standard"), key="sweep_scheme")

@@ -1,0 +1,119 @@
+"""The Study page's deployed int8: how it agrees with its simulation, and what a map takes on this machine by each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from quantviz import figures
+from quantviz.pipeline import CompareRequest
+from quantviz.pipeline.networks import Subject
+from quantviz.pipeline.report_study import metric_title, study_tables
+from quantviz.pipeline.times import kept_times, measure_apart, measured_apart, measuring, times_table, untimed
+from quantviz.specs import DEPLOYED, STUDY_METRICS, QuantSpec, QuantvizError, scheme_name
+from quantviz.ui import visible_progress, workbench
+from quantviz.ui.study import PLAIN, Opened, segments, show_table
+
+_AT_WORK = ":material/hourglass_top:"
+_FILTERED = ":material/filter_alt_off:"
+
+
+def show_deployed(opened: Opened) -> None:
+    """Show how the deployed networks of a study agree with the simulated ones, and the times of their maps."""
+    if DEPLOYED not in opened.plan.protocols:
+        st.info(
+            "This study has no deployed int8; sweep with --protocols calibrated,deployed, or choose that protocol in "
+            "the form below.",
+            icon=":material/memory:",
+        )
+        return
+    table = next((entry for entry in study_tables(opened.view.summary) if entry.name == DEPLOYED), None)
+    if table is None:
+        st.info("The filters at the left leave the deployed protocol out; widen them.", icon=_FILTERED)
+    else:
+        show_table(table, DEPLOYED)
+        st.caption(
+            "The simulation rounds to the same integers in float; on integer kernels what it leaves in float is "
+            "rounded too. The deployed map is in the place of the ground truth: KLD is of the simulated map. "
+            "Intervals here are normal theory, mean ± 1.96 sd / √n."
+        )
+        _spread(opened)
+    st.subheader("Milliseconds on this machine", anchor=False)
+    _times(opened)
+
+
+def exported(requests: Sequence[CompareRequest]) -> bool:
+    """Tell whether the networks of some requests are exported to ONNX; those that are not are from now on, apart.
+
+    The page comes back by itself when one of them is done.
+
+    Args:
+        requests: with ``deployed``; others need no export.
+
+    Raises:
+        QuantvizError: an export failed.
+    """
+    bench = workbench()
+    folder = bench.store.info().directory.parent
+    for request in requests:
+        if not request.deployed:
+            continue
+        with visible_progress() as progress:
+            subject = bench.subject(request, progress)
+        if bench.engines.ready(subject, request.quant):
+            continue
+        command = ["prepare", "--model", request.model, "--scheme", scheme_name(request.quant), "--cache", str(folder)]
+        command += ["--weights", request.weights] if request.weights else []
+        command += ["--layer", request.cam.layer] if request.cam.layer else []
+        if bench.engines.export_apart(subject, request.quant, command):
+            st.fragment(_wait_for_export, run_every=1)(subject, request.quant)
+            return False
+    return True
+
+
+def _wait_for_export(subject: Subject, quant: QuantSpec) -> None:
+    st.info(f"{subject.spec.name} is being exported to ONNX; some seconds.", icon=_AT_WORK)
+    if not workbench().engines.at_work(subject, quant):
+        st.rerun()
+
+
+def _spread(opened: Opened) -> None:
+    metric = segments("Score", STUDY_METRICS, "simulated", "cc", metric_title)
+    figure = figures.distribution_figure(
+        opened.view.table, "simulated_v_deployed", metric, DEPLOYED, chosen=opened.view.chosen
+    )
+    st.plotly_chart(figure, key="simulated_spread", config=PLAIN)
+
+
+def _times(opened: Opened) -> None:
+    """Show what was measured on this machine, and offer to measure it."""
+    plan, bench = opened.plan, workbench()
+    if reason := untimed(plan):
+        st.info(reason, icon=":material/timer_off:")
+        return
+    if measuring(opened.path):
+        st.fragment(_wait, run_every=1)(opened.path)
+        return
+    try:
+        measured_apart(opened.path)
+    except QuantvizError as error:
+        st.error(str(error), icon=":material/error:")
+    found = kept_times(bench.store, plan)
+    if found:
+        show_table(times_table(plan, found), DEPLOYED)
+    st.caption(
+        "Medians of a few runs in turn on a bundled photograph, in a process of its own; kept in the cache, not in the "
+        "study. By ONNX Runtime the network runs up to the target layer, the rest in torch. Where other programs were "
+        "running, compare the ratios, not the times."
+    )
+    if st.button("Measure again" if found else "Measure on this machine", key="measure", icon=":material/timer:"):
+        measure_apart(opened.path, bench.store.info().directory.parent)
+        st.rerun()
+
+
+def _wait(study: Path) -> None:
+    st.info("The maps of every model are being timed; some seconds a model.", icon=_AT_WORK)
+    if not measuring(study):
+        st.rerun()
