@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from quantviz import cam, zoo
 from quantviz.cam import FAITHFULNESS, explain, faithfulness
-from quantviz.cam.faithfulness import BLUR, PERCENTILES, STEPS
+from quantviz.cam.perturbation import BLUR, PERCENTILES, STEPS
 from quantviz.quantize import calibrate, quantize
 from quantviz.specs import CamSpec, Heatmap, QuantSpec, QuantvizError, Score, UsageError
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from quantviz.cam.sparse import SparseGradients
 from quantviz.specs import QuantvizError, UsageError
 
 Array = npt.NDArray[np.float64]
@@ -36,22 +38,26 @@ class Features:
         leaf: the target layer's output, (N, C, h, w) float32.
         logits: (N, classes) float32.
         size: (H, W) of the images.
+        nbytes: what ``weigh`` found, and the arrays made since.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, gradients: bool) -> None:
         found: list[Tensor] = []
+        recorded = ExitStack()
 
         def begin(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
             found.append(output.detach().requires_grad_(gradients))
             torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
+            if gradients and len(found) == 1:
+                recorded.enter_context(SparseGradients())
             return found[-1].clone()
 
         target = module_of(model, layer)
         handle = target.register_forward_hook(begin)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), recorded:
                 logits = model(images)
         finally:
             handle.remove()
@@ -59,6 +65,7 @@ class Features:
             raise _unused()
         self.leaf, self.logits = found[-1], logits
         self.size = (int(images.shape[-2]), int(images.shape[-1]))
+        self.nbytes = 0
         self._activations: Array | None = None
         self._gradients: dict[tuple[int, ...], Array] = {}
 
@@ -83,6 +90,7 @@ class Features:
         """Return the target layer's output, float64 (N, C, h, w)."""
         if self._activations is None:
             self._activations = np.ascontiguousarray(self.leaf.detach().numpy(), dtype=np.float64)
+            self.nbytes += self._activations.nbytes
         return self._activations
 
     def gradients(self, classes: tuple[int, ...]) -> Array:
@@ -101,12 +109,41 @@ class Features:
             if found is None:
                 raise _unused()
             self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
+            self.nbytes += self._gradients[classes].nbytes
         return self._gradients[classes]
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits, float32 (N, classes)."""
         found: npt.NDArray[np.float32] = torch.softmax(self.logits.detach(), dim=1).numpy()
         return found
+
+    def weigh(self, model: nn.Module) -> None:
+        """Set ``nbytes`` to what the pass holds: the activation, the logits, and what was saved for differentiation.
+
+        The model's own weights, which are saved there too, are not counted.
+        """
+        held = {tensor.untyped_storage().data_ptr(): tensor for tensor in _recorded(self.logits)}
+        held |= {tensor.untyped_storage().data_ptr(): tensor for tensor in (self.leaf, self.logits)}
+        for weight in (*model.parameters(), *model.buffers()):
+            held.pop(weight.untyped_storage().data_ptr(), None)
+        self.nbytes = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+
+
+def _recorded(logits: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that were saved for the gradient of the logits, each operation's own."""
+    seen: set[Any] = set()
+    waiting: list[Any] = [logits.grad_fn]
+    while waiting:
+        operation = waiting.pop()
+        if operation is None or operation in seen:
+            continue
+        seen.add(operation)
+        waiting += [before for before, _ in operation.next_functions]
+        for name in dir(operation):
+            if name.startswith("_saved_") or name == "saved_tensors":  # torch's names for what an operation saved
+                saved = getattr(operation, name)
+                values = saved if isinstance(saved, (list, tuple)) else (saved,)
+                yield from (value for value in values if isinstance(value, Tensor))
 
 
 Summed = tuple[Array, float]
@@ -127,9 +164,11 @@ def gradcam_plus_plus(activation: Array, gradient: Array) -> Summed:
     With one score Y, the derivatives of exp(Y) give alpha = g^2 / (2 g^2 + S g^3) = 1 / (2 + S g), where S is the
     channel's sum of activations, and the channel's weight is the sum of alpha * ReLU(g).
     """
-    denominator = 2 + activation.sum(axis=(1, 2), keepdims=True) * gradient
-    alpha = np.divide(1.0, denominator, out=np.zeros_like(gradient), where=denominator != 0)
-    return weighted((np.maximum(gradient, 0) * alpha).sum(axis=(1, 2)), activation)
+    alpha = activation.sum(axis=(1, 2), keepdims=True) * gradient
+    alpha += 2
+    np.divide(1.0, alpha, out=alpha, where=alpha != 0)  # where it is 0 it stays so
+    alpha *= np.maximum(gradient, 0)
+    return weighted(alpha.sum(axis=(1, 2)), activation)
 
 
 def xgradcam(activation: Array, gradient: Array) -> Summed:

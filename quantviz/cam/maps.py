@@ -34,6 +34,7 @@ from torch.nn import functional
 from quantviz.cam import features as formulas
 from quantviz.cam.channels import Scored, ablationcam, scorecam
 from quantviz.cam.features import Array, Features, Formula
+from quantviz.cam.kept import KeptFeatures
 from quantviz.specs import CamSpec, Heatmap, Progress, UsageError, no_progress
 
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
@@ -67,12 +68,14 @@ class Explanation:
         native: (h, w) on the target layer's grid: ReLU, min-max.
         class_index: the class that the map explains.
         probabilities: softmax of the logits, float32 (classes,).
+        logits: float32 (classes,).
     """
 
     heatmap: Heatmap
     native: Heatmap
     class_index: int
     probabilities: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
 
 
 def explain(
@@ -81,6 +84,7 @@ def explain(
     cam: CamSpec,
     class_index: int | None = None,
     progress: Progress = no_progress,
+    kept: KeptFeatures | None = None,
 ) -> Explanation:
     """Return the class activation map of one image.
 
@@ -90,16 +94,23 @@ def explain(
         cam: method and target layer; the layer must be named.
         class_index: the class to explain, or None for the model's own top-1.
         progress: told how far the methods with many forward passes are.
+        kept: of a model that does not change: where the image's forward pass is taken from, and kept. A map of an
+            image that it holds costs the method's own work: a gradient at most, or the passes of single channels. The
+            result is the same to the bit.
 
     Raises:
         UsageError: the layer or the class does not exist, or the layer gives no (N, C, h, w) tensor.
         QuantvizError: the model's logits are not finite, or do not depend on the layer.
     """
-    return explain_many(model, image, [(cam, class_index)], progress)[0]
+    return explain_many(model, image, [(cam, class_index)], progress, kept)[0]
 
 
 def explain_many(
-    model: nn.Module, image: Tensor, wanted: Sequence[tuple[CamSpec, int | None]], progress: Progress = no_progress
+    model: nn.Module,
+    image: Tensor,
+    wanted: Sequence[tuple[CamSpec, int | None]],
+    progress: Progress = no_progress,
+    kept: KeptFeatures | None = None,
 ) -> list[Explanation]:
     """Return several maps of one image: other methods, other classes, other layers.
 
@@ -111,6 +122,7 @@ def explain_many(
         image: as there.
         wanted: method and target layer, and the class or None, of each map.
         progress: as there.
+        kept: as there.
 
     Raises:
         as ``explain``.
@@ -119,12 +131,16 @@ def explain_many(
         _check_class(index)
     passes: dict[str | None, Features] = {}
     found = []
-    with lock_of(model):
-        for cam, index in wanted:
-            if cam.layer not in passes:
-                differentiated = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
-                passes[cam.layer] = _features(model, image, cam.layer, differentiated)
-            found.append(_explanations(model, image, cam, passes[cam.layer], [index], progress)[0])
+    try:
+        with lock_of(model):
+            for cam, index in wanted:
+                if cam.layer not in passes:
+                    recorded = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
+                    passes[cam.layer] = _features(model, image, cam.layer, recorded, kept)
+                found.append(_explanations(model, image, cam, passes[cam.layer], [index], progress)[0])
+    finally:
+        if kept is not None:
+            kept.trim()
     return found
 
 
@@ -177,9 +193,13 @@ def _check_class(index: int | None) -> None:
         raise UsageError(f"Class {index} is negative; classes count from 0.")
 
 
-def _features(model: nn.Module, images: Tensor, layer: str | None, differentiated: bool) -> Features:
+def _features(
+    model: nn.Module, images: Tensor, layer: str | None, differentiated: bool, kept: KeptFeatures | None = None
+) -> Features:
     if model.training:
         model.eval()
+    if kept is not None:
+        return kept.features(model, images, layer)
     return Features(model, images, layer, gradients=differentiated)
 
 
@@ -194,6 +214,7 @@ def _explanations(
     """Return the map of each image by one method."""
     classes = features.check(wanted)
     activations, probabilities = features.activations(), features.probabilities()
+    logits: npt.NDArray[np.float32] = features.logits.detach().numpy().copy()
     gradients = features.gradients(classes) if cam.method in _BY_GRADIENT else None
     found = []
     for at, index in enumerate(classes):
@@ -206,7 +227,7 @@ def _explanations(
             else:
                 summed = formulas.eigencam(activations[at])
             heatmap, native = _heatmaps(*summed, gradients is not None, features.size)
-        found.append(Explanation(heatmap, native, index, probabilities[at]))
+        found.append(Explanation(heatmap, native, index, probabilities[at], logits[at]))
     return found
 
 

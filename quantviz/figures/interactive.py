@@ -31,7 +31,9 @@ from quantviz.specs import RGB, CamResult, Comparison, UsageError
 _GAP = 0.012  # between panels, as a part of the figure's width
 _GRID = 112  # samples a side of a map that are sent to the browser; the picture is sent whole
 _DESIGN_WIDTH = 1100  # width in pixels at which panels fill the figure's height
-_TITLE_CHARACTERS = 24
+_NARROWEST = 512  # width in pixels of the plot on a page of 900 with its sidebar: titles fit their panels from there on
+_TITLE_CHARACTERS, _TITLE_LINES = 24, 4
+_MANY_PANELS = 6
 _BAR_HEIGHT = 0.36  # of a row, where it holds two bars
 _CLEAR = "rgba(0,0,0,0)"
 _DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
@@ -67,8 +69,8 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
     figure.update_layout(
         images=_backgrounds(comparison, len(shown)),
         annotations=[
-            *(_title(title, number) for number, title in enumerate(titles, start=1)),
-            *(_problem(panel.problem, number) for number, panel in enumerate(shown, start=1) if panel.problem),
+            *(_title(title, number, len(shown)) for number, title in enumerate(titles, start=1)),
+            *(_problem(panel, number, len(shown)) for number, panel in enumerate(shown, start=1) if panel.problem),
         ],
         coloraxis=_shared_scale(shown, edges),
         coloraxis2=_difference_scale(shown, edges),
@@ -119,7 +121,7 @@ def _axis_ids(number: int) -> tuple[str, str]:
 
 def _axes(edges: Sequence[tuple[float, float]], height: int, width: int) -> dict[str, Any]:
     """Return the axes of all panels: without ticks, rows counted downwards, square pixels, one zoom."""
-    common = {"showticklabels": False, "showgrid": False, "zeroline": False, "constrain": "domain"}
+    common = {"showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain"}
     axes: dict[str, Any] = {}
     for number, edge in enumerate(edges, start=1):
         x, y = _axis_ids(number)
@@ -194,15 +196,31 @@ def _titles(comparison: Comparison, shown: Sequence[Panel], name: str) -> list[s
         "deployed": "" if comparison.deployed is None else explained(comparison, comparison.deployed.result),
         "difference": f"{name or comparison.quant.label} − float",
     }
-    below = [wrapped(second[panel.kind], _TITLE_CHARACTERS) for panel in shown]
-    lines = max(map(len, below))
+    width = _characters(len(shown))
+    # A fixed budget of characters, on as many lines as the panel's width takes.
+    most = min(_TITLE_LINES, math.ceil(2 * _TITLE_CHARACTERS / width))
+    above = [wrapped(panel.name, width, lines=_TITLE_LINES) for panel in shown]
+    below = [wrapped(second[panel.kind], width, lines=most) for panel in shown]
+    lines = max(len(name) + len(rest) for name, rest in zip(above, below, strict=True))
     return [
-        "<br>".join([f"<b>{panel.name}</b>", *map(html.escape, rest), *[" "] * (lines - len(rest))])
-        for panel, rest in zip(shown, below, strict=True)
+        "<br>".join([f"<b>{'<br>'.join(map(html.escape, name))}</b>", *map(html.escape, rest)])
+        + "<br> " * (lines - len(name) - len(rest))
+        for name, rest in zip(above, below, strict=True)
     ]
 
 
-def _title(text: str, number: int) -> dict[str, Any]:
+def _characters(count: int) -> int:
+    """Return how many characters fit on a line over one of ``count`` panels where the page is narrow."""
+    left, right = _edges(count)[0]
+    return min(_TITLE_CHARACTERS, int(_NARROWEST * (right - left) / (0.53 * _title_size(count))))
+
+
+def _title_size(count: int) -> int:
+    """Return the titles' font size in pixels; a character is about 0.53 of it wide."""
+    return 12 if count < _MANY_PANELS else 11
+
+
+def _title(text: str, number: int, count: int) -> dict[str, Any]:
     x, y = _axis_ids(number)
     return {
         "text": text,
@@ -212,21 +230,21 @@ def _title(text: str, number: int) -> dict[str, Any]:
         "yref": f"{y} domain",
         "yanchor": "bottom",
         "showarrow": False,
-        "font": {"size": 12},
+        "font": {"size": _title_size(count)},
     }
 
 
-def _problem(text: str, number: int) -> dict[str, Any]:
+def _problem(panel: Panel, number: int, count: int) -> dict[str, Any]:
     """Return the reason that stands in for a map; it lies on a picture, so it brings its own background."""
     x, y = _axis_ids(number)
     return {
-        "text": "<br>".join(map(html.escape, wrapped(text, 20, lines=5))),
+        "text": "<br>".join(map(html.escape, wrapped(panel.problem, min(20, _characters(count)), lines=6))),
         "x": 0.5,
         "xref": f"{x} domain",
         "y": 0.5,
         "yref": f"{y} domain",
         "showarrow": False,
-        "font": {"size": 12, "color": "#FFFFFF"},
+        "font": {"size": _title_size(count), "color": "#FFFFFF"},
         "bgcolor": "rgba(0,0,0,0.75)",
         "borderpad": 4,
     }

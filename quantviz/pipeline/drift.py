@@ -177,6 +177,7 @@ class Drifts:
     def before(self, progress: Progress) -> list[Answer]:
         """Return the float network's answers, each map of its own top-1."""
         if not self._before:
+            progress("Maps of the float network", 0.0)  # before torch is imported
             network = self.bench.networks.reference(self.subject, progress)
             found = []
             for place, crop in enumerate(self.crops):

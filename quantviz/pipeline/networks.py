@@ -94,9 +94,9 @@ class Networks:
         """Return the float model; shared, so run it under ``cam.lock_of`` and leave it as it is."""
 
         def make() -> Loaded:
+            progress(f"Loading {spec.name}", None)  # before torch is imported, which takes seconds the first time
             from quantviz.zoo.build import build
 
-            progress(f"Loading {spec.name}", None)
             return Loaded(*build(spec, located))
 
         return self._floats.get((spec.name, located.ref.sha256, located.ref.source), make)
@@ -112,10 +112,10 @@ class Networks:
         """Return the float network that is rounded (``quantize.float_base``); shared, as ``load``."""
 
         def make() -> nn.Module:
+            model = self.load(subject.spec, subject.located, progress).module
             from quantviz import cam
             from quantviz.quantize import float_base
 
-            model = self.load(subject.spec, subject.located, progress).module
             with cam.lock_of(model):
                 return float_base(model, quant, self.example(subject), subject.layer)
 

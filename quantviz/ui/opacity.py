@@ -32,28 +32,33 @@ input { display: block; width: 100%; margin: 0.6rem 0 0.2rem; accent-color: var(
 _JS = """
 export default function ({ parentElement, data }) {
   const slider = parentElement.querySelector("input"), shown = parentElement.querySelector("output");
-  const memory = document.documentElement.dataset, page = window.location.pathname;
-  const rule = document.head.appendChild(document.createElement("style"));
+  const memory = document.documentElement.dataset;
+  let rule = document.getElementById("opacity-of-maps");
+  if (!rule) {
+    rule = document.head.appendChild(document.createElement("style"));
+    rule.id = "opacity-of-maps";
+  }
   const draw = () => {
     shown.textContent = slider.value + " %";
     memory.opacityOfMaps = slider.value;
     rule.textContent = ".st-key-maps .hm image { opacity: " + slider.value / 100 + " !important; }";
   };
   const link = () => {
+    if (!parentElement.isConnected) return clearInterval(again);
     const address = new URL(window.location.href);
-    if (address.pathname !== page) return;
+    if (!address.pathname.endsWith("/")) return;  // another page is being opened
     const wanted = Number(slider.value) === data.usual ? null : slider.value;
     if (address.searchParams.get("opacity") === wanted) return;
     if (wanted === null) address.searchParams.delete("opacity");
     else address.searchParams.set("opacity", wanted);
     window.history.replaceState(window.history.state, "", address);
   };
+  const again = setInterval(link, 500);
   slider.value = memory.opacityOfMaps ?? data.given;
   slider.oninput = draw;
   slider.onchange = link;
   draw();
-  const again = setInterval(link, 500);
-  return () => { clearInterval(again); rule.remove(); };
+  return () => clearInterval(again);
 }
 """
 
@@ -67,7 +72,7 @@ def choose_opacity(linked: Linked) -> None:
         linked: the values of the address.
     """
     told = st.query_params.get("opacity", "")
-    taken = int(told) if told.isdecimal() and int(told) <= 100 and int(told) % 5 == 0 else OPACITY
+    taken = told if told in map(str, range(0, 101, 5)) else str(OPACITY)
     linked.check("opacity", taken)
     _slider()(key="opacity_of_maps", data={"given": taken, "usual": OPACITY})
 

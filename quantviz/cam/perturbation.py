@@ -15,24 +15,20 @@ What differs here from calling the library's ROAD directly, and why:
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pytorch_grad_cam.metrics import road
-from pytorch_grad_cam.metrics.perturbation_confidence import RemoveLeastRelevantFirst, RemoveMostRelevantFirst
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quantviz.cam.criteria import FAITHFULNESS
 from quantviz.cam.maps import lock_of
 from quantviz.specs import Heatmap, Progress, QuantvizError, Score, UsageError, no_progress
 
@@ -53,37 +49,6 @@ _BATCH = 4
 _Inputs = Iterable[Tensor]
 _Judge = Callable[[_Inputs], npt.NDArray[np.float64]]
 """Takes (C, H, W) inputs to the explained class's softmax probability of each."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaithfulnessMetric:
-    """One faithfulness metric, told from everything else; ``faithfulness`` computes it.
-
-    Attributes:
-        name: short and unique, its key in what ``faithfulness`` returns.
-        title: as the field writes it.
-        family: ``"faithfulness"``.
-        low: least possible value.
-        high: greatest possible value.
-        higher_is_better: direction: True if a higher score means a more faithful map.
-        convention: one sentence: formula and choices.
-        explanation: one plain sentence for a newcomer.
-        source: paper, with its DOI.
-        cost: complexity and what dominates it.
-        degenerate: what becomes of a map that carries no evidence.
-    """
-
-    name: str
-    title: str
-    family: str
-    low: float
-    high: float
-    higher_is_better: bool
-    convention: str
-    explanation: str
-    source: str
-    cost: str
-    degenerate: str
 
 
 def faithfulness(
@@ -155,24 +120,6 @@ def _deletion(judge: _Judge, image: Tensor, ranks: Tensor) -> float:
 
     It rewards scattered maps: single pixels set to one colour are a pattern that no photograph has, and a map of random
     pixels can win over any CAM (measured: 0.14 against 0.33). Compare only maps of one granularity.
-
-    Convention:
-        Deletion = area, by the trapezoidal rule over the fraction of deleted pixels, under the softmax probability of
-        the explained class, pixels set to the preprocessing's mean colour (zero in the normalized input) from the
-        most relevant on in 16 equal steps, ties in a seeded random order; from 0 to 1, lower is better.
-
-    In plain words:
-        The model's mean confidence while the pixels that the map marks are taken away first: low if it needed them.
-
-    Source:
-        V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC
-        2018, doi 10.48550/arXiv.1806.07421.
-
-    Cost:
-        17 forward passes.
-
-    Degenerate maps:
-        None of the kinds has a value, because a map without a range gives the pixels no order.
     """
     return _area(judge(_steps(image, torch.zeros_like(image), ranks)))
 
@@ -182,25 +129,6 @@ def _insertion(judge: _Judge, image: Tensor, ranks: Tensor) -> float:
 
     RISE's code blurs with 11 taps, which leaves classes recognizable: of EfficientNet-Lite0's probability on the
     bundled photographs, up to 0.53. At a twentieth of the side at most 0.006 is left.
-
-    Convention:
-        Insertion = area, by the trapezoidal rule over the fraction of inserted pixels, under the softmax probability
-        of the explained class, the image's pixels put onto its Gaussian blur (standard deviation 1/20 of the shorter
-        side, edges repeated) from the most relevant on in 16 equal steps, ties in a seeded random order; from 0 to 1,
-        higher is better.
-
-    In plain words:
-        The model's mean confidence while the pixels that the map marks are shown to it first: high if they suffice.
-
-    Source:
-        V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", BMVC
-        2018, doi 10.48550/arXiv.1806.07421.
-
-    Cost:
-        17 forward passes.
-
-    Degenerate maps:
-        None of the kinds has a value, because a map without a range gives the pixels no order.
     """
     return _area(judge(_steps(_blurred(image), image, ranks)))
 
@@ -210,35 +138,17 @@ def _road(judge: _Judge, image: Tensor, ranks: Tensor) -> float:
 
     Removed pixels are replaced by the weighted mean of their eight neighbours (1/6 beside, 1/12 across), solved for
     all of them together, plus noise, so that the removed shape tells the model as little as possible.
-
-    Convention:
-        ROAD = mean over 10, 20, ..., 90 % of pixels kept of (p_LeRF - p_MoRF) / 2, p being the softmax probability of
-        the explained class after noisy linear imputation (noise 0.01 in the normalized input, seeded) of the least
-        (LeRF) or the most (MoRF) relevant pixels, ties in a seeded random order; from -0.5 to 0.5, higher is better.
-
-    In plain words:
-        Whether smoothing over what the map marks hurts the model more than smoothing over the rest: above 0 it does.
-
-    Source:
-        Y. Rong, T. Leemann, V. Borisov, G. Kasneci and E. Kasneci, "A consistent and efficient evaluation strategy for
-        attribution methods", ICML 2022, doi 10.48550/arXiv.2202.00449; ROADCombined of pytorch-grad-cam.
-
-    Cost:
-        18 forward passes and 18 sparse linear systems with an unknown for each removed pixel, which
-        dominate for a small network.
-
-    Degenerate maps:
-        None of the kinds has a value, because a map without a range gives the pixels no order.
     """
+    # Here, as the library takes longer to import than a map to compute, and few want this score.
+    from pytorch_grad_cam.metrics.perturbation_confidence import RemoveLeastRelevantFirst, RemoveMostRelevantFirst
+
     relevance = (ranks + 1).float() / ranks.numel()
     impute = _Imputer()
-    removals = [removal(percentile, impute) for removal in _REMOVALS for percentile in PERCENTILES]
+    # The library's own order, which decides which noise an image gets.
+    both = (RemoveLeastRelevantFirst, RemoveMostRelevantFirst)
+    removals = [removal(percentile, impute) for removal in both for percentile in PERCENTILES]
     least_first, most_first = judge(remove(image, relevance) for remove in removals).reshape(2, -1)
     return float((least_first - most_first).mean() / 2)
-
-
-# The library's own order, which decides which noise an image gets.
-_REMOVALS = (RemoveLeastRelevantFirst, RemoveMostRelevantFirst)
 
 
 def _steps(start: Tensor, end: Tensor, ranks: Tensor) -> Iterator[Tensor]:
@@ -261,11 +171,14 @@ def _blurred(image: Tensor) -> Tensor:
     return functional.conv2d(functional.conv2d(wide, row), row.mT)[:, 0]
 
 
-class _Imputer(road.NoisyLinearImputer):  # type: ignore[misc]
+class _Imputer:
     """The library's imputation, with its own generator and the linear system put together at once."""
 
     def __init__(self) -> None:
-        super().__init__(noise=_NOISE)
+        from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+        library = NoisyLinearImputer(noise=_NOISE)
+        self._noise, self._weighting = library.noise, library.weighting
         self._generator = torch.Generator().manual_seed(_SEED)
 
     def __call__(self, image: Tensor, kept: Tensor) -> Tensor:
@@ -274,7 +187,7 @@ class _Imputer(road.NoisyLinearImputer):  # type: ignore[misc]
         # Memory laid out as the library's, since that decides the order in which the noise is drawn.
         noise = torch.empty_like(filling).normal_(generator=self._generator)
         imputed = image.clone()
-        imputed[:, missing] = filling + self.noise * noise
+        imputed[:, missing] = filling + self._noise * noise
         return imputed
 
     def _solution(self, image: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -287,7 +200,7 @@ class _Imputer(road.NoisyLinearImputer):  # type: ignore[misc]
         rows, columns = np.nonzero(missing)
         total, right = np.zeros(len(unknowns)), np.zeros((len(unknowns), len(image)))
         entries = []
-        for (down, along), weight in self.weighting:
+        for (down, along), weight in self._weighting:
             near = number[rows + 1 + down, columns + 1 + along]
             total += weight * (near != outside)
             # Whatever is unknown or outside adds nothing to the right-hand side.
@@ -303,7 +216,7 @@ class _Imputer(road.NoisyLinearImputer):  # type: ignore[misc]
 
 
 def _judge_of(model: nn.Module, class_index: int, progress: Progress) -> _Judge:
-    total, done = 2 * (STEPS + 1) + len(_REMOVALS) * len(PERCENTILES), 0
+    total, done = 2 * (STEPS + 1) + 2 * len(PERCENTILES), 0
 
     def judge(inputs: _Inputs) -> npt.NDArray[np.float64]:
         nonlocal done
@@ -339,42 +252,4 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-_SECTIONS = {
-    "Convention": "convention",
-    "In plain words": "explanation",
-    "Source": "source",
-    "Cost": "cost",
-    "Degenerate maps": "degenerate",
-}
-
-
-def _words(function: Callable[..., float]) -> dict[str, str]:
-    """Read the sections of a function's docstring, so that a metric's words stand once."""
-    found: dict[str, list[str]] = {}
-    section: list[str] = []
-    for line in (inspect.getdoc(function) or "").splitlines():
-        if line.removesuffix(":") in _SECTIONS:
-            section = found.setdefault(_SECTIONS[line.removesuffix(":")], [])
-        elif line:
-            section.append(line.strip())
-    return {field: " ".join(lines) for field, lines in found.items()}
-
-
-def _metric(name: str, title: str, low: float, high: float, higher_is_better: bool) -> FaithfulnessMetric:
-    words = _words(_FUNCTIONS[name])
-    return FaithfulnessMetric(name, title, "faithfulness", low, high, higher_is_better, **words)
-
-
 _FUNCTIONS = {"deletion": _deletion, "insertion": _insertion, "road": _road}
-
-FAITHFULNESS: Mapping[str, FaithfulnessMetric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            _metric("deletion", "Deletion", 0.0, 1.0, higher_is_better=False),
-            _metric("insertion", "Insertion", 0.0, 1.0, higher_is_better=True),
-            _metric("road", "ROAD", -0.5, 0.5, higher_is_better=True),
-        )
-    }
-)
-"""Every faithfulness metric by its name, in reading order."""

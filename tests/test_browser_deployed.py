@@ -1,0 +1,84 @@
+"""Deployed int8 on the Compare page in a real browser: exported apart, then beside the simulated network."""
+
+import re
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from browser_support import WAIT, finished, settled
+from playwright.sync_api import expect
+
+LINK = "model=squeezenet1_1&weights=untrained&saliency=none"
+
+
+def exporters(home):
+    """Return the numbers of the processes that export a network into the server's cache."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if b"prepare" in words and str(home / "cache").encode() in words:
+            found.append(int(entry.parent.name))
+    return found
+
+
+def test_the_switch_exports_apart_and_then_shows_the_third_network(page, address, home):
+    page.goto(f"{address}/?{LINK}")
+    finished(page)
+    assert page.get_by_text("int8 deployed").count() == 0
+    page.get_by_text("Deployed int8 (ONNX Runtime)", exact=True).click()
+    message = page.get_by_text("being exported to ONNX")
+    expect(message).to_be_visible(timeout=WAIT)
+    assert len(exporters(home)) == 1
+    # Meanwhile, the comparison by torch alone stays on the page.
+    expect(page.get_by_text("At W8A8, squeezenet1_1 looks")).to_be_visible()
+    expect(page.get_by_text("deployed v simulated")).to_have_count(0)
+
+    expect(page.get_by_text("deployed v simulated").first).to_be_visible(timeout=WAIT)
+    settled(page)
+    expect(message).to_have_count(0)
+    assert exporters(home) == []
+    expect(page.locator(".js-plotly-plot").first.get_by_text("int8 deployed")).to_be_visible()
+    table = page.get_by_role("table").filter(has_text="deployed v simulated")
+    marks = [float(cell) for cell in table.get_by_role("cell").all_inner_texts() if re.fullmatch(r"\d\.\d{4}", cell)]
+    assert len(marks) == 6  # SIM, CC and KLD, against the simulated and the float network
+    assert marks[2] > 0.99  # CC against the simulated one
+    taken = page.get_by_text("A map on this machine").inner_text()
+    milliseconds = [float(number) for number in re.findall(r"([\d.]+) ms", taken)]
+    assert len(milliseconds) == 3
+    assert min(milliseconds) > 0
+    assert "deployed=true" in page.url
+
+
+def test_an_exported_network_needs_no_wait_in_another_session(page, address, home):
+    started = time.monotonic()
+    page.goto(f"{address}/?{LINK}&deployed=true")
+    expect(page.get_by_text("deployed v simulated").first).to_be_visible(timeout=WAIT)
+    assert time.monotonic() - started < 60
+    assert exporters(home) == []
+    assert page.get_by_text("being exported").count() == 0
+
+
+def test_titles_do_not_run_into_each_other(page, address):
+    page.goto(f"{address}/?{LINK.replace('saliency=none', 'saliency=spectral_residual')}&deployed=true")
+    expect(page.locator(".st-key-maps .annotation-text")).to_have_count(6, timeout=WAIT)
+    settled(page)
+    for width in (1400, 1100, 900, 800, 700):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(700)  # the figure follows the window's width a moment later
+        spans = page.evaluate(
+            "[...document.querySelectorAll('.st-key-maps .annotation-text')].map(text => "
+            "{ const box = text.getBoundingClientRect(); return [box.left, box.right]; })"
+        )
+        assert len(spans) == 6
+        for before, after in pairwise(spans):
+            assert before[1] + 2 < after[0], f"titles overlap at a width of {width}"
+
+
+def test_a_scheme_without_a_deployed_form_says_so_and_compares_without(page, address):
+    page.goto(f"{address}/?{LINK}&deployed=true&weight_bits=4")
+    finished(page)
+    expect(page.get_by_text("Deployed int8 runs W8A8", exact=False)).to_be_visible()
+    expect(page.get_by_text("deployed v simulated")).to_have_count(0)
