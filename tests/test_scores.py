@@ -305,3 +305,20 @@ def test_every_score_has_its_convention_and_explanation():
         assert text.endswith(".")
         assert "\n" not in text
     assert f"{scores.EPSILON:.4e}" in scores.CONVENTIONS["kld"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(pairs())
+def test_a_ready_map_gives_what_the_functions_give_to_the_bit(case):
+    p, q = (np.asarray(values) for values in case[:2])
+    ready = scores.ReadyMap(p), scores.ReadyMap(q)
+    for _ in range(2):  # the second time from what was kept
+        assert scores.compare(*ready) == scores.compare(p, q)
+    if not scores.degenerate(p) and not scores.degenerate(q):
+        assert scores.compare(*ready) == Scores(scores.sim(p, q), scores.cc(p, q), scores.kld(p, q))
+        assert scores.compare(ready[1], ready[0]).kld == scores.kld(q, p)
+
+
+def test_ready_maps_of_two_shapes_are_refused():
+    with pytest.raises(UsageError, match=r"shapes \(2, 2\) and \(2, 3\) differ"):
+        scores.compare(scores.ReadyMap(np.eye(2)), np.eye(2, 3))

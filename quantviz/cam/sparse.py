@@ -94,7 +94,7 @@ class _Relu(torch.autograd.Function):
 def _live(gradient: Tensor, channels: int) -> Tensor | None:
     """Return the places along a dimension that have a gradient anywhere, or None where they are not few."""
     others = [place for place in range(gradient.ndim) if place != channels]
-    live = (gradient != 0).sum(dim=others).nonzero()[:, 0]
+    live = gradient.abs().amax(dim=others).nonzero()[:, 0]
     if not len(live):
         return torch.zeros(1, dtype=torch.long)  # no kernel takes no channels
     return live if len(live) <= _MOST * gradient.shape[channels] else None

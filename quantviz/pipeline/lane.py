@@ -202,7 +202,7 @@ class Lane:
         reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
-        found = []
+        found, compared = [], _Compared()
         for quant in self.quants:
             told: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
             heatmap = None
@@ -211,17 +211,19 @@ class Lane:
             else:
                 target = None if "own_class" in quant.deviations else reference.class_index
                 quantized = self._result(picture, self.networks[quant.label], quant, target)
-                told |= _told(reference, quantized, picture.salient, label)
+                told |= _told(reference, quantized, picture.salient, label, compared)
                 if not isinstance(quantized, str):
                     heatmap = quantized.heatmap
-                    told["simulation"] |= self._simulation(picture, quant, quantized)
+                    told["simulation"] |= self._simulation(picture, quant, quantized, compared)
             told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
             told["truth_error"] = truth if isinstance(truth, str) else ""
             known = (index, image.sha256, self.model, quant.label, scheme_name(quant), self.protocol)
             found.append(StudyRow(*known, **told))
         return found
 
-    def _simulation(self, picture: Picture, quant: QuantSpec, deployed: CamResult) -> dict[str, float | bool | None]:
+    def _simulation(
+        self, picture: Picture, quant: QuantSpec, deployed: CamResult, compared: _Compared
+    ) -> dict[str, float | bool | None]:
         """Return the columns that compare the simulated with the deployed network; {} where there is none of either."""
         if quant.label not in self.simulated:
             return {}
@@ -229,7 +231,8 @@ class Lane:
         if isinstance(simulated, str):
             return {}
         flipped = simulated.predictions[0].index != deployed.predictions[0].index
-        return _scores("simulated_v_deployed", simulated.heatmap, deployed.heatmap) | {"simulated_flipped": flipped}
+        marks = compared.columns("simulated_v_deployed", simulated.heatmap, deployed.heatmap)
+        return marks | {"simulated_flipped": flipped}
 
     def _result(
         self, picture: Picture, network: nn.Module, quant: QuantSpec | None, target: int | None
@@ -295,7 +298,9 @@ def _observers(network: nn.Module) -> list[tuple[str, Any]]:
     return [(place, quantizer) for place, quantizer in quantizers(network) if quantizer.online]
 
 
-def _told(reference: CamResult, quantized: CamResult | str, salient: Heatmap, label: int | None) -> dict[str, Any]:
+def _told(
+    reference: CamResult, quantized: CamResult | str, salient: Heatmap, label: int | None, compared: _Compared
+) -> dict[str, Any]:
     """Return what a row says of two results."""
     first = reference.predictions[0]
     found: dict[str, Any] = {
@@ -306,7 +311,7 @@ def _told(reference: CamResult, quantized: CamResult | str, salient: Heatmap, la
         "float_degenerate": reference.heatmap.degenerate,
         "saliency_degenerate": salient.degenerate,
     }
-    found |= _scores("float_v_saliency", reference.heatmap, salient)
+    found |= compared.columns("float_v_saliency", reference.heatmap, salient)
     if isinstance(quantized, str):
         return found | {"error": quantized}
     second = quantized.predictions[0]
@@ -318,10 +323,21 @@ def _told(reference: CamResult, quantized: CamResult | str, salient: Heatmap, la
         "flipped": first.index != second.index,
         "quantized_degenerate": quantized.heatmap.degenerate,
     }
-    found |= _scores("quantized_v_float", quantized.heatmap, reference.heatmap)
-    return found | _scores("quantized_v_saliency", quantized.heatmap, salient)
+    found |= compared.columns("quantized_v_float", quantized.heatmap, reference.heatmap)
+    return found | compared.columns("quantized_v_saliency", quantized.heatmap, salient)
 
 
-def _scores(name: str, first: Heatmap, second: Heatmap) -> dict[str, float | None]:
-    marks = scores.compare(first.values, second.values)
-    return {f"{name}_sim": marks.sim, f"{name}_cc": marks.cc, f"{name}_kld": marks.kld}
+class _Compared:
+    """Scores of one picture's maps, each of which is compared with several others."""
+
+    def __init__(self) -> None:
+        self._ready: dict[int, tuple[Heatmap, scores.ReadyMap]] = {}
+
+    def columns(self, name: str, first: Heatmap, second: Heatmap) -> dict[str, float | None]:
+        """Return the columns of a comparison."""
+        marks = scores.compare(self._of(first), self._of(second))
+        return {f"{name}_sim": marks.sim, f"{name}_cc": marks.cc, f"{name}_kld": marks.kld}
+
+    def _of(self, heatmap: Heatmap) -> scores.ReadyMap:
+        known = self._ready.setdefault(id(heatmap), (heatmap, scores.ReadyMap(heatmap.values)))
+        return known[1]

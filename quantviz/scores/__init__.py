@@ -15,7 +15,7 @@ agreement          ``compare`` and ``verdict``, the three scores that come first
 =================  ===========================================================================================
 """
 
-from quantviz.scores.agreement import CONVENTIONS, EXPLANATIONS, compare, verdict
+from quantviz.scores.agreement import CONVENTIONS, EXPLANATIONS, ReadyMap, compare, verdict
 from quantviz.scores.baselines import CENTRE_SIGMA, centre_gaussian, uniform
 from quantviz.scores.checks import CONSTANT_TOLERANCE, degenerate
 from quantviz.scores.distribution import EPSILON, cc, kld, sim, triangle_violation
@@ -45,6 +45,7 @@ __all__ = [
     "EPSILON",
     "EXPLANATIONS",
     "METRICS",
+    "ReadyMap",
     "auc_borji",
     "auc_judd",
     "auc_shuffled",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from quantviz.scores.checks import Array, degenerate, pair
-from quantviz.scores.distribution import cc, kld, sim
+from functools import cached_property
+
+from quantviz.scores.checks import Array, Float64, as_float, degenerate, distribution, pair
+from quantviz.scores.distribution import correlation, deviations, divergence, overlap
 from quantviz.scores.registry import METRICS
 from quantviz.specs import Scores
 
@@ -14,7 +16,36 @@ EXPLANATIONS = {name: METRICS[name].explanation for name in CONVENTIONS}
 """For each score: one line for a newcomer."""
 
 
-def compare(p: Array, q: Array) -> Scores:
+class ReadyMap:
+    """A map to be compared with several others: what the scores make of it alone is made once.
+
+    Args:
+        values: (h, w), any real dtype; they must not change.
+
+    Raises:
+        UsageError: it is not a two-dimensional array of real numbers.
+    """
+
+    def __init__(self, values: Array) -> None:
+        self.values = as_float(values)
+
+    @cached_property
+    def degenerate(self) -> str:
+        """Why the map carries no evidence, or ``""``."""
+        return degenerate(self.values)
+
+    @cached_property
+    def distribution(self) -> Float64:
+        """The map with a sum of 1, as SIM and KLD take it."""
+        return distribution(self.values)
+
+    @cached_property
+    def deviations(self) -> Float64:
+        """The map with mean 0 and a sum of squares of 1, as CC takes it."""
+        return deviations(self.values)
+
+
+def compare(p: Array | ReadyMap, q: Array | ReadyMap) -> Scores:
     """Score a prediction against a reference.
 
     Args:
@@ -27,10 +58,15 @@ def compare(p: Array, q: Array) -> Scores:
     Raises:
         UsageError: the shapes differ, or a map is not a two-dimensional array of real numbers.
     """
-    p, q = pair(p, q)
-    if degenerate(p) or degenerate(q):
+    p, q = (values if isinstance(values, ReadyMap) else ReadyMap(values) for values in (p, q))
+    pair(p.values, q.values)
+    if p.degenerate or q.degenerate:
         return Scores(None, None, None)
-    return Scores(sim=sim(p, q), cc=cc(p, q), kld=kld(p, q))
+    return Scores(
+        sim=overlap(p.distribution, q.distribution),
+        cc=correlation(p.deviations, q.deviations),
+        kld=divergence(p.distribution, q.distribution),
+    )
 
 
 def verdict(cc: float) -> str:

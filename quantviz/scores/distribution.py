@@ -51,7 +51,7 @@ def sim(p: Array, q: Array) -> float:
         UsageError: the shapes differ, or a map is not finite or has no positive mass after the shift.
     """
     p, q = pair(p, q)
-    return float(np.clip(np.minimum(distribution(p), distribution(q)).sum(), 0.0, 1.0))
+    return overlap(distribution(p), distribution(q))
 
 
 def cc(p: Array, q: Array) -> float:
@@ -86,8 +86,8 @@ def cc(p: Array, q: Array) -> float:
         UsageError: the shapes differ, or a map is not finite or is constant (the coefficient is undefined).
     """
     p, q = pair(p, q)
-    p, q = (_deviations(varied(values, "CC")) for values in (p, q))
-    return float(np.clip(np.sum(p * q), -1.0, 1.0))  # no BLAS: its threads reorder the sum
+    p, q = (deviations(varied(values, "CC")) for values in (p, q))
+    return correlation(p, q)
 
 
 def kld(p: Array, q: Array, *, epsilon: float = EPSILON) -> float:
@@ -133,8 +133,7 @@ def kld(p: Array, q: Array, *, epsilon: float = EPSILON) -> float:
     if not 0.0 < epsilon < np.inf:
         raise UsageError(f"KLD's epsilon {epsilon!r} is not a finite number above 0.")
     p, q = pair(p, q)
-    p, q = distribution(p), distribution(q)
-    return max(0.0, float(np.sum(q * np.log(epsilon + q / (p + epsilon)))))
+    return divergence(distribution(p), distribution(q), epsilon)
 
 
 def triangle_violation(sim_pq: float, sim_pt: float, sim_qt: float) -> float:
@@ -162,7 +161,23 @@ def triangle_violation(sim_pq: float, sim_pt: float, sim_qt: float) -> float:
     return max(0.0, 2.0 * max(distances) - sum(distances))
 
 
-def _deviations(values: Float64) -> Float64:
+def overlap(p: Float64, q: Float64) -> float:
+    """Return SIM of two distributions, as ``distribution`` gives them."""
+    return float(np.clip(np.minimum(p, q).sum(), 0.0, 1.0))
+
+
+def correlation(p: Float64, q: Float64) -> float:
+    """Return CC of two maps, as ``deviations`` gives them."""
+    return float(np.clip(np.sum(p * q), -1.0, 1.0))  # no BLAS: its threads reorder the sum
+
+
+def divergence(p: Float64, q: Float64, epsilon: float = EPSILON) -> float:
+    """Return KLD of two distributions, as ``distribution`` gives them."""
+    return max(0.0, float(np.sum(q * np.log(epsilon + q / (p + epsilon)))))
+
+
+def deviations(values: Float64) -> Float64:
+    """Return a map that varies, shifted to mean 0 and scaled to a sum of squares of 1."""
     values = unit_peak(values)
     values = values - values.mean()
     return np.asarray(values / np.sqrt(np.sum(values * values)))
