@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from quantviz import figures, images
-from quantviz.figures.panels import percent
+from quantviz.figures.panels import percent, wrapped
 from quantviz.figures.paper import _draw, _number
 from quantviz.pipeline import CompareRequest, Workbench
 from quantviz.specs import Heatmap, QuantSpec, UsageError
@@ -360,3 +360,8 @@ def test_a_resolution_out_of_range_is_refused(compared, dpi):
 def test_figures_bring_neither_streamlit_nor_torch_nor_pyplot(imported):
     code = "import quantviz.figures, matplotlib.style, matplotlib.figure"
     assert imported(code, "streamlit", "torch", "matplotlib.pyplot", "matplotlib") == ["matplotlib"]
+
+
+def test_a_number_stays_on_a_line_with_its_unit():
+    assert wrapped("tiger cat 39 %", 12) == ["tiger cat", "39 %"]
+    assert wrapped("tiger cat 39 %", 14) == ["tiger cat 39 %"]

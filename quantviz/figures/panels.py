@@ -117,7 +117,9 @@ def wrapped(text: str, width: int, *, lines: int = 2) -> list[str]:
     Characters that do not print (a file name may hold any) become spaces.
     """
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return textwrap.wrap(printable, width, max_lines=lines, placeholder=" …") or [""]
+    joined = printable.replace(" %", "\N{NO-BREAK SPACE}%")  # a number stays with its unit
+    found = textwrap.wrap(joined, width, max_lines=lines, placeholder=" …") or [""]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in found]
 
 
 def _map_panel(kind: Kind, name: str, heatmap: Heatmap) -> Panel:
