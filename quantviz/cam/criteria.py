@@ -38,6 +38,12 @@ class FaithfulnessMetric:
     degenerate: str
 
 
+_RISE = (
+    'V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", '
+    "BMVC 2018, doi 10.48550/arXiv.1806.07421."
+)
+_WITHOUT_ORDER = "None of the kinds has a value, because a map without a range gives the pixels no order."
+
 _METRICS = (
     FaithfulnessMetric(
         name="deletion",
@@ -56,12 +62,9 @@ _METRICS = (
             "The model's mean confidence while the pixels that the map marks are taken away first: low if it needed "
             "them."
         ),
-        source=(
-            'V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", '
-            "BMVC 2018, doi 10.48550/arXiv.1806.07421."
-        ),
+        source=_RISE,
         cost="17 forward passes.",
-        degenerate="None of the kinds has a value, because a map without a range gives the pixels no order.",
+        degenerate=_WITHOUT_ORDER,
     ),
     FaithfulnessMetric(
         name="insertion",
@@ -80,12 +83,9 @@ _METRICS = (
             "The model's mean confidence while the pixels that the map marks are shown to it first: high if they "
             "suffice."
         ),
-        source=(
-            'V. Petsiuk, A. Das and K. Saenko, "RISE: Randomized input sampling for explanation of black-box models", '
-            "BMVC 2018, doi 10.48550/arXiv.1806.07421."
-        ),
+        source=_RISE,
         cost="17 forward passes.",
-        degenerate="None of the kinds has a value, because a map without a range gives the pixels no order.",
+        degenerate=_WITHOUT_ORDER,
     ),
     FaithfulnessMetric(
         name="road",
@@ -113,7 +113,7 @@ _METRICS = (
             "18 forward passes and 18 sparse linear systems with an unknown for each removed pixel, which dominate for "
             "a small network."
         ),
-        degenerate="None of the kinds has a value, because a map without a range gives the pixels no order.",
+        degenerate=_WITHOUT_ORDER,
     ),
 )
 

@@ -50,6 +50,10 @@ class Column:
     detail: bool = False
 
 
+CELL = (Column("protocol", "protocol"), Column("model", "model"), Column("setting", "bits"))
+"""What names a cell of a study, the first columns of most tables."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportTable:
     """A table of a summary.
@@ -195,9 +199,7 @@ def _tests(found: StudySummary) -> ReportTable:
                 rows.append((cell.protocol, name, cell.setting, reference, metric_title(metric), *numbers))
     alone = found.plan.truth is None
     columns = (
-        Column("protocol", "protocol"),
-        Column("model", "model"),
-        Column("setting", "bits"),
+        *CELL,
         Column("reference", "with", detail=alone),
         Column("metric", "score"),
         Column("change", "mean change [95 % interval]", "change"),
@@ -220,9 +222,7 @@ def _rates(found: StudySummary) -> ReportTable:
         for cell, title in _cells(found)
     )
     columns = (
-        Column("protocol", "protocol"),
-        Column("model", "model"),
-        Column("setting", "bits"),
+        *CELL,
         Column("flips", "top-1 class changed", "rate"),
         Column("float_top1", "float top-1", "rate"),
         Column("top1", "quantized top-1", "rate"),
@@ -241,9 +241,7 @@ def _drift(found: StudySummary) -> ReportTable:
         groups = [parts.get(group) for group in GROUPS]
         rows.append((cell.protocol, title, cell.setting, cell.drift, *groups, low, high))
     columns = (
-        Column("protocol", "protocol"),
-        Column("model", "model"),
-        Column("setting", "bits"),
+        *CELL,
         Column("all", "all [95 % interval]", "interval"),
         *(Column("_".join(group), title, "part") for group, title in GROUPS.items()),
         Column("unsure_up_to", "unsure: p ≤", "number", detail=True),
@@ -259,7 +257,7 @@ def _deployed(found: StudySummary) -> ReportTable:
         if (check := cell.simulation) is not None:
             marks = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
             rows.append((cell.protocol, title, cell.setting, *marks, check.flips))
-    columns = [Column("protocol", "protocol"), Column("model", "model"), Column("setting", "bits")]
+    columns = [*CELL]
     for name in STUDY_METRICS:
         title = metric_title(name)
         if name == "kld":  # of which the greatest is the worst

@@ -20,7 +20,7 @@ from quantviz.pipeline.evidence import found_calibration, found_weights
 from quantviz.pipeline.lane import study_subject
 from quantviz.pipeline.plan import deciding
 from quantviz.pipeline.protocols import MANY_PASSES, explained
-from quantviz.pipeline.report_study import Column, ReportTable, model_title
+from quantviz.pipeline.report_study import CELL, Column, ReportTable, model_title
 from quantviz.specs import (
     DEPLOYED,
     MapTimes,
@@ -121,9 +121,7 @@ def times_table(plan: StudyPlan, found: Sequence[MapTimes]) -> ReportTable:
     """Return the times as a table; ratios are of the first way's time over another's."""
     titles = {model.name: model_title(model) for model in plan.models}
     columns = (
-        Column("protocol", "protocol"),
-        Column("model", "model"),
-        Column("setting", "bits"),
+        *CELL,
         Column("threads", "threads", "count"),
         *(Column(name, words, "tenths") for name, words in PATHS.items()),
         Column("faster", "simulated / deployed", "tenths"),
