@@ -68,7 +68,10 @@ class _Sparse(torch.autograd.Function):
         channels = gradient.ndim - 1 if ctx.linear else 1
         if (live := _live(gradient, channels)) is not None:
             gradient, weight = gradient.index_select(channels, live), weight[live]
-        found = gradient @ weight if ctx.linear else functional.conv_transpose2d(gradient, weight)
+        if ctx.linear:
+            found = gradient @ weight
+        else:
+            found = (weight.flatten(1).T @ gradient.flatten(2)).unflatten(2, gradient.shape[2:])
         return (None, found, None, *[None] * ctx.biases)
 
 
@@ -94,7 +97,9 @@ class _Relu(torch.autograd.Function):
 def _live(gradient: Tensor, channels: int) -> Tensor | None:
     """Return the places along a dimension that have a gradient anywhere, or None where they are not few."""
     others = [place for place in range(gradient.ndim) if place != channels]
-    live = gradient.abs().amax(dim=others).nonzero()[:, 0]
+    # Two passes, as the absolute values would be another tensor of that size.
+    nowhere = (gradient.amax(dim=others) == 0) & (gradient.amin(dim=others) == 0)
+    live = (~nowhere).nonzero()[:, 0]
     if not len(live):
         return torch.zeros(1, dtype=torch.long)  # no kernel takes no channels
     return live if len(live) <= _MOST * gradient.shape[channels] else None
