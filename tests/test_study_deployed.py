@@ -20,9 +20,9 @@ from quantviz import figures, images
 from quantviz.cli.report_figures import report_figures
 from quantviz.figures import study_print
 from quantviz.pipeline.compare import CompareRequest, Workbench
-from quantviz.pipeline.deploy import KERNELS
 from quantviz.pipeline.engines import Engine
 from quantviz.pipeline.jobs import SweepOrder, start
+from quantviz.pipeline.machine import KERNELS
 from quantviz.pipeline.merge import merge
 from quantviz.pipeline.plan import SweepRequest, deciding
 from quantviz.pipeline.replay import ReplayRequest, replay

@@ -82,7 +82,7 @@ def compare(
     truth: Path | None,
     truth_kind: TruthKind,
     faithful: bool,
-    engine: Literal["torch", "onnxruntime"],
+    engine: Literal["torch", "onnxruntime", "ncnn"],
     deployed: bool,
     json_path: str | None,
     png: Path | None,

@@ -4,10 +4,11 @@ A gradient CAM needs the target's activation and the gradient of what follows it
 differentiable. The part before it, which is nearly all of the work, is exported to ONNX once.
 """
 
-from quantviz.engine.export import IMAGE, Session, exported
+from quantviz.engine.export import IMAGE, Session, check_front, exported
 from quantviz.engine.grids import ActivationGrid, IntegerLayer
 from quantviz.engine.integers import on_integers
 from quantviz.engine.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
+from quantviz.engine.winograd import NcnnSession, translated
 
 __all__ = [
     "IMAGE",
@@ -15,11 +16,14 @@ __all__ = [
     "Front",
     "FrontModule",
     "IntegerLayer",
+    "NcnnSession",
     "NotSplittableError",
     "Output",
     "Session",
     "Split",
+    "check_front",
     "exported",
     "on_integers",
     "outputs_before",
+    "translated",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,7 +79,9 @@ def _saved(proto: Any) -> bytes:
     return data
 
 
-def check_front(session: Session, front: FrontModule, example: Tensor) -> None:
+def check_front(
+    session: Callable[[Tensor], Sequence[Tensor]], front: FrontModule, example: Tensor, engine: str = "ONNX Runtime"
+) -> None:
     """Refuse a session that does not give what the network gives.
 
     Raises:
@@ -90,7 +92,7 @@ def check_front(session: Session, front: FrontModule, example: Tensor) -> None:
     for first, second in zip(session(example), expected, strict=True):
         error = float((first - second).abs().max() / second.abs().max().clamp_min(1e-12))
         if not error < _TOLERANCE:
-            raise NotSplittableError(f"ONNX Runtime differs from torch by {error:.2g} of the activation's range.")
+            raise NotSplittableError(f"{engine} differs from torch by {error:.2g} of the activation's range.")
 
 
 class Session:

@@ -25,6 +25,7 @@ from quantviz.pipeline.bench_paths import (
     FLOAT,
     LIBRARY,
     LIBRARY_QUANTIZED,
+    NCNN_PAIR,
     PAIR,
     PLAIN,
     REPEATED,
@@ -41,11 +42,13 @@ from quantviz.pipeline.bench_paths import (
     write_pictures,
 )
 from quantviz.pipeline.compare import Workbench
+from quantviz.pipeline.machine import processor
 from quantviz.specs import Progress, SpeedReport, SpeedTarget, Timing, UsageError, no_progress
 from quantviz.store import TensorStore
 
 ROUNDS = 5
 _MOST_IMAGES = 256
+_QUICKER = "float map by the quicker engine and deployed int8 map"
 _PEERS = {"torch-cam": "torchcam", "Captum": "captum"}
 
 Times = dict[str, list[float]]
@@ -174,6 +177,9 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
     for timing in timings:
         if timing.batch == 1:
             ratios.setdefault(timing.model, {})[timing.path] = timing.ratio
+    for row in ratios.values():
+        if by_engine := [row[path] for path in (DEPLOYED_PAIR, NCNN_PAIR) if path in row]:
+            row[_QUICKER] = min(by_engine)
 
     def median(above: Sequence[str], below: str) -> float | None:
         rows = [row for row in ratios.values() if all(path in row for path in (*above, below))]
@@ -184,11 +190,9 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
         SpeedTarget("one float map / one plain forward", 1.1, True, median([FLOAT], PLAIN)),
         SpeedTarget("the same by ONNX Runtime", 0.6, True, median([ENGINE_FLOAT], PLAIN)),
         SpeedTarget("one simulated W8A8 map / one plain forward", 1.6, True, median([SIMULATED], PLAIN)),
-        SpeedTarget("float and deployed int8 map / one plain forward", 0.8, True, median([DEPLOYED_PAIR], PLAIN)),
+        SpeedTarget(f"{_QUICKER} / one plain forward", 0.8, True, median([_QUICKER], PLAIN)),
         SpeedTarget("both maps by pytorch-grad-cam / our float and simulated map", 4.5, False, median(usual, PAIR)),
-        SpeedTarget(
-            "both maps by pytorch-grad-cam / our float and deployed map", 12, False, median(usual, DEPLOYED_PAIR)
-        ),
+        SpeedTarget(f"both maps by pytorch-grad-cam / our {_QUICKER}", 12, False, median(usual, _QUICKER)),
         SpeedTarget("bare forwards of a sweep / the sweep", 0.8, False, median([BARE], SWEPT)),
         SpeedTarget("a repeated comparison / its first computation", 0.05, True, median([REPEATED], FIRST)),
     )
@@ -208,7 +212,7 @@ def _threads(count: int | None) -> Iterator[int]:
 
 def _machine(threads: int) -> Mapping[str, str]:
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "torch threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -220,16 +224,6 @@ def _machine(threads: int) -> Mapping[str, str]:
 
 def _installed(distribution: str) -> bool:
     return find_spec({"grad-cam": "pytorch_grad_cam"}.get(distribution, distribution)) is not None
-
-
-def _processor() -> str:
-    """Return the processor's name as the system has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _notes(timings: Sequence[Timing]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ PLAIN, LIBRARY, LIBRARY_QUANTIZED = "forward", "pytorch-grad-cam", "pytorch-grad
 LIBRARY_KERNELS = "pytorch-grad-cam fake-quantized"
 FLOAT, SIMULATED, PAIR = "float map", "simulated map", "simulated pair"
 ENGINE_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
+NCNN_FLOAT, NCNN_PAIR = "float map ncnn", "deployed pair ncnn"
 FIRST, REPEATED = "comparison", "repeated comparison"
 SWEPT, BARE = "sweep", "bare forwards"
 
@@ -47,6 +48,8 @@ TITLES = {
     PAIR: "quantviz, float and simulated W8A8 map",
     ENGINE_FLOAT: "quantviz, float map, ONNX Runtime",
     DEPLOYED_PAIR: "quantviz, float and deployed int8 map, ONNX Runtime",
+    NCNN_FLOAT: "quantviz, float map, ncnn",
+    NCNN_PAIR: "quantviz, float map by ncnn and deployed int8 map",
     FIRST: "quantviz, a whole comparison",
     REPEATED: "quantviz, the same comparison again",
     BARE: "bare forwards of what a sweep runs",
@@ -202,7 +205,7 @@ def calls(bench: Bench, inputs: Tensor) -> Calls:
 
 
 def engine_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
-    """Return the ways by ONNX Runtime, which take one image; none where it is not installed or cannot run a model."""
+    """Return the ways by ONNX Runtime and ncnn, which take one image; none of an engine that cannot run a model."""
     if len(inputs) > 1 or find_spec("onnxruntime") is None or not hasattr(bench.workbench, "engines"):
         return {}
     from quantviz.pipeline.deploy import speed_calls

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quantviz import images, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
-from quantviz.pipeline.deploy import ENGINES, Engines, check_deployable, engine_versions, integer_kernels, milliseconds
+from quantviz.pipeline.deploy import ENGINES, Engines, check_deployable, milliseconds
+from quantviz.pipeline.machine import engine_versions, integer_kernels
 from quantviz.pipeline.networks import Networks, Subject, versions
 from quantviz.pipeline.protocols import (
     MANY_PASSES,
@@ -71,7 +72,7 @@ class CompareRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
-        engine: what computes the float network up to the target layer: ``"torch"`` or ``"onnxruntime"``.
+        engine: what computes the float network up to the target layer: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         deployed: also compare the quantized network as integer kernels run it.
 
     Raises:
@@ -86,7 +87,7 @@ class CompareRequest:
     calibration: Path | None = None
     saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
     saliency_name: str = ""
-    engine: Literal["torch", "onnxruntime"] = "torch"
+    engine: Literal["torch", "onnxruntime", "ncnn"] = "torch"
     deployed: bool = False
 
     def __post_init__(self) -> None:
@@ -127,7 +128,7 @@ class _Job:
             "saliency": self.saliency.key,
         }
         if self.request.engine != "torch" or self.request.deployed:
-            found["engine"] = [self.request.engine, engine_versions()]
+            found["engine"] = [self.request.engine, engine_versions(self.request.engine)]
             found["deployed"] = integer_kernels() if self.request.deployed else None
         return found
 
@@ -275,7 +276,7 @@ class Workbench:
             return job
         if job.request.quant.deviations:
             return replace(job, engine_note=_PROTOCOL_IN_TORCH)
-        reason = self.engines.prepare(job.subject, QuantSpec(), job.progress)
+        reason = self.engines.prepare(job.subject, QuantSpec(), job.progress, job.request.engine)
         if reason:
             return replace(job, engine_note=f"{reason} The float map is computed in torch.")
         return replace(job, engine=job.request.engine)
@@ -329,7 +330,7 @@ class Workbench:
         elif "train_mode" in job.request.quant.deviations:
             decides["mode"] = "train"
         elif job.engine != "torch":
-            decides["engine"] = [job.engine, engine_versions()]
+            decides["engine"] = [job.engine, engine_versions(job.engine)]
         key = job.subject.key("map", **decides)
         record = self.store.get(key)
         if record is not None:
@@ -347,7 +348,7 @@ class Workbench:
     def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
         """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
         if quant is None and job.engine != "torch":
-            split = self.engines.reference(job.subject, job.progress)
+            split = self.engines.reference(job.subject, job.progress, job.engine)
             return split, replace(job.cam, layer=split.layer)
         made = self.protocols.quantized if quant else self.protocols.reference
         return made(job.subject, job.request.quant, job.progress), job.cam

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import subprocess
 import sys
@@ -10,13 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from quantviz.pipeline.machine import EXPORT_VERSION, engine_versions
 from quantviz.pipeline.networks import Networks, Subject
 from quantviz.pipeline.pool import Pool
 from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
@@ -27,13 +24,10 @@ if TYPE_CHECKING:
     from quantviz.engine import ActivationGrid, IntegerLayer, Output, Session, Split
     from quantviz.pipeline.compare import Workbench
 
-ENGINES: Final = ("torch", "onnxruntime")
-KERNELS: Final = "integer kernels"
-"""Among ``deployed_versions``: the kind that the machine has."""
+ENGINES: Final = ("torch", "onnxruntime", "ncnn")
 EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
 """How progress begins while a network is exported."""
 
-_EXPORT_VERSION = 2  # raised whenever a change of the code changes what is exported
 _ROUNDS = 5
 
 
@@ -63,8 +57,8 @@ class Engines:
         self._known: set[str] = set()
         self._guard = threading.Lock()
 
-    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress) -> str:
-        """Export a network where that is not done; return why it cannot be parted at its layer, or "" where it can.
+    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, engine: str = "onnxruntime") -> str:
+        """Export a network where that is not done; return why an engine cannot run it up to its layer, or "".
 
         Whatever progress raises ends the call before the export or after it, not in between.
 
@@ -72,26 +66,47 @@ class Engines:
             subject: the network and its layer.
             quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
             progress: told what is being done.
+            engine: one of ``ENGINES``.
         """
-        return self._front(subject, quant, progress).refusal
+        from quantviz.engine import NotSplittableError
 
-    def reference(self, subject: Subject, progress: Progress) -> Split:
-        """Return the float network, its part before the target on ONNX Runtime; shared, run it under ``cam.lock_of``.
+        found = self._front(subject, quant, progress)
+        if engine == "ncnn" and not found.refusal:
+            try:
+                self.reference(subject, progress, engine)
+            except NotSplittableError as error:
+                return str(error)
+        return found.refusal
+
+    def reference(self, subject: Subject, progress: Progress, engine: str = "onnxruntime") -> Split:
+        """Return the float network, its part before the target on an engine; shared, run it under ``cam.lock_of``.
+
+        Args:
+            subject: the network and its layer.
+            progress: told what is being done.
+            engine: ``"onnxruntime"`` or ``"ncnn"``.
 
         Raises:
-            NotSplittableError: it cannot be parted there.
+            NotSplittableError: it cannot be parted there, or the engine cannot run it.
         """
 
         def make() -> Split:
-            from quantviz.engine import NotSplittableError, Session, Split
+            from quantviz import cam
+            from quantviz.engine import FrontModule, NcnnSession, NotSplittableError, Session, Split, check_front
 
             found = self._front(subject, QuantSpec(), progress)
             if found.refusal:
                 raise NotSplittableError(found.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
-            return Split(base, subject.layer, found.outputs, Session(found.model))
+            session: Session | NcnnSession = Session(found.model) if engine != "ncnn" else NcnnSession(found.model)
+            if engine == "ncnn":  # what ONNX Runtime computes was compared with torch at the export
+                with cam.lock_of(base):
+                    check_front(
+                        session, FrontModule(base, found.outputs).eval(), self.networks.example(subject), engine
+                    )
+            return Split(base, subject.layer, found.outputs, session)
 
-        return self._floats.get((*_identity(subject), _threads()), make)
+        return self._floats.get((*_identity(subject), engine, _threads()), make)
 
     def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Split:
         """Return the quantized network as deployed: integer kernels up to the target, then the simulation's own rest.
@@ -313,7 +328,9 @@ def milliseconds(
 def speed_calls(
     workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
 ) -> dict[str, Callable[[], Any]]:
-    """Return what the benchmark times by ONNX Runtime: a float map, and a float and a deployed int8 map.
+    """Return what the benchmark times: a float map by ONNX Runtime and by ncnn, and each with a deployed int8 map.
+
+    ncnn is left out where it cannot run a network.
 
     Args:
         workbench: with the networks.
@@ -330,56 +347,25 @@ def speed_calls(
     from quantviz.specs import no_progress
 
     engines = workbench.engines
-    floating = engines.reference(subject, no_progress)
     deployed = engines.deployed(subject, quant, no_progress)
 
-    def float_map() -> None:
-        cam.explain(floating, image, replace(cam_spec, layer=floating.layer), class_index)
+    def maps(*networks: Split) -> Callable[[], None]:
+        def run() -> None:
+            for network in networks:
+                cam.explain(network, image, replace(cam_spec, layer=network.layer), class_index)
 
-    def pair() -> None:
-        float_map()
-        cam.explain(deployed, image, replace(cam_spec, layer=deployed.layer), class_index)
+        return run
 
-    return {"float map onnxruntime": float_map, "deployed pair": pair}
-
-
-@lru_cache(maxsize=1)
-def engine_versions() -> Mapping[str, str]:
-    """Return the versions of the libraries that decide what ONNX Runtime computes."""
-    return {name: version(name) for name in ("onnxruntime", "onnx", "onnxscript")}
-
-
-@lru_cache(maxsize=1)
-def integer_kernels() -> str:
-    """Return what decides the values of ONNX Runtime's integer kernels on this machine, part of every key.
-
-    Without the VNNI instructions, x86 kernels add up pairs of products in 16 bits, which can saturate.
-    """
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        words = set()
-    found = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
-    return " ".join([platform.machine(), *found])
-
-
-def deployed_versions() -> dict[str, str]:
-    """Return what decides the numbers of a deployed network here: libraries, what is exported, and ``KERNELS``."""
-    return {**engine_versions(), "ONNX export": str(_EXPORT_VERSION), KERNELS: integer_kernels()}
-
-
-def processor() -> str:
-    """Return the processor's name as the system has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+    floating = engines.reference(subject, no_progress)
+    found = {"float map onnxruntime": maps(floating), "deployed pair": maps(floating, deployed)}
+    if not engines.prepare(subject, QuantSpec(), no_progress, "ncnn"):
+        floating = engines.reference(subject, no_progress, "ncnn")
+        found |= {"float map ncnn": maps(floating), "deployed pair ncnn": maps(floating, deployed)}
+    return found
 
 
 def _front_key(subject: Subject, quant: QuantSpec) -> str:
-    decides = {"layer": subject.layer, "equalized": quant.equalize, "export": _EXPORT_VERSION}
+    decides = {"layer": subject.layer, "equalized": quant.equalize, "export": EXPORT_VERSION}
     return subject.key("exported network", engine=engine_versions(), **decides)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from quantviz import images, saliency, scores, zoo
 from quantviz.pipeline.calibration import calibration_set
-from quantviz.pipeline.deploy import deployed_versions
 from quantviz.pipeline.layouts import Labels, labels_of, pictures_of
+from quantviz.pipeline.machine import deployed_versions
 from quantviz.pipeline.networks import versions
 from quantviz.pipeline.sources import SPECTRAL_RESIDUAL
 from quantviz.specs import (

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.pipeline.bundle import opened
-from quantviz.pipeline.deploy import KERNELS
 from quantviz.pipeline.evidence import found_calibration, found_weights, gathered
+from quantviz.pipeline.machine import KERNELS
 from quantviz.pipeline.plan import SweepRequest, deciding, plan_of
 from quantviz.pipeline.sweep import sweep
 from quantviz.specs import (

@@ -15,9 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from quantviz import images
 from quantviz.pipeline.compare import Workbench
-from quantviz.pipeline.deploy import integer_kernels, milliseconds, processor
+from quantviz.pipeline.deploy import milliseconds
 from quantviz.pipeline.evidence import found_calibration, found_weights
 from quantviz.pipeline.lane import study_subject
+from quantviz.pipeline.machine import integer_kernels, processor
 from quantviz.pipeline.plan import deciding
 from quantviz.pipeline.protocols import MANY_PASSES, explained
 from quantviz.pipeline.report_study import CELL, Column, ReportTable, model_title

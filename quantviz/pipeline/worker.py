@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from quantviz.pipeline.compare import Workbench
-from quantviz.pipeline.deploy import KERNELS
 from quantviz.pipeline.lane import Lane, State
+from quantviz.pipeline.machine import KERNELS
 from quantviz.pipeline.plan import SweepRequest, deciding
 from quantviz.specs import Piece, Progress, QuantvizError, StudyPlan, StudyRow, no_progress
 from quantviz.store import TensorStore

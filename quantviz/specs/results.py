@@ -144,8 +144,8 @@ class Comparison:
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
         key: the store's key, the digest of everything that decides the result.
-        engine: what computed the float map up to the target layer, ``"torch"`` or ``"onnxruntime"``.
-        engine_note: why torch did it though ONNX Runtime was asked for, or "".
+        engine: what computed the float map up to the target layer, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        engine_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
     """
 

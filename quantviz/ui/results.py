@@ -130,7 +130,7 @@ def _deployed(comparison: Comparison, deployed: Deployed) -> None:
     else:
         st.markdown(words)
     if deployed.milliseconds:
-        engines = {"torch": "torch", "onnxruntime": "ONNX Runtime"}
+        engines = {"torch": "torch", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn"}
         names = {
             "float": f"float ({engines[comparison.engine]})",
             "quantized": "simulated (torch)",

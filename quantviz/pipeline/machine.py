@@ -1,0 +1,50 @@
+"""What this machine computes with: the versions and instructions that decide numbers, and the processor's name."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+KERNELS: Final = "integer kernels"
+"""Among ``deployed_versions``: the kind that the machine has."""
+EXPORT_VERSION: Final = 2  # raised whenever a change of the code changes what is exported
+
+
+@lru_cache
+def engine_versions(engine: str = "onnxruntime") -> Mapping[str, str]:
+    """Return the versions of the libraries that decide what an engine computes, ``"onnxruntime"`` or ``"ncnn"``."""
+    more = ("ncnn",) if engine == "ncnn" else ()
+    return {name: version(name) for name in ("onnxruntime", "onnx", "onnxscript", *more)}
+
+
+@lru_cache(maxsize=1)
+def integer_kernels() -> str:
+    """Return what decides the values of ONNX Runtime's integer kernels on this machine, part of every key.
+
+    Without the VNNI instructions, x86 kernels add up pairs of products in 16 bits, which can saturate.
+    """
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        words = set()
+    found = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
+    return " ".join([platform.machine(), *found])
+
+
+def deployed_versions() -> dict[str, str]:
+    """Return what decides the numbers of a deployed network here: libraries, what is exported, and ``KERNELS``."""
+    return {**engine_versions(), "ONNX export": str(EXPORT_VERSION), KERNELS: integer_kernels()}
+
+
+def processor() -> str:
+    """Return the processor's name as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
