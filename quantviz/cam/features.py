@@ -104,8 +104,10 @@ class Features:
         if classes not in self._gradients:
             if not self.logits.requires_grad:
                 raise _unused()
-            chosen = self.logits[list(range(len(classes))), list(classes)].sum()
-            (found,) = torch.autograd.grad(chosen, self.leaf, retain_graph=True, allow_unused=True)
+            chosen = torch.zeros_like(self.logits)
+            for at, index in enumerate(classes):
+                chosen[at, index] = 1
+            (found,) = torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)
             if found is None:
                 raise _unused()
             self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
@@ -205,8 +207,10 @@ def eigencam(activation: Array) -> Summed:
 
 def weighted(weights: Array, activation: Array) -> Summed:
     """Return the sum over channels of weight (C,) times activation (C, h, w)."""
-    size = np.einsum("c,chw->hw", np.abs(weights), np.abs(activation))
-    return np.einsum("c,chw->hw", weights, activation), float(size.max())
+    summed = np.einsum("c,chw->hw", weights, activation)
+    if weights.min() >= 0 and activation.min() >= 0:  # behind a ReLU: nothing cancels
+        return summed, float(summed.max())
+    return summed, float(np.einsum("c,chw->hw", np.abs(weights), np.abs(activation)).max())
 
 
 def module_of(model: nn.Module, name: str | None) -> nn.Module:
