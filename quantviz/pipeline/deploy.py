@@ -68,10 +68,10 @@ class Engines:
             progress: told what is being done.
             engine: one of ``ENGINES``.
         """
-        from quantviz.engine import NotSplittableError
-
         found = self._front(subject, quant, progress)
         if engine == "ncnn" and not found.refusal:
+            from quantviz.engine import NotSplittableError
+
             try:
                 self.reference(subject, progress, engine)
             except NotSplittableError as error:
