@@ -15,9 +15,11 @@ from quantviz.cli.bench import report_json
 from quantviz.figures.speed import speed_png
 from quantviz.pipeline.bench import BenchRequest, bench, targets
 from quantviz.pipeline.bench_paths import (
+    DEPLOYED_PAIR,
     FLOAT,
     LIBRARY,
     LIBRARY_QUANTIZED,
+    NCNN_PAIR,
     PAIR,
     PLAIN,
     SIMULATED,
@@ -66,6 +68,20 @@ def test_targets_are_medians_over_the_models_and_told_as_met_or_not(report):
     library = next(target for target in report.targets if "simulated map" in target.what and not target.at_most)
     row = {timing.path: timing.ratio for timing in report.timings if timing.batch == 1}
     assert library.value == pytest.approx((row[LIBRARY] + row[LIBRARY_QUANTIZED]) / row[PAIR])
+
+
+def test_the_pair_that_is_aimed_at_is_that_of_each_models_quicker_engine(report):
+    ratios = {
+        "a": {DEPLOYED_PAIR: 1.0, NCNN_PAIR: 0.7},
+        "b": {DEPLOYED_PAIR: 0.9},
+        "c": {DEPLOYED_PAIR: 1.1, NCNN_PAIR: 1.2},
+    }
+    timings = [Timing(name, 1, path, 0.1, value) for name, row in ratios.items() for path, value in row.items()]
+    timings += [Timing(name, 1, PLAIN, 0.1, 1.0) for name in ratios]
+    found = next(target for target in targets(timings) if target.limit == 0.8 and target.at_most)
+    assert found.value == statistics.median([0.7, 0.9, 1.1])
+    assert {DEPLOYED_PAIR, NCNN_PAIR} <= set(report.paths)
+    assert "ncnn" in report.machine["libraries"]
 
 
 @pytest.fixture(scope="module")

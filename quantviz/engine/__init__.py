@@ -8,7 +8,7 @@ from quantviz.engine.export import IMAGE, Session, check_front, exported
 from quantviz.engine.grids import ActivationGrid, IntegerLayer
 from quantviz.engine.integers import on_integers
 from quantviz.engine.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
-from quantviz.engine.winograd import NcnnSession, translated
+from quantviz.engine.winograd import NcnnSession
 
 __all__ = [
     "IMAGE",
@@ -25,5 +25,4 @@ __all__ = [
     "exported",
     "on_integers",
     "outputs_before",
-    "translated",
 ]

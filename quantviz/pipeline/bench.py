@@ -217,7 +217,7 @@ def _machine(threads: int) -> Mapping[str, str]:
         "torch threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "libraries": ", ".join(
-            f"{name} {version(name)}" for name in ("torch", "grad-cam", "onnxruntime") if _installed(name)
+            f"{name} {version(name)}" for name in ("torch", "grad-cam", "onnxruntime", "ncnn") if _installed(name)
         ),
     }
 
@@ -231,9 +231,10 @@ def _notes(timings: Sequence[Timing]) -> tuple[str, ...]:
     for name, module in _PEERS.items():
         if find_spec(module) is None:
             notes.append(f"{name} is not installed and was left out.")
-    by_engine = {timing.model for timing in timings if timing.path == DEPLOYED_PAIR}
-    if without := [name for name in dict.fromkeys(timing.model for timing in timings) if name not in by_engine]:
-        notes.append(f"ONNX Runtime was left out for {', '.join(without)}.")
+    for engine, path in (("ONNX Runtime", DEPLOYED_PAIR), ("ncnn", NCNN_PAIR)):
+        by_engine = {timing.model for timing in timings if timing.path == path}
+        if without := [name for name in dict.fromkeys(timing.model for timing in timings) if name not in by_engine]:
+            notes.append(f"{engine} was left out for {', '.join(without)}.")
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         notes.append("Other programs were running: compare the ratios, not the times.")
     return tuple(notes)
