@@ -60,7 +60,7 @@ def ablationcam(
             scores.append(_beyond(model, image, count)[:, class_index])
     finally:
         handle.remove()
-    original = float(features.logits[0, class_index])
+    original = features.score(model, class_index)
     drops = original - torch.cat(scores).double().numpy()
     return weighted(_relative(drops, original), features.activations()[0])
 

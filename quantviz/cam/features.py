@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,30 @@ from quantviz.specs import QuantvizError, UsageError
 Array = npt.NDArray[np.float64]
 
 
+@runtime_checkable
+class Headed(Protocol):
+    """A network parted at its target layer: an engine gives all logits, and torch one of them, to differentiate.
+
+    Attributes:
+        layer: dotted name of the target layer.
+    """
+
+    layer: str
+
+    def before(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return what is read behind the target, its activation first, and the logits (N, classes), float32."""
+
+    def scores(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor:
+        """Return the logit of each image's class, (N,) float32, from the values that ``before`` gave."""
+
+
 class Features:
     """What one forward pass of N images leaves for their maps, of whatever class and method.
 
     The pass is recorded for differentiation from the target layer on and not before. What follows the target gets a
     copy of its output, so that an in-place operation there (DenseNet's functional ReLU, say) cannot overwrite what is
-    kept. No parameter gets a gradient, and the hook is gone when the pass ends, however it ends.
+    kept. No parameter gets a gradient, and the hook is gone when the pass ends, however it ends. Of a ``Headed``
+    network nothing is recorded here: what follows its target runs for the classes that are explained, when they are.
 
     Args:
         model: in eval mode; the caller holds its lock.
@@ -42,6 +60,19 @@ class Features:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, gradients: bool) -> None:
+        self.size = (int(images.shape[-2]), int(images.shape[-1]))
+        self.nbytes = 0
+        self._activations: Array | None = None
+        self._gradients: dict[tuple[int, ...], Array] = {}
+        self._values: tuple[Tensor, ...] = ()
+        if isinstance(model, Headed) and layer == model.layer:
+            with torch.no_grad():
+                self._values, self.logits = model.before(images)
+            self.leaf = self._values[0]
+        else:
+            self._run(model, images, layer, gradients)
+
+    def _run(self, model: nn.Module, images: Tensor, layer: str | None, gradients: bool) -> None:
         found: list[Tensor] = []
         recorded = ExitStack()
 
@@ -64,10 +95,6 @@ class Features:
         if not found:
             raise _unused()
         self.leaf, self.logits = found[-1], logits
-        self.size = (int(images.shape[-2]), int(images.shape[-1]))
-        self.nbytes = 0
-        self._activations: Array | None = None
-        self._gradients: dict[tuple[int, ...], Array] = {}
 
     def check(self, classes: Sequence[int | None]) -> tuple[int, ...]:
         """Return the class of each image, the top-1 for None.
@@ -93,26 +120,55 @@ class Features:
             self.nbytes += self._activations.nbytes
         return self._activations
 
-    def gradients(self, classes: tuple[int, ...]) -> Array:
+    def gradients(self, model: nn.Module, classes: tuple[int, ...]) -> Array:
         """Return the gradient of each image's logit of its class with respect to ``activations``, same shape.
 
         The images of a batch do not see each other, so that the gradient of the logits' sum is that of each.
+
+        Args:
+            model: whose pass this is.
+            classes: of each image.
 
         Raises:
             QuantvizError: the logits do not depend on the target layer.
         """
         if classes not in self._gradients:
-            if not self.logits.requires_grad:
-                raise _unused()
-            chosen = torch.zeros_like(self.logits)
-            for at, index in enumerate(classes):
-                chosen[at, index] = 1
-            (found,) = torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)
+            found = self._behind(model, classes) if isinstance(model, Headed) and self._values else self._back(classes)
             if found is None:
                 raise _unused()
             self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
             self.nbytes += self._gradients[classes].nbytes
         return self._gradients[classes]
+
+    def _back(self, classes: tuple[int, ...]) -> Tensor | None:
+        """Return the gradient by what was recorded."""
+        if not self.logits.requires_grad:
+            raise _unused()
+        chosen = torch.zeros_like(self.logits)
+        for at, index in enumerate(classes):
+            chosen[at, index] = 1
+        return torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)[0]
+
+    def _behind(self, model: Headed, classes: tuple[int, ...]) -> Tensor | None:
+        """Return the gradient by a pass behind the target, for these classes alone."""
+        leaf = self.leaf.detach().requires_grad_()
+        with torch.enable_grad():
+            scores = model.scores((leaf.clone(), *self._values[1:]), classes)
+        if not scores.requires_grad:
+            return None
+        return torch.autograd.grad(scores, leaf, torch.ones_like(scores), allow_unused=True)[0]
+
+    def score(self, model: nn.Module, index: int) -> float:
+        """Return the first image's logit of a class, as torch computes it: what its other logits are compared with.
+
+        Args:
+            model: whose pass this is.
+            index: the class.
+        """
+        if isinstance(model, Headed) and self._values:
+            with torch.no_grad():
+                return float(model.scores(self._values, (index,) * len(self.leaf))[0])
+        return float(self.logits[0, index])
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits, float32 (N, classes)."""
@@ -125,7 +181,7 @@ class Features:
         The model's own weights, which are saved there too, are not counted.
         """
         held = {tensor.untyped_storage().data_ptr(): tensor for tensor in _recorded(self.logits)}
-        held |= {tensor.untyped_storage().data_ptr(): tensor for tensor in (self.leaf, self.logits)}
+        held |= {tensor.untyped_storage().data_ptr(): tensor for tensor in (self.leaf, self.logits, *self._values)}
         for weight in (*model.parameters(), *model.buffers()):
             held.pop(weight.untyped_storage().data_ptr(), None)
         self.nbytes = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
@@ -168,7 +224,11 @@ def gradcam_plus_plus(activation: Array, gradient: Array) -> Summed:
     """
     alpha = activation.sum(axis=(1, 2), keepdims=True) * gradient
     alpha += 2
-    np.divide(1.0, alpha, out=alpha, where=alpha != 0)  # where it is 0 it stays so
+    # Where a quotient is 1 / 0 it is 0. Told to leave places out, the division takes three times as long.
+    nowhere = None if alpha.all() else alpha == 0
+    np.divide(1.0, alpha, out=alpha)
+    if nowhere is not None:
+        alpha[nowhere] = 0
     alpha *= np.maximum(gradient, 0)
     return weighted(alpha.sum(axis=(1, 2)), activation)
 

@@ -6,23 +6,27 @@ differentiable. The part before it, which is nearly all of the work, is exported
 
 from quantviz.engine.export import IMAGE, Session, check_front, exported
 from quantviz.engine.grids import ActivationGrid, IntegerLayer
+from quantviz.engine.head import HeadedSplit, head_of
 from quantviz.engine.integers import on_integers
 from quantviz.engine.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
-from quantviz.engine.winograd import NcnnSession
+from quantviz.engine.winograd import NcnnSession, by_ncnn
 
 __all__ = [
     "IMAGE",
     "ActivationGrid",
     "Front",
     "FrontModule",
+    "HeadedSplit",
     "IntegerLayer",
     "NcnnSession",
     "NotSplittableError",
     "Output",
     "Session",
     "Split",
+    "by_ncnn",
     "check_front",
     "exported",
+    "head_of",
     "on_integers",
     "outputs_before",
 ]

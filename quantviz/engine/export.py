@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 
 from quantviz.engine.split import FrontModule, NotSplittableError, Output
 
-IMAGE = "image"
-"""Name of the file's input."""
+IMAGE, LOGITS = "image", "logits"
+"""Names of the file's input, and of its last output where it goes on behind the target."""
 
 _TOLERANCE = 1e-3
 _LARGEST_BATCH = 1024
+_SPIN_MICROSECONDS = "20"
 
 
 def output_names(count: int) -> list[str]:
@@ -28,7 +30,7 @@ def output_names(count: int) -> list[str]:
     return ["activation", *(f"beside_{number}" for number in range(1, count))]
 
 
-def exported(network: nn.Module, outputs: Sequence[Output], example: Tensor) -> bytes:
+def exported(network: nn.Module, outputs: Sequence[Output], example: Tensor, *, logits: bool = False) -> bytes:
     """Return an ONNX model of what a network computes up to its target, for batches of any size.
 
     Initializers keep the parameters' dotted names behind ``network.``. What comes after the target is pruned.
@@ -38,13 +40,16 @@ def exported(network: nn.Module, outputs: Sequence[Output], example: Tensor) -> 
             watches modules process-wide.
         outputs: from ``outputs_before``.
         example: one input (1, 3, H, W) float32, by which the model is checked.
+        logits: whether the model goes on to the logits, its last output.
 
     Raises:
         NotSplittableError: the network cannot be exported, or ONNX Runtime does not give its values.
     """
-    front = FrontModule(network, outputs).eval()
+    # Weights that lie channels last would be traced as such: a pooling then becomes a dozen nodes on shapes.
+    contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    front = FrontModule(contiguous, outputs, logits=logits).eval()
     batch = example.expand(2, -1, -1, -1).contiguous()
-    names = output_names(len(outputs))
+    names = [*output_names(len(outputs)), *([LOGITS] if logits else [])]
     try:
         with _quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
@@ -59,8 +64,23 @@ def exported(network: nn.Module, outputs: Sequence[Output], example: Tensor) -> 
             data = _saved(program.model_proto)
     except Exception as error:  # the exporter's own errors have no common class
         raise NotSplittableError(f"The network cannot be exported to ONNX: {type(error).__name__}.") from error
-    check_front(Session(data), front, example)
+    check_front(Session(data), FrontModule(network, outputs, logits=logits).eval(), example)
     return data
+
+
+def parted(model: bytes) -> tuple[bytes, bytes]:
+    """Return what an exported model with logits computes up to its target, and from there on, as two models.
+
+    Args:
+        model: from ``exported`` with ``logits``; the inputs of the second model are the outputs of the first.
+    """
+    import onnx
+    from onnx.utils import Extractor
+
+    whole = Extractor(onnx.load_from_string(model))
+    names = [entry.name for entry in whole.graph.output if entry.name != LOGITS]
+    front, rest = whole.extract_model([IMAGE], names), whole.extract_model(names, [LOGITS])
+    return front.SerializeToString(), rest.SerializeToString()
 
 
 def _saved(proto: Any) -> bytes:
@@ -111,21 +131,25 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        # Threads that wait for more work by spinning would take the cores from torch's, which come next.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads that go to sleep between two nodes cost small networks a fifth of their time. Those that wait by
+        # spinning for as long as they are wont to take the cores from torch's, which come next.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
             raise NotSplittableError(f"ONNX Runtime cannot read the exported network: {error}.") from error
 
-    def __call__(self, image: Tensor) -> list[Tensor]:
-        """Return the outputs for inputs (N, 3, H, W) float32, float32."""
-        return [torch.from_numpy(values) for values in self.arrays(image.numpy())]
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
 
-    def arrays(self, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Return the outputs for inputs (N, 3, H, W) float32, or whatever the model reads, float32."""
+        return [torch.from_numpy(values) for values in self.arrays(*(values.numpy() for values in inputs))]
+
+    def arrays(self, *inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Return the outputs for inputs (N, 3, H, W) float32, as arrays."""
-        found: list[npt.NDArray[np.float32]] = self._session.run(None, {IMAGE: np.ascontiguousarray(image)})
+        given = {name: np.ascontiguousarray(values) for name, values in zip(self._inputs, inputs, strict=True)}
+        found: list[npt.NDArray[np.float32]] = self._session.run(None, given)
         return found
 
 

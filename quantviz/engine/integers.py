@@ -5,6 +5,9 @@ grid of its input. What the simulation leaves in float32 has to be on a grid her
 write nothing else: the outputs of convolutions, additions, products, poolings and concatenations are affine
 per-tensor, uint8, on min-max ranges of the calibration inputs. Where a declared grid can stand before a concatenation
 or a maximum as well as behind it, it does: rounding commutes with either, so that nothing deviates from the simulation.
+
+Behind the target, where the exported network goes on to the logits, only layers with weights are on integers, as in the
+simulation: its poolings there are in float32, and so is what a linear layer gives.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.engine.depthwise import convolution, depthwise
-from quantviz.engine.export import IMAGE, Session
+from quantviz.engine.export import IMAGE, LOGITS, Session
 from quantviz.engine.grids import LEVELS, ActivationGrid, IntegerLayer, covering
 from quantviz.engine.split import NotSplittableError
 
@@ -27,6 +30,7 @@ _COMMUTING: Final = frozenset({"Concat", "MaxPool"})
 _FUSED: Final = frozenset({"Relu", "Clip"})  # done by the integer grid's ends
 _PREFIX, _SUFFIX = "network.", ".weight"
 _SLACK = 1e-3  # of a step
+_OWN_OPERATIONS: Final = "com.microsoft"  # the domain of what ONNX does not have and ONNX Runtime does
 
 
 def on_integers(
@@ -39,7 +43,7 @@ def on_integers(
 
     Args:
         model: from ``exported``.
-        layers: every convolution of it, by dotted name.
+        layers: every convolution up to the target, and what has weights behind it, by dotted name.
         batches: calibration inputs (N, 3, H, W) for the ranges that ``layers`` do not declare.
         target: the grid of the layer that reads the target's activation as it is, or None where there is none.
 
@@ -70,11 +74,24 @@ class _Graph:
         self.outputs = {entry.name for entry in self.graph.output}
         self.floats, self.channels = self._floats()
         self.readers: dict[str, list[Any]] = {}
+        self.later = self._later()
         for node in self.graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
+            if node.output[0] in self.later:
+                continue
             if node.op_type in ("Gemm", "MatMul") or (node.op_type == "Conv" and self._layer_name(node) not in layers):
                 raise NotSplittableError(f"Node {node.name!r} ({node.op_type}) before the target has no integer form.")
+
+    def _later(self) -> set[str]:
+        """Return the tensors behind the target, where the network goes on to the logits."""
+        if LOGITS not in self.outputs:
+            return set()
+        reached = {self.graph.output[0].name}
+        for node in self.graph.node:
+            if reached & set(node.input):
+                reached |= set(node.output)
+        return reached - {self.graph.output[0].name}
 
     def _floats(self) -> tuple[set[str], dict[str, int]]:
         """Return the tensors of real values (others are shapes and indices), and the size of their second dimension."""
@@ -90,17 +107,23 @@ class _Graph:
     def _layer_name(node: Any) -> str:
         return str(node.input[1]).removeprefix(_PREFIX).removesuffix(_SUFFIX)
 
-    def layer_of(self, node: Any) -> IntegerLayer:
-        """Return what the simulated network has for a Conv node."""
-        return self.layers[self._layer_name(node)]
+    def layer_of(self, node: Any) -> IntegerLayer | None:
+        """Return what the simulated network has for a node, or None where it has no weights."""
+        weighted = node.op_type == "Conv" or (node.output[0] in self.later and _is_linear(node))
+        return self.layers.get(self._layer_name(node)) if weighted else None
 
     def integer_tensors(self) -> list[str]:
         """Return the tensors that are on a grid, in the order in which they come about."""
         found: dict[str, None] = {}
         for node in self.graph.node:
-            if node.op_type in _INTEGER_OPS and node.output[0] in self.floats:
-                sources = node.input[:1] if node.op_type in ("Conv", "ReduceMean") else node.input
-                found |= dict.fromkeys(name for name in sources if name not in self.constants)
+            if node.output[0] in self.later:
+                if self.layer_of(node) is None:
+                    continue
+            elif node.op_type not in _INTEGER_OPS or node.output[0] not in self.floats:
+                continue
+            sources = node.input[:1] if node.op_type in ("Conv", "Gemm", "ReduceMean") else node.input
+            found |= dict.fromkeys(name for name in sources if name not in self.constants)
+            if node.op_type != "Gemm":
                 found[self._fused(node.output[0])] = None
         return list(found)
 
@@ -114,15 +137,16 @@ class _Graph:
         """Return the grids that the simulation declares, by tensor, and those that follow from them exactly."""
         grids: dict[str, ActivationGrid] = {}
         for node in self.graph.node:
-            if node.op_type == "Conv":
-                grids.setdefault(node.input[0], self.layer_of(node).source)
+            if (layer := self.layer_of(node)) is not None:
+                grids.setdefault(node.input[0], layer.source)
         if self.target is not None:
             grids.setdefault(self.graph.output[0].name, self.target)
-        for node in reversed(self.graph.node):
+        before = [node for node in self.graph.node if node.output[0] not in self.later]
+        for node in reversed(before):
             if node.op_type in _COMMUTING and (grid := grids.get(node.output[0])) is not None:
                 for name in node.input:
                     grids.setdefault(name, grid)
-        for node in self.graph.node:
+        for node in before:
             if node.op_type == "MaxPool" and (grid := grids.get(node.input[0])) is not None:
                 grids.setdefault(node.output[0], grid)
         return grids
@@ -176,9 +200,13 @@ class _Graph:
                 copied.CopyFrom(node)
                 copied.input[:] = [behind.get(name, name) for name in node.input]
                 copied.output[0] = source
-                if node.op_type == "Conv":
-                    copied.input[1:] = writer.weight(self.layer_of(node), self._layer_name(node))
-                writer.nodes.append(copied)
+                own = self.layer_of(node)
+                if own is not None and node.op_type == "Gemm":
+                    writer.linear(own, self._layer_name(node), node.input[0], source)
+                else:
+                    if own is not None:
+                        copied.input[1:] = writer.weight(own, self._layer_name(node))
+                    writer.nodes.append(copied)
             if target in behind:
                 writer.grid(target, source, behind[target], grids[target])
         return self._saved(writer)
@@ -215,8 +243,19 @@ class _Graph:
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
         self.graph.node.extend(writer.nodes)
         self.graph.initializer.extend([*rest, *writer.constants])
+        if any(node.domain == _OWN_OPERATIONS for node in writer.nodes):
+            self.proto.opset_import.add(domain=_OWN_OPERATIONS, version=1)
         data: bytes = self.proto.SerializeToString()
         return data
+
+
+def _is_linear(node: Any) -> bool:
+    """Tell whether a node is a Gemm as a linear layer is exported: input @ weight.T + bias."""
+    from onnx import helper
+
+    options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+    return node.op_type == "Gemm" and {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | options == usual
 
 
 class _Writer:
@@ -259,6 +298,26 @@ class _Writer:
             inputs = [self.constant(f"{place}.integers", integers), self.constant(f"{place}.scale", scale)]
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{place}.real"], axis=0))
         return [f"{name}.{part}.real" for part in parts]
+
+    def linear(self, layer: IntegerLayer, name: str, source: str, target: str) -> None:
+        """Add a linear layer that reads integers and gives float32.
+
+        Args:
+            layer: integers (outputs, inputs).
+            name: of the layer.
+            source: its input, a tensor that was put on a grid.
+            target: its output.
+        """
+        from onnx import helper
+
+        weight = self.constant(f"{name}.weight.integers", layer.integers.T)
+        scale = self.constant(f"{name}.weight.scale", layer.scale)
+        bias = [] if layer.bias is None else [self.constant(f"{name}.bias", layer.bias)]
+        # ONNX Runtime's own operation: of QuantizeLinear and DequantizeLinear around a product with a scale for each
+        # output it makes no integer kernel, and would give the weight its real values at every pass.
+        inputs = [f"{source}.integers", weight, f"{source}.scale", scale, f"{source}.zero_point", "", *bias]
+        node = helper.make_node("MatMulIntegerToFloat", inputs, [target], domain=_OWN_OPERATIONS)
+        self.nodes.append(node)
 
 
 def _measured(graph: _Graph, names: list[str], batches: Iterable[npt.NDArray[np.float32]]) -> dict[str, ActivationGrid]:

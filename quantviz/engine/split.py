@@ -51,16 +51,21 @@ class Split(nn.Module):
     def __init__(self, network: nn.Module, layer: str, outputs: Sequence[Output], front: Front) -> None:
         super().__init__()
         self.layer = f"rest.{layer}.{_GIVEN}"
-        self._run = _Run()
+        self._run = Run()
         self._outputs = tuple(outputs)
         self._fronts = (front,)  # not as a module of this one, where it is a module
-        self.rest = _rest(network, layer, self._run)
+        self.rest = rest_of(network, layer, self._run)
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, (N, classes) float32, of inputs (N, 3, H, W)."""
-        with self._run.of(dict(zip(self._outputs, self._before(image), strict=True))):
-            logits: Tensor = self.rest(_Skipped(self._run, None))
+        return self._behind(self._before(image))
+
+    def _behind(self, given: Sequence[Tensor]) -> Tensor:
+        """Return what the rest makes of what is before it: the logits."""
+        values = given[: len(self._outputs)]  # a front may give more
+        with self._run.of(dict(zip(self._outputs, values, strict=True))):
+            logits: Tensor = self.rest(Skipped(self._run, None))
         return logits
 
     def _before(self, image: Tensor) -> Sequence[Tensor]:
@@ -77,18 +82,21 @@ class FrontModule(nn.Module):
     Args:
         network: left as it was.
         outputs: from ``outputs_before``.
+        logits: whether to give the logits, too, after the outputs.
     """
 
-    def __init__(self, network: nn.Module, outputs: Sequence[Output]) -> None:
+    def __init__(self, network: nn.Module, outputs: Sequence[Output], *, logits: bool = False) -> None:
         super().__init__()
         self.network = network
         self._outputs = tuple(outputs)
+        self._logits = logits
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs' values for inputs (N, 3, H, W) float32."""
-        with _captured(self.network, {name for name, _ in self._outputs}) as found:
-            self.network(image)
-        return tuple(found[output] for output in self._outputs)
+        with captured(self.network, {name for name, _ in self._outputs}) as found:
+            logits = self.network(image)
+        values = tuple(found[output] for output in self._outputs)
+        return (*values, logits) if self._logits else values
 
 
 def outputs_before(network: nn.Module, layer: str, example: Tensor) -> tuple[Output, ...]:
@@ -104,15 +112,15 @@ def outputs_before(network: nn.Module, layer: str, example: Tensor) -> tuple[Out
     Raises:
         NotSplittableError: the network cannot be parted there, with the reason.
     """
-    with torch.no_grad(), _captured(network, {name for name, _ in network.named_modules() if name}) as found:
+    with torch.no_grad(), captured(network, {name for name, _ in network.named_modules() if name}) as found:
         logits = network(example)
-    run = _Run()
-    rest = _rest(network, layer, run).eval()
+    run = Run()
+    rest = rest_of(network, layer, run).eval()
     try:
         if (layer, 1) in found:
             raise NotSplittableError(f"Layer {layer!r} runs more than once")
         with torch.no_grad(), run.of(found):
-            parted = rest(_Skipped(run, None))
+            parted = rest(Skipped(run, None))
             if not run.reached:
                 raise NotSplittableError(f"Layer {layer!r} does not run")
     except (NotSplittableError, AttributeError, TypeError, KeyError) as error:
@@ -126,7 +134,7 @@ def _refusal(layer: str, reason: object) -> NotSplittableError:
     return NotSplittableError(f"The network cannot be parted at layer {layer!r}: {reason}.")
 
 
-class _Run:
+class Run:
     """One forward pass of a parted network: whether the target has been reached, and what came from before it."""
 
     def __init__(self) -> None:
@@ -147,10 +155,10 @@ class _Run:
             self.values = {}
 
 
-class _Skipped:
+class Skipped:
     """Stands for a tensor before the target, which nobody has computed here."""
 
-    def __init__(self, run: _Run, output: Output | None) -> None:
+    def __init__(self, run: Run, output: Output | None) -> None:
         self._run = run
         self._output = output
 
@@ -169,7 +177,7 @@ class _Skipped:
         """Skip a function of tensors before the target, and run it after."""
         stand_in = next(_stand_ins([args, kwargs or {}]))
         if not stand_in._run.reached:
-            return _Skipped(stand_in._run, None)
+            return Skipped(stand_in._run, None)
         return function(*_filled(args), **_filled(kwargs or {}))
 
     def __getattr__(self, name: str) -> Any:
@@ -190,25 +198,25 @@ class _Skipped:
 class _Before(nn.Module):
     """Stands before a module beside the target's path: skips it before the target, runs it after."""
 
-    def __init__(self, module: nn.Module, name: str, run: _Run) -> None:
+    def __init__(self, module: nn.Module, name: str, run: Run) -> None:
         super().__init__()
         self.module = module
         self._name = name
         self._run = run
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        skipped = bool(inputs) and isinstance(inputs[0], _Skipped)  # nearly always: the others are looked through
+        skipped = bool(inputs) and isinstance(inputs[0], Skipped)  # nearly always: the others are looked through
         if self._run.reached or not (skipped or next(_stand_ins([inputs, options]), None)):
             return self.module(*_filled(inputs), **_filled(options))
         call = self._run.calls[self._name]
         self._run.calls[self._name] += 1
-        return _Skipped(self._run, (self._name, call))
+        return Skipped(self._run, (self._name, call))
 
 
 class _Slot(nn.Module):
     """The target's place. The activation passes a module of its own, so that hooks see it and swaps replace it."""
 
-    def __init__(self, layer: str, run: _Run) -> None:
+    def __init__(self, layer: str, run: Run) -> None:
         super().__init__()
         self._layer = layer
         self._run = run
@@ -220,31 +228,46 @@ class _Slot(nn.Module):
         return given
 
 
-def _rest(network: nn.Module, layer: str, run: _Run) -> nn.Module:
+def rest_of(network: nn.Module, layer: str, run: Run) -> nn.Module:
     """Return a copy of the network's modules from its root down to the target; all others are the network's own."""
-    root = below = _shallow(network)
+    root = below = shallow(network)
     path = layer.split(".")
     for depth, step in enumerate(path, start=1):
-        for name, child in list(below._modules.items()):
-            if name != step and child is not None:
-                below._modules[name] = _Before(child, ".".join([*path[: depth - 1], name]), run)
+        for name, child in _beside(below, step):
+            below._modules[name] = _Before(child, ".".join([*path[: depth - 1], name]), run)
         if depth == len(path):
             below._modules[step] = _Slot(layer, run)
         else:
-            deeper = _shallow(below.get_submodule(step))
+            deeper = shallow(below.get_submodule(step))
             below._modules[step] = deeper
             below = deeper
     return root
 
 
-def _shallow(module: nn.Module) -> nn.Module:
+def _beside(above: nn.Module, step: str) -> list[tuple[str, nn.Module]]:
+    """Return the modules beside one on the target's path that have to know whether the target has been reached.
+
+    In a chain (``nn.Sequential``) that is the one before it alone, whose output the rest may read: what comes earlier
+    is taken out, and what follows reads the target's own output.
+    """
+    names = list(above._modules)
+    if type(above).forward is nn.Sequential.forward:
+        for name in names[: max(names.index(step) - 1, 0)]:
+            del above._modules[name]
+        names = names[: names.index(step)][-1:]
+    children = [(name, above._modules[name]) for name in names if name != step]
+    return [(name, child) for name, child in children if child is not None]
+
+
+def shallow(module: nn.Module) -> nn.Module:
+    """Return a copy of a module that has the same children, parameters and hooks, and may be given other children."""
     copied = copy.copy(module)
     copied._modules = dict(module._modules)
     return copied
 
 
 @contextmanager
-def _captured(network: nn.Module, names: set[str]) -> Iterator[dict[Output, Tensor]]:
+def captured(network: nn.Module, names: set[str]) -> Iterator[dict[Output, Tensor]]:
     """Note what modules give, copied, since an in-place operation may follow."""
     found: dict[Output, Tensor] = {}
     calls: Counter[str] = Counter()
@@ -265,8 +288,8 @@ def _captured(network: nn.Module, names: set[str]) -> Iterator[dict[Output, Tens
             handle.remove()
 
 
-def _stand_ins(values: Any) -> Iterator[_Skipped]:
-    if isinstance(values, _Skipped):
+def _stand_ins(values: Any) -> Iterator[Skipped]:
+    if isinstance(values, Skipped):
         yield values
     elif isinstance(values, (list, tuple, dict)):
         for value in values.values() if isinstance(values, dict) else values:
@@ -275,7 +298,7 @@ def _stand_ins(values: Any) -> Iterator[_Skipped]:
 
 def _filled(values: Any) -> Any:
     """Return nested arguments with the tensors in place of their stand-ins."""
-    if isinstance(values, _Skipped):
+    if isinstance(values, Skipped):
         return values.value()
     if isinstance(values, dict):
         return {name: _filled(value) for name, value in values.items()}

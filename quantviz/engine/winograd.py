@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from quantviz.engine.export import IMAGE
-from quantviz.engine.split import NotSplittableError
+from quantviz.engine.export import IMAGE, Session, parted
+from quantviz.engine.split import Front, NotSplittableError
 
 # The numbers of parameters, kinds and modes are ncnn's: docs/developer-guide/operators.md of its repository.
 _ACTIVATIONS: Final = {"Relu": "9=1", "Clip": "9=3"}
@@ -72,6 +72,28 @@ class NcnnSession:
                 raise NotSplittableError(f"ncnn does not give {name!r}.")
             found.append(np.array(values))
         return found
+
+
+def by_ncnn(model: bytes, *, logits: bool) -> Front:
+    """Return what computes an exported float network on ncnn; from its target on by ONNX Runtime, if it goes on.
+
+    Args:
+        model: from ``exported``.
+        logits: whether it goes on to the logits.
+
+    Raises:
+        as ``NcnnSession``.
+    """
+    if not logits:
+        return NcnnSession(model)
+    front, rest = parted(model)
+    before, behind = NcnnSession(front), Session(rest)
+
+    def run(image: Tensor) -> list[Tensor]:
+        values = before(image)
+        return [*values, *behind(*values)]
+
+    return run
 
 
 def translated(model: bytes) -> tuple[str, bytes, list[str]]:

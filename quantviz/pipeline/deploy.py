@@ -21,7 +21,7 @@ from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.engine import ActivationGrid, IntegerLayer, Output, Session, Split
+    from quantviz.engine import ActivationGrid, Front, IntegerLayer, Output, Session, Split
     from quantviz.pipeline.compare import Workbench
 
 ENGINES: Final = ("torch", "onnxruntime", "ncnn")
@@ -33,11 +33,23 @@ _ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exported:
-    """An exported network: the ONNX model and its outputs; or why there is none."""
+    """An exported network: the ONNX model and its outputs; or why there is none.
+
+    With a ``head`` the model goes on to the logits.
+    """
 
     model: bytes
     outputs: tuple[Output, ...]
+    head: str | None
     refusal: str
+
+    def split(self, network: nn.Module, layer: str, front: Front) -> Split:
+        """Return a network of this architecture, what is before its target by ``front``."""
+        from quantviz.engine import HeadedSplit, Split
+
+        if self.head is None:
+            return Split(network, layer, self.outputs, front)
+        return HeadedSplit(network, layer, self.outputs, front, self.head)
 
 
 class Engines:
@@ -92,19 +104,19 @@ class Engines:
 
         def make() -> Split:
             from quantviz import cam
-            from quantviz.engine import FrontModule, NcnnSession, NotSplittableError, Session, Split, check_front
+            from quantviz.engine import FrontModule, NotSplittableError, Session, by_ncnn, check_front
 
             found = self._front(subject, QuantSpec(), progress)
             if found.refusal:
                 raise NotSplittableError(found.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
-            session: Session | NcnnSession = Session(found.model) if engine != "ncnn" else NcnnSession(found.model)
-            if engine == "ncnn":  # what ONNX Runtime computes was compared with torch at the export
-                with cam.lock_of(base):
-                    check_front(
-                        session, FrontModule(base, found.outputs).eval(), self.networks.example(subject), engine
-                    )
-            return Split(base, subject.layer, found.outputs, session)
+            if engine != "ncnn":
+                return found.split(base, subject.layer, Session(found.model))
+            front = by_ncnn(found.model, logits=found.head is not None)
+            with cam.lock_of(base):  # what ONNX Runtime computes was compared with torch at the export
+                whole = FrontModule(base, found.outputs, logits=found.head is not None).eval()
+                check_front(front, whole, self.networks.example(subject), engine)
+            return found.split(base, subject.layer, front)
 
         return self._floats.get((*_identity(subject), engine, _threads()), make)
 
@@ -120,13 +132,13 @@ class Engines:
         check_deployable(quant)
 
         def make() -> Split:
-            from quantviz.engine import NotSplittableError, Split
+            from quantviz.engine import NotSplittableError
 
             found = self._front(subject, quant, progress)
             if found.refusal:
                 raise NotSplittableError(found.refusal)
             simulated = self.networks.quantized(subject, quant, progress)
-            return Split(simulated, subject.layer, found.outputs, self._integers(subject, quant, found, progress))
+            return found.split(simulated, subject.layer, self._integers(subject, quant, found, progress))
 
         key = (*_identity(subject), quant, subject.calibration.ref.sha256, _threads())
         return self._deployed.get(key, make)
@@ -184,13 +196,13 @@ class Engines:
             metadata = record.metadata
             outputs = tuple((str(name), int(call)) for name, call in metadata["outputs"])
             model = record.arrays["onnx"].tobytes() if outputs else b""
-            return _Exported(model, outputs, metadata["refusal"])
+            return _Exported(model, outputs, metadata["head"] or None, metadata["refusal"])
 
         return self._exported.get((*_identity(subject), quant.equalize), make)
 
     def _export(self, subject: Subject, quant: QuantSpec, progress: Progress) -> StoredRecord:
         from quantviz import cam
-        from quantviz.engine import NotSplittableError, exported, outputs_before
+        from quantviz.engine import NotSplittableError, exported, head_of, outputs_before
 
         base = self.networks.base(subject, quant, progress)
         progress(EXPORTING, None)
@@ -198,10 +210,12 @@ class Engines:
             with cam.lock_of(base):
                 example = self.networks.example(subject)
                 outputs = outputs_before(base, subject.layer, example)
-                model = exported(base, outputs, example)
+                head = head_of(base, subject.layer, outputs, example)
+                model = exported(base, outputs, example, logits=head is not None)
         except NotSplittableError as error:
-            return StoredRecord({}, {"outputs": [], "refusal": str(error)})
-        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, {"outputs": outputs, "refusal": ""})
+            return StoredRecord({}, {"outputs": [], "head": "", "refusal": str(error)})
+        told = {"outputs": outputs, "head": head or "", "refusal": ""}
+        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, told)
 
     def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> Session:
         """Return the session on integers; the model comes from the store if it is there."""
@@ -237,7 +251,7 @@ def check_deployable(quant: QuantSpec) -> None:
 
 
 def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
-    """Return the convolutions of a simulated W8A8 network as integers, by dotted name.
+    """Return the convolutions and linear layers of a simulated W8A8 network as integers, by dotted name.
 
     Args:
         simulated: from ``quantize.assemble``.
@@ -250,7 +264,7 @@ def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
     found = {}
     for name, module in simulated.named_modules():
         grid, quantizer = getattr(module, "weight_grid", None), getattr(module, "input_quantizer", None)
-        if not isinstance(module, nn.Conv2d) or not isinstance(grid, WeightGrid):
+        if not isinstance(module, nn.Conv2d | nn.Linear) or not isinstance(grid, WeightGrid):
             continue
         if not isinstance(quantizer, InputQuantizer):
             continue
