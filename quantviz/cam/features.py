@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,15 @@ from quantviz.specs import QuantvizError, UsageError
 Array = npt.NDArray[np.float64]
 
 
-@runtime_checkable
 class Headed(Protocol):
     """A network parted at its target layer: an engine gives all logits, and torch one of them, to differentiate.
 
     Attributes:
+        gives_logits: True, which tells such a network from others.
         layer: dotted name of the target layer.
     """
 
+    gives_logits: ClassVar[bool]
     layer: str
 
     def before(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -32,6 +33,14 @@ class Headed(Protocol):
 
     def scores(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor:
         """Return the logit of each image's class, (N,) float32, from the values that ``before`` gave."""
+
+    def gradient(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor | None:
+        """Return the gradient of ``scores`` with respect to the activation, or None where they do not depend on it."""
+
+
+def is_headed(model: object) -> TypeGuard[Headed]:
+    """Tell whether a network is ``Headed``."""
+    return getattr(type(model), "gives_logits", False) is True
 
 
 class Features:
@@ -65,7 +74,7 @@ class Features:
         self._activations: Array | None = None
         self._gradients: dict[tuple[int, ...], Array] = {}
         self._values: tuple[Tensor, ...] = ()
-        if isinstance(model, Headed) and layer == model.layer:
+        if is_headed(model) and layer == model.layer:
             with torch.no_grad():
                 self._values, self.logits = model.before(images)
             self.leaf = self._values[0]
@@ -133,7 +142,10 @@ class Features:
             QuantvizError: the logits do not depend on the target layer.
         """
         if classes not in self._gradients:
-            found = self._behind(model, classes) if isinstance(model, Headed) and self._values else self._back(classes)
+            if is_headed(model) and self._values:
+                found = model.gradient(self._values, classes)
+            else:
+                found = self._back(classes)
             if found is None:
                 raise _unused()
             self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
@@ -149,15 +161,6 @@ class Features:
             chosen[at, index] = 1
         return torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)[0]
 
-    def _behind(self, model: Headed, classes: tuple[int, ...]) -> Tensor | None:
-        """Return the gradient by a pass behind the target, for these classes alone."""
-        leaf = self.leaf.detach().requires_grad_()
-        with torch.enable_grad():
-            scores = model.scores((leaf.clone(), *self._values[1:]), classes)
-        if not scores.requires_grad:
-            return None
-        return torch.autograd.grad(scores, leaf, torch.ones_like(scores), allow_unused=True)[0]
-
     def score(self, model: nn.Module, index: int) -> float:
         """Return the first image's logit of a class, as torch computes it: what its other logits are compared with.
 
@@ -165,7 +168,7 @@ class Features:
             model: whose pass this is.
             index: the class.
         """
-        if isinstance(model, Headed) and self._values:
+        if is_headed(model) and self._values:
             with torch.no_grad():
                 return float(model.scores(self._values, (index,) * len(self.leaf))[0])
         return float(self.logits[0, index])

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from torch.nn import functional
 
 from quantviz.cam import features as formulas
 from quantviz.cam.channels import Scored, ablationcam, scorecam
-from quantviz.cam.features import Array, Features, Formula, Headed
+from quantviz.cam.features import Array, Features, Formula, is_headed
 from quantviz.cam.kept import KeptFeatures
 from quantviz.specs import CamSpec, Heatmap, Progress, UsageError, no_progress
 
@@ -199,7 +200,7 @@ def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
     spinning, on cores that the engine's own threads need for the next network (measured: on two cores a float and a
     deployed map then take up to 1.3 times as long).
     """
-    if method in _BY_CHANNEL or not isinstance(model, Headed):
+    if method in _BY_CHANNEL or not is_headed(model):
         return nullcontext()
     torch.get_num_threads()  # a thread's first call sets how many it has
     limited: AbstractContextManager[Any] = _controller().limit(limits=1)
@@ -209,7 +210,11 @@ def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
 @lru_cache(maxsize=1)
 def _controller() -> Any:
     # Not torch's own function, which also sets what threads that begin meanwhile have for good.
-    return ThreadpoolController().select(user_api="openmp")
+    found = ThreadpoolController().select(user_api="openmp")
+    own = [
+        entry["filepath"] for entry in found.info() if Path(torch.__file__).parent in Path(entry["filepath"]).parents
+    ]
+    return found.select(filepath=own) if own else found
 
 
 def _check_class(index: int | None) -> None:

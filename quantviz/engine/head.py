@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from quantviz.engine.split import Front, Output, Run, Skipped, Split, captured, rest_of, shallow
 
 _TOLERANCE = 1e-5
+_MOST_TRACED = 4
+
+_Gradient = Callable[..., "Tensor | None"]
 
 
 class HeadedSplit(Split):
@@ -29,10 +32,13 @@ class HeadedSplit(Split):
         head: from ``head_of``.
     """
 
+    gives_logits: ClassVar[bool] = True
+
     def __init__(self, network: nn.Module, layer: str, outputs: Sequence[Output], front: Front, head: str) -> None:
         rows = _Rows()
         super().__init__(_replaced(network, head, lambda module: _Head(module, rows)), layer, outputs, front)
         self._rows = rows
+        self._traced: dict[tuple[torch.Size, ...], _Gradient] = {}
 
     def before(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return what the rest reads, the target's activation first, and the logits (N, classes), float32.
@@ -51,11 +57,40 @@ class HeadedSplit(Split):
             classes: of each image.
         """
         rows = sorted(set(classes))
-        with self._rows.of(torch.tensor(rows)):
-            found = self._behind(values)
+        found = self._of_rows(values, torch.tensor(rows))
         if len(rows) == 1:
             return found[:, 0]
         return found[torch.arange(len(classes)), torch.tensor([rows.index(index) for index in classes])]
+
+    def gradient(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor | None:
+        """Return the gradient of each image's logit of its class with respect to the activation, of its shape, or None.
+
+        None where the logits do not depend on it. The images of a batch do not see each other. Of one image, the
+        operations are noted the first time and repeated from then on, without the network's own code around them,
+        which takes longer than they do.
+
+        Args:
+            values: from ``before``.
+            classes: of each image.
+        """
+        if len(classes) > 1:
+            return _gradient(values, lambda moved: self.scores(moved, classes))
+        rows, shapes = torch.tensor(list(classes)), tuple(value.shape for value in values)
+        if shapes not in self._traced:
+            if len(self._traced) >= _MOST_TRACED:
+                self._traced.clear()
+            self._traced[shapes] = _traced(self._slope, (*values, rows))
+        return self._traced[shapes](*values, rows)
+
+    def _slope(self, *inputs: Tensor) -> Tensor | None:
+        """Return the gradient for values and, last, the one class."""
+        *values, rows = inputs
+        return _gradient(values, lambda moved: self._of_rows(moved, rows)[:, 0])
+
+    def _of_rows(self, values: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """Return the logits of some classes, (N, rows)."""
+        with self._rows.of(rows):
+            return self._behind(values)
 
 
 def head_of(network: nn.Module, layer: str, outputs: Sequence[Output], example: Tensor) -> str | None:
@@ -86,6 +121,36 @@ def head_of(network: nn.Module, layer: str, outputs: Sequence[Output], example: 
     except (RuntimeError, IndexError):  # what follows the head needs all of it
         return None
     return ran[0] if max(errors) <= _TOLERANCE * float(logits.abs().max()) else None
+
+
+def _gradient(values: Sequence[Tensor], score: Callable[[Sequence[Tensor]], Tensor]) -> Tensor | None:
+    leaf = values[0].detach().requires_grad_()
+    with torch.enable_grad():
+        scores = score((leaf.clone(), *values[1:]))  # what is behind the target may change it in place
+    if not scores.requires_grad:
+        return None
+    return torch.autograd.grad(scores, leaf, torch.ones_like(scores), allow_unused=True)[0]
+
+
+def _traced(function: _Gradient, inputs: tuple[Tensor, ...]) -> _Gradient:
+    """Return a function's tensor operations alone, for inputs of these shapes; itself, where they give another value.
+
+    Weights are not copied.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    expected = function(*inputs)
+    if expected is None:
+        return function
+    try:
+        module = make_fx(function)(*inputs)
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        found = module(*inputs)
+    except Exception:  # whatever tracing does not bear, the function itself does
+        return function
+    repeat: _Gradient = torch.no_grad()(module.forward)
+    return repeat if torch.equal(found, expected) else function
 
 
 class _Rows:

@@ -24,6 +24,7 @@ from quantviz.pipeline.compare import CompareRequest, Workbench
 from quantviz.pipeline.lane import Lane
 from quantviz.pipeline.networks import Subject
 from quantviz.pipeline.plan import SweepRequest, plan_of
+from quantviz.pipeline.worker import one_thread
 from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StudyImage
 
 UNTRAINED = "untrained"
@@ -253,7 +254,8 @@ def comparison_calls(bench: Bench, picture: Path) -> Calls:
 def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int], Calls]:
     """Return the function from a picture's place in the folder to a sweep's work on it, and to the bare forwards.
 
-    A sweep's work is all that is done once the picture is decoded: cropping, saliency, two maps and all scores.
+    A sweep's work is all that is done once the picture is decoded: cropping, saliency, two maps and all scores. Both
+    are in one thread, as all of a sweep's processes are.
     """
     name = bench.subject.spec.name
     request = SweepRequest(folder, (name,), (QUANT,), {name: UNTRAINED})
@@ -266,11 +268,15 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
         inputs = torch.from_numpy(images.normalize(images.crop(sample.rgb, lane.preprocessing), lane.preprocessing))
 
         def bare() -> None:
-            with torch.no_grad():
+            with torch.no_grad(), one_thread():
                 lane.float_network(inputs)
                 for network in lane.networks.values():
                     network(inputs)
 
-        return {BARE: bare, SWEPT: lambda: lane.rows(index, lane.prepared(sample))}
+        def swept() -> None:
+            with one_thread():
+                lane.rows(index, lane.prepared(sample))
+
+        return {BARE: bare, SWEPT: swept}
 
     return of

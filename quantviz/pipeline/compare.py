@@ -12,6 +12,7 @@ from quantviz.pipeline.calibration import calibration_set
 from quantviz.pipeline.deploy import ENGINES, Engines, check_deployable, milliseconds
 from quantviz.pipeline.machine import engine_versions, integer_kernels
 from quantviz.pipeline.networks import Networks, Subject, versions
+from quantviz.pipeline.pool import Pool
 from quantviz.pipeline.protocols import (
     MANY_PASSES,
     ProtocolNetworks,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+_CROPS = 4
 _PROTOCOL_IN_TORCH = (
     "ONNX Runtime runs the calibrated protocol only; under this one the float map is computed in torch."
 )
@@ -147,6 +149,7 @@ class Workbench:
         self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
         self.engines = Engines(self.networks, kept=float_models)
+        self._crops: Pool[RGB] = Pool(_CROPS)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
         """Compare the float and the quantized model on one image; what the store holds is not computed again.
@@ -256,10 +259,20 @@ class Workbench:
             request=replace(request, target=target_of(request.target, request.quant)),
             cam=replace(request.cam, layer=subject.layer),
             sample=sample,
-            crop=images.crop(sample.rgb, subject.ref.preprocessing),
+            crop=self._crop(sample, subject.ref.preprocessing),
             saliency=saliency_source(request.saliency, request.saliency_name),
             progress=progress,
         )
+
+    def _crop(self, sample: ImageSample, preprocessing: Preprocessing) -> RGB:
+        """Return what the networks see of a picture, read-only; of the last few it is kept."""
+
+        def make() -> RGB:
+            found = images.crop(sample.rgb, preprocessing)
+            found.setflags(write=False)
+            return found
+
+        return self._crops.get((sample.id, preprocessing), make)
 
     def _loaded_job(self, job: _Job) -> _Job:
         subject = job.subject
