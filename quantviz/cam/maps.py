@@ -266,7 +266,13 @@ def _heatmaps(raw: Array, magnitude: float, in_logits: bool, size: tuple[int, in
         return Heatmap(np.zeros(size, np.float32), reason), Heatmap(np.zeros(raw.shape, np.float32), reason)
     native = _min_max(np.maximum(raw, 0))
     wide = functional.interpolate(torch.from_numpy(native)[None, None], size, mode="bilinear", align_corners=False)
-    return Heatmap(_min_max(wide[0, 0].numpy()).astype(np.float32)), Heatmap(native.astype(np.float32))
+    return _heatmap(_min_max(wide[0, 0].numpy())), _heatmap(native)
+
+
+def _heatmap(values: Array) -> Heatmap:
+    found = values.astype(np.float32)
+    found.setflags(write=False)  # nobody else has it: it need not be copied
+    return Heatmap(found)
 
 
 def _degenerate(raw: Array, magnitude: float, in_logits: bool) -> str:

@@ -48,6 +48,7 @@ from quantviz.store import TensorStore
 
 ROUNDS = 5
 _MOST_IMAGES = 256
+_SETTLING = 0.015  # seconds; torch's threads spin for up to seven milliseconds after they were needed
 _QUICKER = "float map by the quicker engine and deployed int8 map"
 _PEERS = {"torch-cam": "torchcam", "Captum": "captum"}
 
@@ -152,12 +153,23 @@ def _rounds(turns: Sequence[Calls], *, rotate: bool = True) -> Times:
         paths = list(timed)
         start = number % len(paths) if rotate else 0
         for path in paths[start:] + paths[:start]:
+            _settle()
             began = time.perf_counter()
             timed[path]()
             seconds = time.perf_counter() - began
             if number:
                 found[path].append(seconds)
     return found
+
+
+def _settle() -> None:
+    """Wait until no thread of the last path spins on a core that the next one wants.
+
+    Busily: behind a sleep, the system's scheduler has the threads of the next path share a core for a while.
+    """
+    until = time.perf_counter() + _SETTLING
+    while time.perf_counter() < until:
+        pass
 
 
 def _timings(made: Bench, batch: int, times: Times) -> Iterator[Timing]:
