@@ -209,22 +209,22 @@ def test_the_deployed_activation_is_on_the_grid_of_the_layer_that_reads_it(integ
     assert (off < 0.5).float().mean() > 0.8
 
 
-def tiny_model(limit):
-    """Return a model of one 1 x 1 convolution and a clip at ``limit``."""
+def tiny_model(limit, channels=1):
+    """Return a model of one 1 x 1 convolution to one channel and a clip at ``limit``."""
     make = onnx.helper
     nodes = [
         make.make_node("Conv", ["image", "network.one.weight"], ["sum"]),
         make.make_node("Clip", ["sum", "low", "high"], ["activation"]),
     ]
     constants = {
-        "network.one.weight": np.ones((1, 1, 1, 1), np.float32),
+        "network.one.weight": np.ones((1, channels, 1, 1), np.float32),
         "low": np.float32(0),
         "high": np.float32(limit),
     }
     graph = make.make_graph(
         nodes,
         "tiny",
-        [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])],
+        [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", channels, "h", "w"])],
         [make.make_tensor_value_info("activation", onnx.TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
     )
@@ -242,6 +242,16 @@ def test_a_clip_does_what_it_does_in_float():
     data = on_integers(tiny_model(2.0), {"one": tiny_layer()}, [values])
     (found,) = Session(data).arrays(values)
     np.testing.assert_allclose(found, np.clip(values, 0, 2), atol=0.011)
+
+
+def test_the_greatest_products_do_not_overflow():
+    # 255 * 127 fits into 16 bits, the sum of two such products does not: x86 kernels without VNNI would cut it off.
+    levels = np.array([0, 100, 200, 255], np.float32).reshape(1, 1, 2, 2)
+    values = np.repeat(levels * np.float32(0.01), 16, axis=1)
+    weight, scales = np.full((1, 16, 1, 1), 127, np.int8), np.array([1 / 127], np.float32)
+    layer = IntegerLayer(weight, scales, None, ActivationGrid(0.01, 0))
+    (found,) = Session(on_integers(tiny_model(100.0, 16), {"one": layer}, [values])).arrays(values)
+    np.testing.assert_allclose(found, 0.16 * levels, atol=0.51 * 0.16)
 
 
 def test_a_bias_is_on_the_grid_of_the_products():

@@ -10,7 +10,7 @@ import torch
 from onnx import helper
 
 from quantviz.engine import ActivationGrid, Session, exported, on_integers, outputs_before
-from quantviz.engine.depthwise import depthwise
+from quantviz.engine.depthwise import depthwise, whole_mean
 from quantviz.engine.split import FrontModule
 from quantviz.pipeline.deploy import integer_layers
 from quantviz.quantize import assemble, calibrate, float_base
@@ -120,6 +120,37 @@ def test_an_average_pooling_sums_and_divides():
 )
 def test_a_pooling_whose_windows_are_not_whole_stays_one(options):
     assert depthwise(helper.make_node("AveragePool", ["x"], ["y"], **options), GRID, {}.__getitem__, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "keepdims", "rank", "expected"),
+    [
+        ([-1, -2], 1, 4, True),
+        ([2, 3], 1, 4, True),
+        ([2, 3], 0, 4, False),
+        ([1, 2], 1, 4, False),
+        ([-1, -2], 1, 3, False),
+        ([-1, -2], 1, 0, False),
+    ],
+)
+def test_a_mean_over_all_positions_is_a_pooling(axes, keepdims, rank, expected):
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=keepdims)
+    assert whole_mean(node, {"axes": np.array(axes)}.__getitem__, rank) is expected
+
+
+def test_squeeze_and_excitation_stays_on_integers(float_model, tmp_path):
+    layer = "features.3"
+    base = float_base(float_model("efficientnet_b0"), QuantSpec(), SMALL, layer)
+    simulated = assemble(base, QuantSpec(), calibrate(base, [SMALL]))
+    outputs = outputs_before(base, layer, SMALL)
+    data = on_integers(exported(base, outputs, SMALL), integer_layers(simulated), [SMALL.numpy()])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert kinds["QLinearGlobalAveragePool"] == 5  # one in each block up to the layer
+    assert not set(kinds) & {"Conv", "FusedConv", "ReduceMean", "Sigmoid", "Mul", "Add"}
 
 
 def test_other_nodes_stay_what_they_are():

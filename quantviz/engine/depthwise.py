@@ -63,6 +63,26 @@ def convolution(node: Any, layer: IntegerLayer, inputs: list[str], output: str) 
     return helper.make_node("Conv", inputs, [output], name=node.name, **more)
 
 
+def whole_mean(node: Any, constant: Callable[[str], npt.NDArray[Any]], rank: int) -> bool:
+    """Tell whether a node takes the mean over all positions and keeps their dimensions, as a global pooling does.
+
+    A global pooling has an integer kernel. Of a mean ONNX Runtime makes none: it goes by real values, and takes six
+    times as long where channels lie last.
+
+    Args:
+        node: of ONNX.
+        constant: the value of an initializer by its name.
+        rank: how many dimensions its input has.
+    """
+    from onnx import helper
+
+    if node.op_type != "ReduceMean" or len(node.input) != 2 or rank != 4:
+        return False
+    options = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    axes = sorted(int(axis) % rank for axis in constant(node.input[1]))
+    return axes == [2, 3] and options.get("keepdims", 1) == 1
+
+
 def _affine(weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], source: ActivationGrid) -> IntegerLayer:
     """Return weight * x + bias of each channel; the weight is 127 steps, or fewer where the bias needs the room."""
     step = np.maximum(np.abs(weight) / _MOST, np.abs(bias) / (_ROOM * source.scale))

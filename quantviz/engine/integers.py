@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.engine.depthwise import convolution, depthwise
+from quantviz.engine.depthwise import convolution, depthwise, whole_mean
 from quantviz.engine.export import IMAGE, LOGITS, Session
 from quantviz.engine.grids import LEVELS, ActivationGrid, IntegerLayer, covering
 from quantviz.engine.split import NotSplittableError
@@ -72,7 +72,7 @@ class _Graph:
         self.target = target
         self.constants = {entry.name for entry in self.graph.initializer}
         self.outputs = {entry.name for entry in self.graph.output}
-        self.floats, self.channels = self._floats()
+        self.floats, self.shapes = self._floats()
         self.readers: dict[str, list[Any]] = {}
         self.later = self._later()
         for node in self.graph.node:
@@ -93,15 +93,15 @@ class _Graph:
                 reached |= set(node.output)
         return reached - {self.graph.output[0].name}
 
-    def _floats(self) -> tuple[set[str], dict[str, int]]:
-        """Return the tensors of real values (others are shapes and indices), and the size of their second dimension."""
+    def _floats(self) -> tuple[set[str], dict[str, list[int]]]:
+        """Return the tensors of real values (others are shapes and indices), and shapes; 0 for a size that is open."""
         import onnx
 
         inferred = onnx.shape_inference.infer_shapes(self.proto).graph
         known = (*inferred.value_info, *inferred.input, *inferred.output)
         types = {entry.name: entry.type.tensor_type for entry in known}
         floats = {name for name, of in types.items() if of.elem_type == onnx.TensorProto.FLOAT}
-        return floats, {name: of.shape.dim[1].dim_value for name, of in types.items() if len(of.shape.dim) > 1}
+        return floats, {name: [size.dim_value for size in of.shape.dim] for name, of in types.items()}
 
     @staticmethod
     def _layer_name(node: Any) -> str:
@@ -180,6 +180,7 @@ class _Graph:
     def written(self, grids: Mapping[str, ActivationGrid]) -> bytes:
         """Return the model with every tensor of ``grids`` on its grid, and every convolution's weight."""
         import onnx
+        from onnx import helper
 
         writer = _Writer()
         wanted = [name for name in self.integer_tensors() if name in grids]
@@ -195,6 +196,8 @@ class _Graph:
             elif (layer := self._depthwise(node, grids)) is not None:
                 inputs = [behind[node.input[0]], *writer.weight(layer, node.output[0])]
                 writer.nodes.append(convolution(node, layer, inputs, source))
+            elif self._is_pooling(node, grids):
+                writer.nodes.append(helper.make_node("GlobalAveragePool", [behind[node.input[0]]], [source]))
             else:
                 copied = onnx.NodeProto()
                 copied.CopyFrom(node)
@@ -214,10 +217,16 @@ class _Graph:
     def _depthwise(self, node: Any, grids: Mapping[str, ActivationGrid]) -> IntegerLayer | None:
         """Return a node as a convolution of each channel by itself, where it stands between grids and is one."""
         source = grids.get(node.input[0]) if node.input else None
-        channels = self.channels.get(node.input[0], 0) if node.input else 0
-        if source is None or not channels or self._fused(node.output[0]) not in grids:
+        shape = self.shapes.get(node.input[0], []) if node.input else []
+        if source is None or len(shape) < 2 or not shape[1] or self._fused(node.output[0]) not in grids:
             return None
-        return depthwise(node, source, self._constant, channels)
+        return depthwise(node, source, self._constant, shape[1])
+
+    def _is_pooling(self, node: Any, grids: Mapping[str, ActivationGrid]) -> bool:
+        """Tell whether a node stands between grids and is a global pooling by another name."""
+        if not {*node.input[:1], node.output[0]} <= grids.keys():
+            return False
+        return whole_mean(node, self._constant, len(self.shapes.get(node.input[0], [])))
 
     def _constant(self, name: str) -> npt.NDArray[Any]:
         from onnx import numpy_helper

@@ -23,9 +23,9 @@ def engine_versions(engine: str = "onnxruntime") -> Mapping[str, str]:
 
 @lru_cache(maxsize=1)
 def integer_kernels() -> str:
-    """Return what decides the values of ONNX Runtime's integer kernels on this machine, part of every key.
+    """Return the kind of integer kernels that ONNX Runtime has for this machine, part of every key.
 
-    Without the VNNI instructions, x86 kernels add up pairs of products in 16 bits, which can saturate.
+    All are asked to be exact (``engine.Session``); whether one kind gives another's values to the bit is its matter.
     """
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from quantviz.scores.checks import Array, Float64, as_float, degenerate, distribution, pair
-from quantviz.scores.distribution import correlation, deviations, divergence, overlap
+from quantviz.scores.checks import Array, Float64, as_float, check_shapes, fault_of, unit_peak, unit_sum
+from quantviz.scores.distribution import correlation, divergence, overlap, unit_deviations
 from quantviz.scores.registry import METRICS
 from quantviz.specs import Scores
 
@@ -32,17 +32,21 @@ class ReadyMap:
     @cached_property
     def degenerate(self) -> str:
         """Why the map carries no evidence, or ``""``."""
-        return degenerate(self.values)
+        return fault_of(self.values, self._scaled)
 
     @cached_property
     def distribution(self) -> Float64:
         """The map with a sum of 1, as SIM and KLD take it."""
-        return distribution(self.values)
+        return unit_sum(self._scaled)
 
     @cached_property
     def deviations(self) -> Float64:
         """The map with mean 0 and a sum of squares of 1, as CC takes it."""
-        return deviations(self.values)
+        return unit_deviations(self._scaled)
+
+    @cached_property
+    def _scaled(self) -> Float64:
+        return unit_peak(self.values)
 
 
 def compare(p: Array | ReadyMap, q: Array | ReadyMap) -> Scores:
@@ -59,7 +63,7 @@ def compare(p: Array | ReadyMap, q: Array | ReadyMap) -> Scores:
         UsageError: the shapes differ, or a map is not a two-dimensional array of real numbers.
     """
     p, q = (values if isinstance(values, ReadyMap) else ReadyMap(values) for values in (p, q))
-    pair(p.values, q.values)
+    check_shapes(p.values, q.values)
     if p.degenerate or q.degenerate:
         return Scores(None, None, None)
     return Scores(

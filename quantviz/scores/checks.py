@@ -42,11 +42,15 @@ def degenerate(values: Array) -> str:
         UsageError: ``values`` is not a non-empty, two-dimensional array of real numbers.
     """
     values = as_float(values)
+    return fault_of(values, unit_peak(values))
+
+
+def fault_of(values: Float64, scaled: Float64) -> str:
+    """Return what ``degenerate`` does, of a map whose ``unit_peak`` is known."""
     if not np.isfinite(values).all():
         return "contains NaN or infinity"
     if not values.any():
         return "all zero"
-    scaled = unit_peak(values)
     return "constant" if scaled.max() - scaled.min() <= CONSTANT_TOLERANCE else ""
 
 
@@ -78,11 +82,20 @@ def pair(p: Array, q: Array) -> tuple[Float64, Float64]:
         UsageError: one is not a map, or their shapes differ.
     """
     p, q = as_float(p), as_float(q)
+    check_shapes(p, q)
+    return p, q
+
+
+def check_shapes(p: Float64, q: Float64) -> None:
+    """Refuse maps of two shapes.
+
+    Raises:
+        UsageError: their shapes differ.
+    """
     if p.shape != q.shape:
         raise UsageError(
             f"The maps' shapes {p.shape} and {q.shape} differ; resize one so that both have the same (h, w)."
         )
-    return p, q
 
 
 def as_mask(mask: Array, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -136,7 +149,8 @@ def levels(values: Array) -> Float64:
 def unit_peak(values: Float64) -> Float64:
     """Scale the largest magnitude to 1, so that no later sum or square over- or underflows."""
     peak = np.abs(values).max()
-    return values / peak if peak > 0.0 else values
+    with np.errstate(invalid="ignore"):  # of an infinite map, which nothing is made of
+        return values / peak if peak > 0.0 else values
 
 
 def unit_range(values: Float64) -> Float64:
@@ -152,7 +166,11 @@ def distribution(values: Float64) -> Float64:
     Raises:
         Undefined: it holds NaN or infinity, or has no positive mass after the shift.
     """
-    values = unit_peak(finite(values))
+    return unit_sum(unit_peak(finite(values)))
+
+
+def unit_sum(values: Float64) -> Float64:
+    """Return what ``distribution`` does, of what ``unit_peak`` gives of a finite map."""
     low = values.min()
     values = values - low if low < 0.0 else values
     total = values.sum()

@@ -178,6 +178,10 @@ def divergence(p: Float64, q: Float64, epsilon: float = EPSILON) -> float:
 
 def deviations(values: Float64) -> Float64:
     """Return a map that varies, shifted to mean 0 and scaled to a sum of squares of 1."""
-    values = unit_peak(values)
+    return unit_deviations(unit_peak(values))
+
+
+def unit_deviations(values: Float64) -> Float64:
+    """Return what ``deviations`` does, of what ``unit_peak`` gives of a map that varies."""
     values = values - values.mean()
     return np.asarray(values / np.sqrt(np.sum(values * values)))

@@ -21,7 +21,7 @@ Progress = Callable[[str, float | None], None]
 """Called with what is being done and the fraction done in [0, 1], or None while it is unknown."""
 
 
-COMPUTATION_VERSION = 3
+COMPUTATION_VERSION = 4
 """Raised whenever a change of the code changes a map, so that older cache entries are not read."""
 
 
