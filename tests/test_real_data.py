@@ -155,6 +155,8 @@ def test_deployed_maps_are_those_of_the_simulation(name, tmp_path, record_proper
     pairs = ("deployed_v_quantized", "deployed_v_float")
     cc = {pair: [comparison.deployed.scores[pair].cc for comparison in found] for pair in pairs}
     told = {pair: (round(float(np.mean(marks)), 5), round(min(marks), 5)) for pair, marks in cc.items()}
+    own = [(result.deployed.result.predictions[0].index, result.quantized.predictions[0].index) for result in found]
+    told["other top-1"] = sum(first != second for first, second in own)
     maps = {engine: np.stack([result.heatmap.values for result in results]) for engine, results in floats.items()}
     engines = {engine: float(np.abs(maps[engine] - maps["torch"]).max()) for engine in ENGINES if engine != "torch"}
     print(f"\n{name}: mean and least CC of Grad-CAM++ over 40 images", told, "and float maps against torch's", engines)

@@ -272,7 +272,7 @@ def test_tables_report_and_headline_have_it(found, cell):
     assert "Deployed" not in headline(found)[0]
     page = study_html(found, [], "").decode()
     assert 'href="#deployed"' in page
-    assert "integer kernels up to the target layer" in page
+    assert "integer kernels; else as under the calibrated protocol" in page
     assert 'href="#deployed"' not in study_html(summary(SHIPPED), [], "").decode()
     lines = list(csv.DictReader(io.StringIO(summary_table(found).decode())))
     told = one(lines, comparison="simulated_v_deployed", metric="cc")

@@ -81,7 +81,7 @@ def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> N
 @request_options(protocol=False, bits_file=False)
 @cache_option
 def prepare(request: CompareRequest, cache_dir: Path | None) -> None:
-    """Export a model up to its target layer to ONNX, ahead of `compare --engine` (all but torch) or `--deployed`."""
+    """Export a model to ONNX, ahead of `compare --deployed` and of `compare --engine` with all but torch."""
     with working(cache_dir) as (bench, progress):
         reason = bench.engines.prepare(bench.subject(request, progress), request.quant, progress)
     if reason:

@@ -57,7 +57,7 @@ engine_option = click.option(
     type=click.Choice(ENGINES),
     default="torch",
     show_default=True,
-    help="What computes the float network up to the target layer; all but torch have to export it first, once. "
+    help="What computes the float network but for its gradient; all but torch have to export it first, once. "
     "ncnn halves the time of 3 x 3 convolutions (VGG16).",
 )
 

@@ -74,7 +74,7 @@ class CompareRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
-        engine: what computes the float network up to the target layer: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        engine: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         deployed: also compare the quantized network as integer kernels run it.
 
     Raises:

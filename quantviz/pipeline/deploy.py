@@ -1,4 +1,4 @@
-"""Networks whose part before the target runs on ONNX Runtime: the float one, and the quantized one as deployed."""
+"""Networks that an engine runs and torch differentiates: the float one, and the quantized one as deployed."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Engines:
         return self._floats.get((*_identity(subject), engine, _threads()), make)
 
     def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Split:
-        """Return the quantized network as deployed: integer kernels up to the target, then the simulation's own rest.
+        """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
 
         Shared, run it under ``cam.lock_of``.
 

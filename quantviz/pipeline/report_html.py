@@ -232,7 +232,7 @@ def _facts(plan: StudyPlan) -> Iterator[tuple[str, str]]:
 
 def _protocol_words(protocol: str) -> Iterator[str]:
     if protocol == DEPLOYED:
-        yield "W8A8 on ONNX Runtime's integer kernels up to the target layer; else as under the calibrated protocol."
+        yield "W8A8 on ONNX Runtime's integer kernels; else as under the calibrated protocol."
         return
     deviations = QuantSpec(protocol=protocol).deviations
     if protocol == CALIBRATED or not deviations:

@@ -9,7 +9,7 @@ from quantviz.specs.errors import UsageError
 from quantviz.specs.quantization import CALIBRATED, QuantSpec
 
 DEPLOYED: Final = "deployed"
-"""A protocol of studies: the network before the target on integer kernels, all else as under the calibrated one."""
+"""A protocol of studies: the network on integer kernels but for its gradient, all else as under the calibrated one."""
 
 _BITS = 8
 

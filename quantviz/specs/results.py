@@ -108,7 +108,9 @@ class Saliency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deployed:
-    """What the quantized network says as deployed: integer kernels up to the target layer, then the simulation's rest.
+    """What the quantized network says as deployed: activation and logits by integer kernels, its gradient by torch.
+
+    Where several layers of weights follow the target layer (VGG16), what follows it is the simulation's altogether.
 
     Attributes:
         result: its map and its predictions.
@@ -144,7 +146,7 @@ class Comparison:
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
         key: the store's key, the digest of everything that decides the result.
-        engine: what computed the float map up to the target layer, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        engine: what computed the float map's activation, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         engine_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
     """

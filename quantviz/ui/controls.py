@@ -190,7 +190,7 @@ def _deployed(quant: QuantSpec) -> bool:
         "Deployed int8 (ONNX Runtime)",
         key="deployed",
         bind="query-params",
-        help="A third map: the quantized network on real integer kernels up to the target layer.",
+        help="A third map: the quantized network on real integer kernels.",
     )
     if not wanted:
         return False

@@ -105,8 +105,8 @@ def _times(opened: Opened) -> None:
         show_table(times_table(plan, found), DEPLOYED)
     st.caption(
         "Medians of a few runs in turn on a bundled photograph, in a process of its own; kept in the cache, not in the "
-        "study. By ONNX Runtime the network runs up to the target layer, the rest in torch. Where other programs were "
-        "running, compare the ratios, not the times."
+        "study. ONNX Runtime runs the network, torch differentiates what follows the target layer. Where other "
+        "programs were running, compare the ratios, not the times."
     )
     if st.button("Measure again" if found else "Measure on this machine", key="measure", icon=":material/timer:"):
         measure_apart(opened.path, bench.store.info().directory.parent)
