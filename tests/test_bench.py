@@ -2,6 +2,7 @@
 
 import io
 import json
+import platform
 import statistics
 
 import pytest
@@ -49,6 +50,7 @@ def test_every_path_is_timed_and_the_plain_forward_is_the_unit(report):
     assert {timing.path for timing in report.timings} == set(report.paths)
     assert next(iter(report.paths)) == PLAIN
     assert report.machine["torch threads"] == "1"
+    assert report.machine["integer kernels"].startswith(platform.machine())
     assert any("untrained" in note for note in report.notes)
     assert not torch.is_inference_mode_enabled()
 

@@ -42,7 +42,7 @@ from quantviz.pipeline.bench_paths import (
     write_pictures,
 )
 from quantviz.pipeline.compare import Workbench
-from quantviz.pipeline.machine import processor
+from quantviz.pipeline.machine import KERNELS, integer_kernels, processor
 from quantviz.specs import Progress, SpeedReport, SpeedTarget, Timing, UsageError, no_progress
 from quantviz.store import TensorStore
 
@@ -225,6 +225,7 @@ def _threads(count: int | None) -> Iterator[int]:
 def _machine(threads: int) -> Mapping[str, str]:
     return {
         "processor": processor(),
+        KERNELS: integer_kernels(),
         "cores": str(os.cpu_count()),
         "torch threads": str(threads),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
