@@ -28,7 +28,7 @@ from quantviz.engine import (
 from quantviz.engine.export import parted
 from quantviz.pipeline.deploy import integer_layers, target_grid
 from quantviz.quantize import assemble, calibrate, float_base
-from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec
+from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, UsageError
 
 SMALL = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32))
 HEADED = [name for name in zoo.MODELS if name != "vgg16"]
@@ -305,3 +305,39 @@ def test_many_maps_of_a_headed_network_come_from_one_pass(networks):
     for (spec, index), each in zip(wanted, explain_many(split, SMALL, wanted), strict=True):
         same(each, explain(split, SMALL, spec, index), 0)
     assert cam.lock_of(split) is not None
+
+
+def test_maps_made_at_the_same_time_are_those_made_in_turn(networks):
+    layer = zoo.spec("squeezenet1_1").layer
+    splits = [headed(network, layer) for network in networks("squeezenet1_1")]
+    wanted = [(split, CamSpec("gradcam++", split.layer)) for split in splits]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for index in (None, 7):
+            found = cam.explain_each(wanted, SMALL, index)
+            assert torch.get_num_threads() == 2
+            for together, (split, spec) in zip(found, wanted, strict=True):
+                alone = explain(split, SMALL, spec, index)
+                assert together.class_index == alone.class_index
+                same(together, alone, 1e-6)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_of_one_map_is_told_and_holds_no_lock(networks):
+    layer = zoo.spec("squeezenet1_1").layer
+    base, simulated = networks("squeezenet1_1")
+    split = headed(simulated, layer)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            with pytest.raises(UsageError, match="Class 5000 does not exist"):
+                cam.explain_each(
+                    [(base, CamSpec("gradcam", layer)), (split, CamSpec("gradcam", split.layer))], SMALL, 5000
+                )
+            explain(split, SMALL, CamSpec("gradcam", split.layer), 3)  # nobody holds its lock
+    finally:
+        torch.set_num_threads(before)

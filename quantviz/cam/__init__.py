@@ -7,14 +7,14 @@ from quantviz.cam.criteria import FAITHFULNESS, FaithfulnessMetric
 
 if TYPE_CHECKING:
     from quantviz.cam.kept import KeptFeatures
-    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_many, lock_of
+    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_each, explain_many, lock_of
     from quantviz.cam.perturbation import faithfulness
 else:
     # What needs torch is imported when it is first asked for; the words about the metrics do not need it.
     _HOMES = {
         "faithfulness": "perturbation",
         "KeptFeatures": "kept",
-        **dict.fromkeys(("Explanation", "explain", "explain_batch", "explain_many", "lock_of"), "maps"),
+        **dict.fromkeys(("Explanation", "explain", "explain_batch", "explain_each", "explain_many", "lock_of"), "maps"),
     }
 
     def __getattr__(name: str) -> object:
@@ -32,6 +32,7 @@ __all__ = [
     "KeptFeatures",
     "explain",
     "explain_batch",
+    "explain_each",
     "explain_many",
     "faithfulness",
     "lock_of",

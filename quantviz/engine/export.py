@@ -116,20 +116,21 @@ def check_front(
 
 
 class Session:
-    """An ONNX Runtime session on the CPU, with as many threads as torch has; any number of threads may call it.
+    """An ONNX Runtime session on the CPU; any number of threads may call it.
 
     Args:
         model: bytes of an ONNX model.
+        threads: how many it computes in; None for as many as torch has.
 
     Raises:
         NotSplittableError: ONNX Runtime cannot read it.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
         import onnxruntime  # here, so that who does not use it does not wait for it
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
         options.inter_op_num_threads = 1
         # Threads that go to sleep between two nodes cost small networks a fifth of their time. Those that wait by
         # spinning for as long as they are wont to take the cores from torch's, which come next.

@@ -29,23 +29,24 @@ _BINARY: Final = {"Add": 0, "Mul": 2}
 
 
 class NcnnSession:
-    """A float network on ncnn, with as many threads as torch has; any number of threads may call it.
+    """A float network on ncnn; any number of threads may call it.
 
     Args:
         model: bytes of an ONNX model, from ``exported``.
+        threads: how many it computes in; None for as many as torch has.
 
     Raises:
         NotSplittableError: a layer is of a kind that is not translated.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
         import ncnn  # here, so that who does not use it does not wait for it
 
         text, weights, self._outputs = translated(model)
         self._net: Any = ncnn.Net()
         self._mat: Any = ncnn.Mat
         options = self._net.opt
-        options.num_threads = torch.get_num_threads()
+        options.num_threads = threads or torch.get_num_threads()
         options.openmp_blocktime = 0  # threads that spin while they wait would take the cores from torch's
         options.use_vulkan_compute = False
         for kind in ("bf16_storage", "bf16_packed", "fp16_storage", "fp16_packed", "fp16_arithmetic"):
@@ -74,20 +75,21 @@ class NcnnSession:
         return found
 
 
-def by_ncnn(model: bytes, *, logits: bool) -> Front:
+def by_ncnn(model: bytes, *, logits: bool, threads: int | None = None) -> Front:
     """Return what computes an exported float network on ncnn; from its target on by ONNX Runtime, if it goes on.
 
     Args:
         model: from ``exported``.
         logits: whether it goes on to the logits.
+        threads: as in ``NcnnSession``.
 
     Raises:
         as ``NcnnSession``.
     """
     if not logits:
-        return NcnnSession(model)
+        return NcnnSession(model, threads)
     front, rest = parted(model)
-    before, behind = NcnnSession(front), Session(rest)
+    before, behind = NcnnSession(front, threads), Session(rest, threads)
 
     def run(image: Tensor) -> list[Tensor]:
         values = before(image)

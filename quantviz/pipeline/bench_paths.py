@@ -209,10 +209,10 @@ def engine_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
     """Return the ways by ONNX Runtime and ncnn, which take one image; none of an engine that cannot run a model."""
     if len(inputs) > 1 or find_spec("onnxruntime") is None or not hasattr(bench.workbench, "engines"):
         return {}
-    from quantviz.pipeline.deploy import speed_calls
+    from quantviz.pipeline.bench_engines import engine_maps
 
     try:
-        return dict(speed_calls(bench.workbench, bench.subject, bench.cam, QUANT, inputs, classes[0]))
+        return dict(engine_maps(bench.workbench, bench.subject, bench.cam, QUANT, inputs, classes[0]))
     except QuantvizError:  # a network that cannot be parted at its target layer
         return {}
 

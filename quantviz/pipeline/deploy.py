@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.engine import ActivationGrid, Front, IntegerLayer, Output, Session, Split
-    from quantviz.pipeline.compare import Workbench
+    from quantviz.engine import ActivationGrid, Front, IntegerLayer, Output, Split
 
 ENGINES: Final = ("torch", "onnxruntime", "ncnn")
 EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
@@ -90,13 +89,16 @@ class Engines:
                 return str(error)
         return found.refusal
 
-    def reference(self, subject: Subject, progress: Progress, engine: str = "onnxruntime") -> Split:
+    def reference(
+        self, subject: Subject, progress: Progress, engine: str = "onnxruntime", threads: int | None = None
+    ) -> Split:
         """Return the float network, its part before the target on an engine; shared, run it under ``cam.lock_of``.
 
         Args:
             subject: the network and its layer.
             progress: told what is being done.
             engine: ``"onnxruntime"`` or ``"ncnn"``.
+            threads: how many the engine computes in; None for as many as torch has.
 
         Raises:
             NotSplittableError: it cannot be parted there, or the engine cannot run it.
@@ -111,19 +113,25 @@ class Engines:
                 raise NotSplittableError(found.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
             if engine != "ncnn":
-                return found.split(base, subject.layer, Session(found.model))
-            front = by_ncnn(found.model, logits=found.head is not None)
+                return found.split(base, subject.layer, Session(found.model, threads))
+            front = by_ncnn(found.model, logits=found.head is not None, threads=threads)
             with cam.lock_of(base):  # what ONNX Runtime computes was compared with torch at the export
                 whole = FrontModule(base, found.outputs, logits=found.head is not None).eval()
                 check_front(front, whole, self.networks.example(subject), engine)
             return found.split(base, subject.layer, front)
 
-        return self._floats.get((*_identity(subject), engine, _threads()), make)
+        return self._floats.get((*_identity(subject), engine, threads or _threads()), make)
 
-    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Split:
+    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None) -> Split:
         """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
 
         Shared, run it under ``cam.lock_of``.
+
+        Args:
+            subject: the network and its layer.
+            quant: its scheme.
+            progress: told what is being done.
+            threads: as in ``reference``.
 
         Raises:
             UsageError: as ``check_deployable``.
@@ -132,15 +140,17 @@ class Engines:
         check_deployable(quant)
 
         def make() -> Split:
-            from quantviz.engine import NotSplittableError
+            from quantviz.engine import NotSplittableError, Session
 
             found = self._front(subject, quant, progress)
             if found.refusal:
                 raise NotSplittableError(found.refusal)
             simulated = self.networks.quantized(subject, quant, progress)
-            return found.split(simulated, subject.layer, self._integers(subject, quant, found, progress))
+            return found.split(
+                simulated, subject.layer, Session(self._integers(subject, quant, found, progress), threads)
+            )
 
-        key = (*_identity(subject), quant, subject.calibration.ref.sha256, _threads())
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
         return self._deployed.get(key, make)
 
     def ready(self, subject: Subject, quant: QuantSpec) -> bool:
@@ -217,10 +227,10 @@ class Engines:
         told = {"outputs": outputs, "head": head or "", "refusal": ""}
         return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, told)
 
-    def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> Session:
-        """Return the session on integers; the model comes from the store if it is there."""
+    def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> bytes:
+        """Return the model on integers, from the store if it is there."""
         from quantviz import cam
-        from quantviz.engine import Session, on_integers
+        from quantviz.engine import on_integers
 
         decides = {"front": _front_key(subject, quant), "quantization": quant}
         key = subject.key("integer network", calibration=subject.calibration.ref.sha256, **decides)
@@ -234,7 +244,7 @@ class Engines:
             model = on_integers(found.model, integer_layers(simulated), inputs, target)
             record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
             self.networks.store.put(key, record)
-        return Session(record.arrays["onnx"].tobytes())
+        return record.arrays["onnx"].tobytes()
 
 
 def check_deployable(quant: QuantSpec) -> None:
@@ -337,45 +347,6 @@ def milliseconds(
                 cam.explain(network, image, spec, class_index)
                 taken[name].append(1000 * (time.perf_counter() - started))
     return {name: round(statistics.median(values[1:]), 3) for name, values in taken.items()}
-
-
-def speed_calls(
-    workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
-) -> dict[str, Callable[[], Any]]:
-    """Return what the benchmark times: a float map by ONNX Runtime and by ncnn, and each with a deployed int8 map.
-
-    ncnn is left out where it cannot run a network.
-
-    Args:
-        workbench: with the networks.
-        subject: which network, and its layer.
-        cam_spec: method; the layer is the subject's.
-        quant: as in ``check_deployable``.
-        image: (1, 3, H, W) float32.
-        class_index: the class to explain.
-
-    Raises:
-        as ``Engines.deployed``.
-    """
-    from quantviz import cam
-    from quantviz.specs import no_progress
-
-    engines = workbench.engines
-    deployed = engines.deployed(subject, quant, no_progress)
-
-    def maps(*networks: Split) -> Callable[[], None]:
-        def run() -> None:
-            for network in networks:
-                cam.explain(network, image, replace(cam_spec, layer=network.layer), class_index)
-
-        return run
-
-    floating = engines.reference(subject, no_progress)
-    found = {"float map onnxruntime": maps(floating), "deployed pair": maps(floating, deployed)}
-    if not engines.prepare(subject, QuantSpec(), no_progress, "ncnn"):
-        floating = engines.reference(subject, no_progress, "ncnn")
-        found |= {"float map ncnn": maps(floating), "deployed pair ncnn": maps(floating, deployed)}
-    return found
 
 
 def _front_key(subject: Subject, quant: QuantSpec) -> str:
