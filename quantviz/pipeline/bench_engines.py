@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quantviz import cam
+from quantviz.pipeline.bench_paths import DEPLOYED_PAIR, ENGINE_FLOAT, NCNN_FLOAT, NCNN_PAIR
 from quantviz.pipeline.compare import Workbench
 from quantviz.pipeline.networks import Subject
 from quantviz.specs import CamSpec, QuantSpec, no_progress
@@ -45,9 +46,9 @@ def engine_maps(
 
     each = 1 if torch.get_num_threads() > 1 else None
     deployed = engines.deployed(subject, quant, no_progress, each)
-    names = {"onnxruntime": ("float map onnxruntime", "deployed pair")}
+    names = {"onnxruntime": (ENGINE_FLOAT, DEPLOYED_PAIR)}
     if not engines.prepare(subject, QuantSpec(), no_progress, "ncnn"):
-        names["ncnn"] = ("float map ncnn", "deployed pair ncnn")
+        names["ncnn"] = (NCNN_FLOAT, NCNN_PAIR)
     found = {}
     for engine, (alone, pair) in names.items():
         found[alone] = maps(engines.reference(subject, no_progress, engine))
