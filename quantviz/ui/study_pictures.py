@@ -92,6 +92,8 @@ def _card(
 
     def choose() -> None:
         st.session_state["picture"] = one.index
+        # Asked for in the same step: a click on another button before the page has run would bring the old number back.
+        st.session_state["grid_asked"] = _asked(opened, cell, folder, one.index)
 
     st.button("All its maps", key=f"grid_{which}_{one.index}", on_click=choose, icon=":material/grid_view:")
     _link(opened, cell, one.index, elsewhere, f"{which}_{one.index}")
@@ -114,16 +116,16 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
             len(plan.images) - 1,
             key="picture",
             bind="query-params",
-            help="Its place in the study, from 0; a button above sets it.",
+            help="Its place in the study, from 0; *All its maps* above sets it and computes its maps.",
         )
     )
-    cells = [(one.model, one.setting, one.protocol) for one in opened.view.cells if one.protocol == cell[2]]
+    cells = _cells(opened, cell[2])
     told = picture_drift(table, table.cells.index(cell), index)
     st.markdown(_code(told.path) + (f", {told.label}" if told.label else ""))
     if folder is None:
         st.info("Without the study's pictures no map can be computed.", icon=":material/folder_off:")
         return
-    asked = (opened.path, index, tuple(cells), folder)
+    asked = _asked(opened, cell, folder, index)
     place = st.empty()
     if st.session_state.get("grid_asked") != asked:
         with place.container():
@@ -145,6 +147,15 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
             "so that the maps are not quite those of the study."
         )
     _link(opened, cell, index, elsewhere, "grid")
+
+
+def _cells(opened: Opened, protocol: str) -> list[Cell]:
+    return [(one.model, one.setting, one.protocol) for one in opened.view.cells if one.protocol == protocol]
+
+
+def _asked(opened: Opened, cell: Cell, folder: Path | None, index: int) -> tuple[object, ...]:
+    """Return what tells a grid from another: where it is the same, its maps were asked for already."""
+    return opened.path, index, tuple(_cells(opened, cell[2])), folder
 
 
 def _code(path: str) -> str:
