@@ -9,7 +9,7 @@ import torchvision
 from cam_support import TOLERANCE, tiny, unit
 from torch.nn import functional
 
-from quantviz import zoo
+from quantviz import images, zoo
 from quantviz.cam import explain
 from quantviz.quantize import calibrate, quantize
 from quantviz.specs import CamSpec, QuantSpec
@@ -109,16 +109,43 @@ def quantized(float_model, photograph):
     return get
 
 
+@pytest.fixture(scope="module")
+def off_kinks(float_model, photograph):
+    """Return a function from a network and a layer to an input (1, 3, h, w), its top-1 class and what is captured.
+
+    Some units sit so near a kink of ReLU or ReLU6 that their gradient is 0 in one precision and 1 in the other. Which ones
+    do depends on the processor and on the number of threads, so that the picture is found by PyTorch's own gradients in
+    both precisions: they agree to 1e-6 of their range where there is no such unit, and to 1e-3 where there is one.
+    """
+    made = {}
+
+    def get(name, layer):
+        if (name, layer) not in made:
+            made[name, layer] = found(name, layer)
+        return made[name, layer]
+
+    def found(name, layer):
+        model = float_model(name)
+        for picture in images.BUNDLED:
+            image = photograph(name, picture)
+            top1 = int(model(image)[0].argmax())
+            a, g = capture(model, image, layer, top1)
+            if np.abs(capture(model, image, layer, top1, torch.float32)[1] - g).max() < 1e-5 * np.abs(g).max():
+                return image, top1, a, g
+        return pytest.fail(f"every picture has a unit on a kink of {name} behind {layer}")
+
+    return get
+
+
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
 @pytest.mark.parametrize(
     ("name", "layer"), [*((name, entry.layer) for name, entry in zoo.MODELS.items()), *OTHER_LAYERS]
 )
-def test_float_maps_equal_a_float64_closed_form(float_model, photograph, name, layer, method):
-    # With this picture no unit sits so near a kink of ReLU6 that its gradient is 0 in one precision and 1 in the other.
-    model, image = float_model(name), photograph(name, "coffee")
-    found = explain(model, image, CamSpec(method, layer))
-    raw = CLOSED_FORMS[method](*capture(model, image, layer, found.class_index))
-    assert difference(found, raw) < TOLERANCE
+def test_float_maps_equal_a_float64_closed_form(float_model, off_kinks, name, layer, method):
+    image, top1, a, g = off_kinks(name, layer)
+    found = explain(float_model(name), image, CamSpec(method, layer))
+    assert found.class_index == top1
+    assert difference(found, CLOSED_FORMS[method](a, g)) < TOLERANCE
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -140,21 +167,19 @@ def test_quantized_maps_equal_the_closed_form_of_the_quantized_network(quantized
 @pytest.mark.parametrize(
     ("name", "layer"), [("efficientnet_lite0", "bn2"), ("squeezenet1_1", "features.7"), ("resnet50", "layer4.2")]
 )
-def test_the_other_gradient_methods_equal_their_closed_forms(float_model, photograph, name, layer, method):
-    model, image = float_model(name), photograph(name)
-    found = explain(model, image, CamSpec(method, layer))
-    raw = CLOSED_FORMS[method](*capture(model, image, layer, found.class_index))
-    assert difference(found, raw) < TOLERANCE
+def test_the_other_gradient_methods_equal_their_closed_forms(float_model, off_kinks, name, layer, method):
+    image, _, a, g = off_kinks(name, layer)
+    found = explain(float_model(name), image, CamSpec(method, layer))
+    assert difference(found, CLOSED_FORMS[method](a, g)) < TOLERANCE
 
 
 @pytest.mark.parametrize("method", ["eigencam", "eigengradcam"])
 @pytest.mark.parametrize(("name", "layer"), [("efficientnet_lite0", "bn2"), ("resnet50", "layer3")])
 def test_eigen_maps_are_the_first_principal_component_with_the_stated_sign(
-    float_model, photograph, name, layer, method
+    float_model, off_kinks, name, layer, method
 ):
-    model, image = float_model(name), photograph(name)
-    found = explain(model, image, CamSpec(method, layer))
-    a, g = capture(model, image, layer, found.class_index)
+    image, _, a, g = off_kinks(name, layer)
+    found = explain(float_model(name), image, CamSpec(method, layer))
     features = a * g if method == "eigengradcam" else a
     points = features.reshape(len(features), -1).T
     points = points - points.mean(0)
