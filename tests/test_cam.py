@@ -113,9 +113,10 @@ def quantized(float_model, photograph):
 def off_kinks(float_model, photograph):
     """Return a function from a network and a layer to an input (1, 3, h, w), its top-1 class and what is captured.
 
-    Some units sit so near a kink of ReLU or ReLU6 that their gradient is 0 in one precision and 1 in the other. Which ones
-    do depends on the processor and on the number of threads, so that the picture is found by PyTorch's own gradients in
-    both precisions: they agree to 1e-6 of their range where there is no such unit, and to 1e-3 where there is one.
+    Some units sit so near a kink of ReLU or ReLU6 that their gradient is 0 in one precision and 1 in the other. Which
+    ones do depends on the processor and on the number of threads, so that the picture is found by PyTorch's own
+    gradients in both precisions: they agree to 1e-6 of their range where there is no such unit, and to 1e-3 where there
+    is one.
     """
     made = {}
 
@@ -175,9 +176,7 @@ def test_the_other_gradient_methods_equal_their_closed_forms(float_model, off_ki
 
 @pytest.mark.parametrize("method", ["eigencam", "eigengradcam"])
 @pytest.mark.parametrize(("name", "layer"), [("efficientnet_lite0", "bn2"), ("resnet50", "layer3")])
-def test_eigen_maps_are_the_first_principal_component_with_the_stated_sign(
-    float_model, off_kinks, name, layer, method
-):
+def test_eigen_maps_are_the_first_principal_component_with_the_stated_sign(float_model, off_kinks, name, layer, method):
     image, _, a, g = off_kinks(name, layer)
     found = explain(float_model(name), image, CamSpec(method, layer))
     features = a * g if method == "eigengradcam" else a
