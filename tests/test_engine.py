@@ -1,5 +1,6 @@
 """Networks parted at their CAM target, exported to ONNX, and put on integers."""
 
+import platform
 from collections import Counter
 
 import numpy as np
@@ -20,8 +21,10 @@ from quantviz.engine import (
     on_integers,
     outputs_before,
 )
+from quantviz.engine.export import sums_overflow
 from quantviz.engine.split import FrontModule
 from quantviz.pipeline.deploy import integer_layers, target_grid
+from quantviz.pipeline.machine import integer_kernels
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec
 
@@ -252,6 +255,17 @@ def test_the_greatest_products_do_not_overflow():
     layer = IntegerLayer(weight, scales, None, ActivationGrid(0.01, 0))
     (found,) = Session(on_integers(tiny_model(100.0, 16), {"one": layer}, [values])).arrays(values)
     np.testing.assert_allclose(found, 0.16 * levels, atol=0.51 * 0.16)
+
+
+def test_slower_kernels_are_asked_for_where_the_usual_ones_overflow(monkeypatch):
+    assert sums_overflow() == (platform.machine() == "x86_64" and "vnni" not in integer_kernels())
+    values = np.linspace(0, 2, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+    data, asked = on_integers(tiny_model(3.0), {"one": tiny_layer()}, [values]), []
+    for overflow in (False, True):
+        monkeypatch.setattr("quantviz.engine.export.sums_overflow", lambda overflow=overflow: overflow)
+        options = Session(data)._session.get_session_options()
+        asked.append(options.get_session_config_entry("session.x64quantprecision"))
+    assert asked == ["0", "1"]
 
 
 def test_a_bias_is_on_the_grid_of_the_products():

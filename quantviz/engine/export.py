@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,8 @@ class Session:
         # Threads that go to sleep between two nodes cost small networks a fifth of their time. Those that wait by
         # spinning for as long as they are wont to take the cores from torch's, which come next.
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
-        # Without the VNNI instructions, x86 kernels for signed weights add up pairs of products in 16 bits, which
-        # overflow. This takes exact ones instead, and changes nothing on other processors.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        # On any x86 processor this takes slower kernels, to the same bits where the usual ones do not overflow.
+        options.add_session_config_entry("session.x64quantprecision", str(int(sums_overflow())))
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -155,6 +155,31 @@ class Session:
         given = {name: np.ascontiguousarray(values) for name, values in zip(self._inputs, inputs, strict=True)}
         found: list[npt.NDArray[np.float32]] = self._session.run(None, given)
         return found
+
+
+@lru_cache(maxsize=1)
+def sums_overflow() -> bool:
+    """Return whether ONNX Runtime's usual integer kernels for signed weights overflow on this processor.
+
+    Those for x86 without the VNNI instructions add up pairs of products in 16 bits. It is tried with the greatest
+    products there are, once in a process, which takes some milliseconds.
+    """
+    import onnxruntime  # here, as below
+    from onnx import TensorProto, helper, numpy_helper
+
+    side, depth = 8, 64
+    values, weight = np.full((side, depth), 255, np.uint8), np.full((depth, depth), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["values", "weight"], ["sums"])],
+        "overflow",
+        [helper.make_tensor_value_info("values", TensorProto.UINT8, values.shape)],
+        [helper.make_tensor_value_info("sums", TensorProto.INT32, values.shape)],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (sums,) = session.run(None, {"values": values})
+    return bool((sums != 255 * 127 * depth).any())
 
 
 @contextmanager

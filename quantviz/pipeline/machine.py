@@ -25,7 +25,7 @@ def engine_versions(engine: str = "onnxruntime") -> Mapping[str, str]:
 def integer_kernels() -> str:
     """Return the kind of integer kernels that ONNX Runtime has for this machine, part of every key.
 
-    All are asked to be exact (``engine.Session``); whether one kind gives another's values to the bit is its matter.
+    All are exact (``engine.Session``); whether one kind gives another's values to the bit is its matter.
     """
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
