@@ -27,6 +27,7 @@ from quantviz.engine import (
 )
 from quantviz.engine.export import parted
 from quantviz.pipeline.deploy import integer_layers, target_grid
+from quantviz.pipeline.worker import one_thread
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, UsageError
 
@@ -72,7 +73,8 @@ def test_a_map_is_that_of_the_whole_network(networks, name):
         layer = zoo.spec(name).layer
         split = headed(network, layer)
         for index in (None, 7):
-            whole = explain(network, SMALL, CamSpec("gradcam++", layer), index)
+            with one_thread():  # as a split network is computed; on some processors two threads give other bits
+                whole = explain(network, SMALL, CamSpec("gradcam++", layer), index)
             found = explain(split, SMALL, CamSpec("gradcam++", split.layer), index)
             same(found, whole, 1e-5)
             assert not whole.heatmap.degenerate
