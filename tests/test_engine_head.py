@@ -73,9 +73,9 @@ def test_a_map_is_that_of_the_whole_network(networks, name):
         layer = zoo.spec(name).layer
         split = headed(network, layer)
         for index in (None, 7):
-            with one_thread():  # as a split network is computed; on some processors two threads give other bits
+            with one_thread():  # on some processors two threads, which a split network does not take, give other bits
                 whole = explain(network, SMALL, CamSpec("gradcam++", layer), index)
-            found = explain(split, SMALL, CamSpec("gradcam++", split.layer), index)
+                found = explain(split, SMALL, CamSpec("gradcam++", split.layer), index)
             same(found, whole, 1e-5)
             assert not whole.heatmap.degenerate
             assert found.probabilities.tobytes() == whole.probabilities.tobytes()  # the front's are the network's
