@@ -164,7 +164,7 @@ def sums_overflow() -> bool:
     Those for x86 without the VNNI instructions add up pairs of products in 16 bits. It is tried with the greatest
     products there are, once in a process, which takes some milliseconds.
     """
-    import onnxruntime  # here, as below
+    import onnxruntime  # here, as above
     from onnx import TensorProto, helper, numpy_helper
 
     side, depth = 8, 64
