@@ -92,7 +92,7 @@ def watched_page(browser):
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
     context.close()
-    assert errors == []
+    assert not errors, errors  # told here, as pytest explains the asserts of test files alone
 
 
 def settled(page):
