@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from quantviz.pipeline import FaithfulnessRow, faithfulness
+from quantviz.comparison import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
 from quantviz.ui.engine import until_exported

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from quantviz import images, zoo
+from quantviz import images, networks
 from quantviz.cli import main
-from quantviz.zoo.build import build
+from quantviz.networks.build import build
 
 
 @lru_cache(maxsize=8)
 def _built(name, choice):
-    return build(zoo.spec(name), zoo.resolve(zoo.spec(name), choice))[0]
+    return build(networks.spec(name), networks.resolve(networks.spec(name), choice))[0]
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def float_model():
 
     It is shared: a test that changes a model takes a deep copy.
     """
-    return lambda name: _built(name, None if zoo.spec(name).weights[0].bundled else "untrained")
+    return lambda name: _built(name, None if networks.spec(name).weights[0].bundled else "untrained")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def photograph():
     """Return a function from a model's and a bundled photograph's name to the model's input (1, 3, h, w)."""
 
     def prepared(model, name="chelsea"):
-        preprocessing = zoo.spec(model).weights[0].preprocessing
+        preprocessing = networks.spec(model).weights[0].preprocessing
         return torch.from_numpy(images.normalize(images.crop(images.bundled(name).rgb, preprocessing), preprocessing))
 
     return prepared

@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from quantviz.specs import (
-    CalibrationRef,
-    CamSpec,
-    Cost,
-    Drift,
-    LayerCost,
-    LayerDrift,
-    NoiseFloor,
-    Preprocessing,
-    QuantSpec,
-    Sensitivity,
-    WeightsRef,
-)
+from quantviz.layerwise.specs import Drift, LayerDrift, NoiseFloor, Sensitivity
+from quantviz.specs import CalibrationRef, CamSpec, Cost, LayerCost, Preprocessing, QuantSpec, WeightsRef
 
 PICTURES = tuple((letter * 64, f"picture {letter}") for letter in "abcd")
 SETTINGS = {

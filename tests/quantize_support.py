@@ -6,14 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from quantviz import zoo
-from quantviz.quantize import (
-    calibrate,
-    float_base,
-)
-from quantviz.specs import (
-    QuantSpec,
-)
+from quantviz import networks
+from quantviz.quantize import calibrate, float_base
+from quantviz.specs import QuantSpec
 
 LITE, SQUEEZE, MOBILE = "efficientnet_lite0", "squeezenet1_1", "mobilenet_v2"
 PICTURES = ("chelsea", "coffee", "rocket", "china")
@@ -29,7 +24,7 @@ def pictures(photograph):
 def base(float_model, photograph):
     return lru_cache(maxsize=8)(
         lambda name, equalize=False: float_base(
-            float_model(name), QuantSpec(equalize=equalize), photograph(name), zoo.spec(name).layer
+            float_model(name), QuantSpec(equalize=equalize), photograph(name), networks.spec(name).layer
         )
     )
 

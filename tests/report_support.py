@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from quantviz import images
-from quantviz.pipeline.bundle import PARTS, bundle_bytes
-from quantviz.pipeline.plan import SweepRequest
-from quantviz.pipeline.summary import summary
-from quantviz.pipeline.sweep import sweep
 from quantviz.specs import spec_of
 from quantviz.store import TensorStore
+from quantviz.study.bundle import PARTS, bundle_bytes
+from quantviz.study.planning import SweepRequest
+from quantviz.study.summary import summary
+from quantviz.study.sweep.run import sweep
 
 HOSTILE = "<img src=x onerror=hacked=1>&.png"
 """A file's name; the file is no picture, so that the sentence of its error, with the name, is in the summary."""

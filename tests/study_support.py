@@ -9,20 +9,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from quantviz import images
-from quantviz.specs import (
-    DEPLOYED,
-    CalibrationRef,
-    CamSpec,
-    Preprocessing,
-    StudyImage,
-    StudyModel,
-    StudyPlan,
-    StudyRow,
-    WeightsRef,
-    parse_bits,
-    spec_of,
-)
-from quantviz.study import StudyFolder
+from quantviz.specs import DEPLOYED, CalibrationRef, CamSpec, Preprocessing, WeightsRef, spec_of
+from quantviz.study.folder import StudyFolder
+from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, StudyRow, parse_bits
 
 LITE, SQUEEZE = "efficientnet_lite0", "squeezenet1_1"
 CAT, ESPRESSO = "n02123159", "n07920052"  # tiger cat, 282; espresso, 967

@@ -16,23 +16,23 @@ import pytest
 import safetensors.torch
 from PIL import Image
 
-from quantviz import images, zoo
+from quantviz import images, networks
 from quantviz.cli import main
-from quantviz.pipeline.plan import SweepRequest
-from quantviz.pipeline.sweep import sweep
 from quantviz.specs import spec_of
 from quantviz.store import TensorStore
-from quantviz.study import StudyFolder
+from quantviz.study.folder import StudyFolder
+from quantviz.study.planning import SweepRequest
+from quantviz.study.sweep.run import sweep
 
 SQUEEZE = "squeezenet1_1"
 
 
 def weights_file(path):
     """Write untrained weights: those without a file are known only once torch, which takes seconds, has drawn them."""
-    from quantviz.zoo.build import build
+    from quantviz.networks.build import build
 
-    spec = zoo.spec(SQUEEZE)
-    safetensors.torch.save_file(build(spec, zoo.resolve(spec, "untrained"))[0].state_dict(), path)
+    spec = networks.spec(SQUEEZE)
+    safetensors.torch.save_file(build(spec, networks.resolve(spec, "untrained"))[0].state_dict(), path)
     return str(path)
 
 
@@ -91,7 +91,13 @@ class Fork:
 
     _context = multiprocessing.get_context("forkserver")
     _context.set_forkserver_preload(
-        ["torchvision", "quantviz.cam", "quantviz.zoo.build", "quantviz.quantize.paper", "quantviz.pipeline.sweep"]
+        [
+            "torchvision",
+            "quantviz.cam",
+            "quantviz.networks.build",
+            "quantviz.quantize.paper",
+            "quantviz.study.sweep.run",
+        ]
     )
 
     def __init__(self, words, environment, deaf, folder):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from quantviz.zoo import spec
-from quantviz.zoo.build import labels
+from quantviz.networks import spec
+from quantviz.networks.build import labels
 
 SQUEEZENET, DEFAULT = spec("squeezenet1_1"), spec("efficientnet_lite0")
 REAL = Path(os.environ.get("QUANTVIZ_REAL_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

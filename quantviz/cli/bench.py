@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from quantviz import zoo
+from quantviz import networks
+from quantviz.bench.specs import SpeedReport, SpeedTarget, Timing
 from quantviz.cli.options import check_outputs
 from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of, write_file
-from quantviz.specs import SpeedReport, SpeedTarget, Timing, UsageError
+from quantviz.specs import UsageError
 
 
 @click.command("bench")
@@ -31,10 +32,10 @@ def bench_command(
     All times are given in plain forward passes of the same model, so that runs on other machines can be compared. The
     weights are untrained, which speed does not depend on. Nothing of the cache is read or written.
     """
-    from quantviz.pipeline.bench import BenchRequest, bench
+    from quantviz.bench.run import BenchRequest, bench
 
     check_outputs(json_path, plot)
-    names = tuple(zoo.MODELS) if models is None else tuple(name.strip() for name in models.split(","))
+    names = tuple(networks.MODELS) if models is None else tuple(name.strip() for name in models.split(","))
     request = BenchRequest(names, _numbers(batch), rounds, threads)
     with progress_bar() as progress:
         report = bench(request, progress)

@@ -13,7 +13,7 @@ from quantviz import images
 from quantviz.cli.options import check_outputs, engine_option, request_options, show_cost, working
 from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of, write_file
-from quantviz.pipeline import (
+from quantviz.comparison import (
     SPECTRAL_RESIDUAL,
     TRUTH_KINDS,
     CompareRequest,
@@ -21,12 +21,12 @@ from quantviz.pipeline import (
     deployed_words,
     faithfulness,
     measure,
-    model_cost,
     npz_bytes,
     report,
     report_tables,
     truth_source,
 )
+from quantviz.layerwise.drift import model_cost
 from quantviz.saliency import PREDICTORS
 from quantviz.specs import CALIBRATED, Comparison, Cost, Deployed, ImageSample, MetricTable, TruthKind
 

@@ -11,17 +11,14 @@ import click
 
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, show_cost, working
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of, write_file
-from quantviz.pipeline import CompareRequest, bits_bytes, learns, report_layers, search, sensitivity
-from quantviz.specs import (
-    Candidate,
-    Drift,
-    NoiseFloor,
-    QuantvizError,
-    SearchResult,
-    Sensitivity,
-    WeightsRef,
-    scheme_name,
-)
+from quantviz.comparison import CompareRequest
+from quantviz.layerwise.bits_file import bits_bytes
+from quantviz.layerwise.drift import learns
+from quantviz.layerwise.output import report_layers
+from quantviz.layerwise.search import search
+from quantviz.layerwise.sensitivity import sensitivity
+from quantviz.layerwise.specs import Candidate, Drift, NoiseFloor, SearchResult, Sensitivity
+from quantviz.specs import QuantvizError, WeightsRef, scheme_name
 
 _COLUMNS = ("cam", "kl", "sqnr", "flips", "accuracy")
 _FLOORS = {

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from quantviz import zoo
+from quantviz import networks
 from quantviz.cli.options import request_options, working
 from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, store_folder, table_of
-from quantviz.pipeline import CompareRequest
+from quantviz.comparison import CompareRequest
 from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 
 
@@ -19,7 +19,7 @@ from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every selectable target layer.")
 def models(as_json: bool) -> None:
     """List the models: parameters, weights and where they are, input size, target layer."""
-    rows = [_model_row(name) for name in zoo.MODELS]
+    rows = [_model_row(name) for name in networks.MODELS]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -33,17 +33,18 @@ def models(as_json: bool) -> None:
 
 
 def _model_row(name: str) -> dict[str, Any]:
-    from quantviz.zoo.build import layers
+    from quantviz.networks.build import layers
 
-    spec = zoo.spec(name)
+    spec = networks.spec(name)
     side = spec.weights[0].preprocessing.crop
     return {
         "name": name,
         "family": spec.family,
         "parameters": spec.parameters,
-        "weights_state": zoo.state(spec),
+        "weights_state": networks.state(spec),
         "weights": [
-            {"name": entry.name, "state": zoo.state(spec, entry.name), "file": entry.file} for entry in spec.weights
+            {"name": entry.name, "state": networks.state(spec, entry.name), "file": entry.file}
+            for entry in spec.weights
         ],
         "input_size": [side, side],
         "default_layer": spec.layer,
@@ -62,12 +63,12 @@ def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> N
     """Download the published weights of the models NAMES into torch hub's cache and check them."""
     if bool(names) == every:
         raise UsageError("Name the models to fetch, or use --all (not both).")
-    specs = [zoo.spec(name) for name in (zoo.MODELS if every else names)]
+    specs = [networks.spec(name) for name in (networks.MODELS if every else names)]
     failures = []
     for spec in specs:
         try:
             with progress_bar() as progress:
-                path = zoo.fetch(spec, weights, progress)
+                path = networks.fetch(spec, weights, progress)
             click.echo(f"{spec.name}: {path}")
         except WeightsUnavailable as error:
             failures.append(error)

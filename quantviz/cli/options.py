@@ -12,9 +12,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from quantviz import images, zoo
+from quantviz import images, networks
 from quantviz.cli.terminal import Bits, check_writable, progress_bar, watched_store
-from quantviz.pipeline import ENGINES, CompareRequest, Workbench, dataset, read_bits, weights_of
+from quantviz.comparison import ENGINES, CompareRequest, Workbench
+from quantviz.layerwise.bits_file import read_bits, weights_of
+from quantviz.layerwise.pictures import dataset
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -41,7 +43,9 @@ _IN_FILE = {
 }
 
 _MODEL = (
-    click.option("--model", default=zoo.DEFAULT_MODEL, show_default=True, help="A name that `quantviz models` lists."),
+    click.option(
+        "--model", default=networks.DEFAULT_MODEL, show_default=True, help="A name that `quantviz models` lists."
+    ),
     click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained."),
 )
 _MAP = (
@@ -98,7 +102,7 @@ def request_options(
             bits_file: Path | None = None,
             **rest: Any,
         ) -> None:
-            zoo.spec(model)
+            networks.spec(model)
             quant = spec_of(scheme, weight_bits, act_bits, ranges=ranges, protocol=protocol)
             if bits_file is not None:
                 quant = _from_file(bits_file, model, weights, protocol)
@@ -215,7 +219,7 @@ def _from_file(path: Path, model: str, weights: str | None, protocol: str) -> Qu
     except OSError as error:
         raise UsageError(f"Bits file {str(path)!r} cannot be read ({error.strerror}); check its path.") from None
     quant = replace(read_bits(data, path.name, model), protocol=protocol)
-    ref, found_for = zoo.resolve(zoo.spec(model), weights).ref, weights_of(data, path.name)
+    ref, found_for = networks.resolve(networks.spec(model), weights).ref, weights_of(data, path.name)
     # Untrained weights have no digest before they are drawn, but a name.
     if found_for is not None and (ref.sha256 or ref.name) not in found_for:
         click.echo(f"Note: the bits of {path.name!r} were found for other weights ({found_for[0]}).", err=True)

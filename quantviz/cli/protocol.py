@@ -8,10 +8,11 @@ import click
 
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
-from quantviz.pipeline import CompareRequest
-from quantviz.pipeline.attribution import attribution, rounded_shares
-from quantviz.pipeline.report import report_attribution
-from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, Attribution, CamSpec
+from quantviz.comparison import CompareRequest
+from quantviz.layerwise.attribution import attribution, rounded_shares
+from quantviz.layerwise.output import report_attribution
+from quantviz.layerwise.specs import Attribution
+from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, CamSpec
 
 
 @click.command()

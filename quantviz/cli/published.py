@@ -9,8 +9,8 @@ import click
 
 from quantviz.cli.options import check_outputs
 from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of
-from quantviz.specs import Estimate
-from quantviz.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
+from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
+from quantviz.study.specs.summary import Estimate
 
 _REFERENCES = {
     "float_v_saliency": "ground truth",
@@ -28,15 +28,15 @@ def published_command(study: Path | None, json_path: str | None) -> None:
     int16 is W16A16 and int8 is W8A8. Only the rows "v f32" can be compared: the paper's ground truth is a prediction
     that it does not name, on pictures that it does not list.
     """
-    from quantviz.pipeline.published import (  # here, because torch takes seconds to import
+    from quantviz.study.published import (
         TRIANGLE_COLUMNS,
         published_triangles,
         report_published,
         reproductions,
         study_triangles,
     )
-    from quantviz.pipeline.summary import summary
-    from quantviz.pipeline.table import study_table
+    from quantviz.study.summary import summary
+    from quantviz.study.table import study_table
 
     check_outputs(json_path)
     found, checks = None, published_triangles()

@@ -22,10 +22,11 @@ from quantviz.cli.terminal import (
     table_of,
     write_file,
 )
-from quantviz.specs import Progress, QuantvizError, StudySummary, UsageError
+from quantviz.specs import Progress, QuantvizError, UsageError
+from quantviz.study.specs.summary import StudySummary
 
 if TYPE_CHECKING:
-    from quantviz.pipeline.replay import Replayed, ReplayRequest
+    from quantviz.study.replay import Replayed, ReplayRequest
 
 _FILE = click.Path(path_type=Path)
 
@@ -43,7 +44,7 @@ def report_command(
 
     At least one of the options says what to write. The same study gives the same bytes.
     """
-    from quantviz.pipeline.summary import summary
+    from quantviz.study.summary import summary
 
     if not any((html_path, figures, tables, bundle)):
         raise UsageError("Nothing is to be written; give one or more of --html, --figures, --tables, --bundle.")
@@ -94,7 +95,7 @@ def replay_command(
     not, 2 the evidence, the pictures or the weights cannot be used.
     """
     check_writable(None if json_path in (None, "-") else Path(str(json_path)))
-    from quantviz.pipeline.replay import LIMIT, ReplayRequest  # here, because Arrow takes long to import
+    from quantviz.study.replay import LIMIT, ReplayRequest  # here, because Arrow takes long to import
 
     if everything and limit is not None:
         raise UsageError(f"Both --all and --limit {limit} are given; give one of them.")
@@ -114,7 +115,7 @@ def replay_command(
 
 
 def _replayed(request: ReplayRequest, cache_dir: Path | None, progress: Progress) -> Replayed:
-    from quantviz.pipeline.replay import replay
+    from quantviz.study.replay import replay
 
     if cache_dir is None:
         return replay(request, None, progress)
@@ -147,7 +148,7 @@ def _files(
         if folder is not None:
             _make(folder)
     if bundle is not None:
-        from quantviz.pipeline.bundle import bundle_bytes
+        from quantviz.study.bundle import bundle_bytes
 
         yield bundle, bundle_bytes(study, found)
     if tables is not None:
@@ -155,7 +156,7 @@ def _files(
     if html_path is None and figures is None:
         return
     from quantviz.cli.report_figures import figure_files, report_figures
-    from quantviz.pipeline.table import study_table
+    from quantviz.study.table import study_table
 
     table = study_table(study)
     if figures is not None:
@@ -163,7 +164,7 @@ def _files(
     if html_path is not None:
         from plotly.offline import get_plotlyjs
 
-        from quantviz.pipeline.report_html import study_html
+        from quantviz.report.html import study_html
 
         yield html_path, study_html(found, report_figures(found, table), get_plotlyjs())
 
@@ -176,9 +177,9 @@ def _make(folder: Path) -> None:
 
 
 def _table_files(found: StudySummary) -> Iterator[tuple[str, bytes]]:
-    from quantviz.pipeline.report_latex import latex_bytes
-    from quantviz.pipeline.report_study import csv_bytes, study_tables
-    from quantviz.pipeline.summary import report_summary
+    from quantviz.report.latex import latex_bytes
+    from quantviz.report.tables import csv_bytes, study_tables
+    from quantviz.study.summary import report_summary
 
     for table in study_tables(found):
         yield f"{table.name}.csv", csv_bytes(table)

@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 
 from quantviz import figures
 from quantviz.figures.study import Measure
-from quantviz.pipeline.report_html import ReportFigure
-from quantviz.pipeline.report_study import comparison_title, metric_title
-from quantviz.pipeline.views import ranking
-from quantviz.specs import StudySummary, StudyTable
+from quantviz.report.html import ReportFigure
+from quantviz.report.tables import comparison_title, metric_title
+from quantviz.study.filters import ranking
+from quantviz.study.specs.summary import StudySummary
+from quantviz.study.specs.table import StudyTable
 
 _CHANGE = "quantized_v_float"
 _FIRST_METRIC, _FIRST_SETTING = "cc", "W8A8"

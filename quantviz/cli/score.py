@@ -15,7 +15,7 @@ from rich.table import Table
 from quantviz import images, scores
 from quantviz.cli.options import check_outputs
 from quantviz.cli.terminal import emit_json, json_option, show, table_of
-from quantviz.pipeline import TRUTH_KINDS, measure_map, read_truth
+from quantviz.comparison import TRUTH_KINDS, measure_map, read_truth
 from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind, UsageError
 from quantviz.truth import pair as pair_by_stem
 from quantviz.truth import to_truth

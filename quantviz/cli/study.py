@@ -17,8 +17,7 @@ from quantviz.cli.terminal import (
     progress_bar,
     watched_store,
 )
-from quantviz.pipeline import TRUTH_KINDS
-from quantviz.pipeline.plan import BATCH, SweepRequest
+from quantviz.comparison import TRUTH_KINDS
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -28,12 +27,13 @@ from quantviz.specs import (
     SCHEME_WORDS,
     CamSpec,
     UsageError,
-    parse_bits,
     spec_of,
 )
+from quantviz.study.planning import BATCH, SweepRequest
+from quantviz.study.specs.plan import parse_bits
 
 if TYPE_CHECKING:
-    from quantviz.pipeline.sweep import Swept
+    from quantviz.study.sweep.run import Swept
 
 _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on from there."
 
@@ -113,9 +113,9 @@ def sweep_command(
     """
     request = _request(**asked)
     # Here, because Arrow takes a fifth of a second to import.
-    from quantviz.pipeline.engines import Engine
-    from quantviz.pipeline.merge import parse_shard
-    from quantviz.pipeline.sweep import sweep, withdraw
+    from quantviz.study.sweep.executor import Engine
+    from quantviz.study.sweep.merge import parse_shard
+    from quantviz.study.sweep.run import sweep, withdraw
 
     crew, part = Engine(engine, workers, address), None if shard is None else parse_shard(shard)
     with stoppable(_INTERRUPTED, partial(withdraw, out)):
@@ -133,7 +133,7 @@ def merge_command(shards: tuple[Path, ...], out: Path) -> None:
     The results are the same to the byte as those of one sweep. Where a shard is missing or was not finished, nothing is
     written, and the command that makes it is told.
     """
-    from quantviz.pipeline.merge import merge
+    from quantviz.study.sweep.merge import merge
 
     with stoppable("Interrupted; the same command goes on from there.", lambda: None):
         with progress_bar() as progress:

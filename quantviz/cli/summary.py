@@ -23,10 +23,12 @@ from quantviz.cli.terminal import (
     watched_store,
     write_file,
 )
-from quantviz.specs import DEPLOYED, MapTimes, Progress, StudyPlan, StudySummary, UsageError, scheme_name
+from quantviz.specs import DEPLOYED, Progress, UsageError, scheme_name
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import MapTimes, StudySummary
 
 if TYPE_CHECKING:
-    from quantviz.pipeline.report_study import ReportTable
+    from quantviz.report.tables import ReportTable
 
 
 @click.command("summary")
@@ -53,7 +55,7 @@ def summary_command(
     With --times, one map of a bundled photograph is timed for every model of a study that was swept under the deployed
     protocol; the cache keeps the times, and the Study page shows them.
     """
-    from quantviz.pipeline.summary import report_summary, summary, summary_table  # here, as Arrow is slow to import
+    from quantviz.study.summary import report_summary, summary, summary_table  # here, as Arrow is slow to import
 
     if not times and (weights or calibration):
         raise UsageError("--weights and --calibration are for --times; add it, or leave them out.")
@@ -74,14 +76,14 @@ def summary_command(
 def _measured(
     plan: StudyPlan, weights: Sequence[str], calibration: Path | None, cache_dir: Path | None, progress: Progress
 ) -> Sequence[MapTimes]:
-    from quantviz.pipeline.times import measure_times
+    from quantviz.study.times import measure_times
 
     with watched_store(cache_dir) as store:
         return measure_times(store, plan, weights=weights_of(weights), calibration=calibration, progress=progress)
 
 
 def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
-    from quantviz.pipeline.report_study import headline, study_tables
+    from quantviz.report.tables import headline, study_tables
 
     plan = found.plan
     labelled = sum(image.label is not None for image in plan.images)
@@ -106,7 +108,7 @@ def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
         for table in tables:
             _show_table(table, protocol)
         if times and protocol == DEPLOYED:
-            from quantviz.pipeline.times import times_table
+            from quantviz.report.times import times_table
 
             _show_table(times_table(plan, times), protocol)
     for reason, count in found.reasons.items():
@@ -116,7 +118,7 @@ def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
 
 
 def _show_table(table: ReportTable, protocol: str) -> None:
-    from quantviz.pipeline.report_study import shown
+    from quantviz.report.tables import shown
 
     rows = table.shown_rows(protocol)
     if not rows:

@@ -12,7 +12,8 @@ from plotly.subplots import make_subplots
 
 from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, wrapped
-from quantviz.specs import DEVIATIONS, Attribution, Candidate, Drift, LayerBits, LayerCost, SearchResult
+from quantviz.layerwise.specs import Attribution, Candidate, Drift, SearchResult
+from quantviz.specs import DEVIATIONS, LayerBits, LayerCost
 
 FOUND: Final = "#CC79A7"
 """What a search found: reddish purple of Okabe and Ito (2008)."""

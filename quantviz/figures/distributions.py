@@ -13,7 +13,8 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from quantviz.figures.marks import GREY, frame
-from quantviz.specs import StudyTable, UsageError
+from quantviz.specs import UsageError
+from quantviz.study.specs.table import StudyTable
 
 Kind = Literal["box", "violin"]
 

@@ -12,7 +12,8 @@ from plotly.subplots import make_subplots
 
 from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis, short, times
 from quantviz.figures.panels import COLOURS
-from quantviz.specs import Drift, LayerDrift, NoiseFloor, Sensitivity, UsageError
+from quantviz.layerwise.specs import Drift, LayerDrift, NoiseFloor, Sensitivity
+from quantviz.specs import UsageError
 
 Measure = Literal["cam", "kl", "sqnr"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from quantviz.figures.panels import DRAWING
-from quantviz.specs import StudyPlan, UsageError
+from quantviz.specs import UsageError
+from quantviz.study.specs.plan import StudyPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

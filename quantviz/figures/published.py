@@ -11,8 +11,9 @@ from plotly.subplots import make_subplots
 
 from quantviz.figures.marks import GREY, frame, rows_axis
 from quantviz.figures.panels import COLOURS
-from quantviz.specs import CALIBRATED, PAPER, Estimate
-from quantviz.specs.published import PRECISIONS, Reproduction, TriangleCheck
+from quantviz.specs import CALIBRATED, PAPER
+from quantviz.study.specs.published import PRECISIONS, Reproduction, TriangleCheck
+from quantviz.study.specs.summary import Estimate
 
 _PUBLISHED: Final = "published"
 _LOOKS: Final = {

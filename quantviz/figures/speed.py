@@ -6,8 +6,8 @@ import io
 import statistics
 from collections.abc import Sequence
 
+from quantviz.bench.specs import SpeedReport, Timing
 from quantviz.figures.panels import COLOURS, DRAWING
-from quantviz.specs import SpeedReport, Timing
 
 _WIDTH, _ROW, _HEAD, _FOOT = 7.0, 0.27, 0.35, 0.75  # inches
 _LEFT, _RIGHT = 3.0, 0.55

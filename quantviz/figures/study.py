@@ -13,7 +13,9 @@ from plotly.subplots import make_subplots
 from quantviz.figures.distributions import by_bits, marked, metric_name
 from quantviz.figures.marks import GREY, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, percent
-from quantviz.specs import Estimate, Ranking, Rate, StudyCell, UsageError
+from quantviz.specs import UsageError
+from quantviz.study.specs.summary import Estimate, Rate, StudyCell
+from quantviz.study.specs.table import Ranking
 
 DRIFT: Final = "drift"
 """The metric that every cell has: 1 - CC of the quantized and the float map."""

@@ -18,7 +18,10 @@ from quantviz.figures.marks import GREY, log_axis, number
 from quantviz.figures.panels import COLOURS, percent
 from quantviz.figures.print_page import SMALL, Form, saved
 from quantviz.figures.study import DRIFT, MODEL_MARKS, Measure
-from quantviz.specs import Estimate, Ranking, Rate, StudyCell, StudyPlan, StudySummary, StudyTable, UsageError
+from quantviz.specs import UsageError
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary
+from quantviz.study.specs.table import Ranking, StudyTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Studies on disk: a plan, pieces that are whole or absent, and the results that they add up to. Imports specs only.
+"""A study: its folder on disk, planning, summary, filters, bundle, replay, and the paper's table beside it.
 
 A study is a folder::
 
@@ -8,8 +8,3 @@ A study is a folder::
     progress.json        while a sweep runs: how far it is
     lock                 held by the sweep that writes here
 """
-
-from quantviz.study.folder import StudyFolder
-from quantviz.study.results import Results
-
-__all__ = ["Results", "StudyFolder"]

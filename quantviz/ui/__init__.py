@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from quantviz.pipeline import Workbench, describe_faithfulness
+from quantviz.comparison import Workbench, describe_faithfulness
 from quantviz.scores import describe
 from quantviz.specs import Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory

@@ -9,29 +9,13 @@ from typing import Literal
 
 import streamlit as st
 
-from quantviz import images, zoo
-from quantviz.pipeline import (
-    TRUTH_KINDS,
-    CompareRequest,
-    TruthSource,
-    check_deployable,
-    measure,
-    model_cost,
-    noise_floor,
-    target_layers,
-)
+from quantviz import images, networks
+from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, check_deployable, measure, target_layers
+from quantviz.layerwise.drift import model_cost
+from quantviz.layerwise.noise import noise_floor
+from quantviz.layerwise.specs import NoiseFloor
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import (
-    CAM_METHODS,
-    CamSpec,
-    Comparison,
-    Cost,
-    ImageSample,
-    MetricTable,
-    NoiseFloor,
-    QuantSpec,
-    UsageError,
-)
+from quantviz.specs import CAM_METHODS, CamSpec, Comparison, Cost, ImageSample, MetricTable, QuantSpec, UsageError
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
@@ -98,7 +82,7 @@ def choose_request(
         study: the study that the picture is from, whose weights can be chosen where they are a file.
     """
     st.subheader("Model", divider="gray")
-    model = linked.select("Model", list(zoo.MODELS), "model", lambda name: zoo.spec(name).family)
+    model = linked.select("Model", list(networks.MODELS), "model", lambda name: networks.spec(name).family)
     weights = _weights(linked, model, study)
     quant = choose_quantization(linked, model, protocols=protocols)
     on_integers = deployed and _deployed(quant)
@@ -170,9 +154,9 @@ def _picture(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], Imag
 
 
 def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
-    spec = zoo.spec(model)
+    spec = networks.spec(model)
     names = [weights.name for weights in spec.weights]
-    told = {name: zoo.state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
+    told = {name: networks.state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
     file = None if study is None else study.weights(model)
     value = linked.select(
         "Weights",
@@ -216,7 +200,7 @@ def _map(linked: Linked, model: str) -> CamSpec:
         names,
         "layer",
         lambda name: layers[name],
-        index=names.index(zoo.spec(model).layer),
+        index=names.index(networks.spec(model).layer),
         help="Where the map is taken: any layer with a spatial output. The default is the paper's.",
     )
     return CamSpec(method, layer)

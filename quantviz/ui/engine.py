@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from quantviz.pipeline import CompareRequest
-from quantviz.pipeline.networks import Subject
+from quantviz.comparison import CompareRequest
+from quantviz.comparison.loaded import Subject
 from quantviz.specs import QuantSpec, scheme_name
 from quantviz.ui import visible_progress, workbench
 

@@ -8,18 +8,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from quantviz.pipeline.study_files import calibration_folder, pictures_folder, study_picture, weights_choice
-from quantviz.specs import (
-    CALIBRATED,
-    DEPLOYED,
-    PAPER,
-    PRESETS,
-    ImageSample,
-    QuantSpec,
-    QuantvizError,
-    StudyPlan,
-    spec_of,
-)
+from quantviz.specs import CALIBRATED, DEPLOYED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, spec_of
+from quantviz.study.pictures import calibration_folder, pictures_folder, study_picture, weights_choice
+from quantviz.study.specs.plan import StudyPlan
 from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
 from quantviz.ui.studies import plan_of, study_folder
 

@@ -11,28 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from quantviz import figures, images
-from quantviz.pipeline import (
-    CompareRequest,
-    bits_bytes,
-    candidate_quant,
-    dataset,
-    only_layer,
-    search,
-    sensitivity,
-)
-from quantviz.pipeline.attribution import attribution
-from quantviz.pipeline.drift import layers_of
-from quantviz.specs import (
-    DEVIATIONS,
-    Attribution,
-    Candidate,
-    ImageSample,
-    LayerDrift,
-    SearchResult,
-    Sensitivity,
-    WeightsRef,
-    no_progress,
-)
+from quantviz.comparison import CompareRequest
+from quantviz.layerwise.attribution import attribution
+from quantviz.layerwise.bits_file import bits_bytes
+from quantviz.layerwise.drift import layers_of
+from quantviz.layerwise.pictures import dataset
+from quantviz.layerwise.search import candidate_quant, search
+from quantviz.layerwise.sensitivity import only_layer, sensitivity
+from quantviz.layerwise.specs import Attribution, Candidate, LayerDrift, SearchResult, Sensitivity
+from quantviz.specs import DEVIATIONS, ImageSample, WeightsRef, no_progress
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.controls import choose_request
 from quantviz.ui.links import Linked

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import streamlit as st
 
-from quantviz.pipeline import CompareRequest
+from quantviz.comparison import CompareRequest
 from quantviz.specs import Progress, QuantSpec, StoredRecord
 from quantviz.ui import visible_progress, workbench
 

@@ -13,16 +13,19 @@ import streamlit as st
 
 from quantviz import figures
 from quantviz.figures.published import agreement_figure, triangle_figure
-from quantviz.pipeline.published import (
+from quantviz.layerwise.specs import Attribution
+from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER
+from quantviz.study.published import (
     published_triangles,
     report_published,
     reproductions,
     shipped_attributions,
     study_triangles,
 )
-from quantviz.pipeline.summary import summary
-from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER, Attribution, Estimate, StudyPlan
-from quantviz.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
+from quantviz.study.specs.summary import Estimate
+from quantviz.study.summary import summary
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.links import Linked
 from quantviz.ui.studies import choose_study, table_of

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from quantviz.pipeline import read_bits, weights_of
+from quantviz.layerwise.bits_file import read_bits, weights_of
 from quantviz.specs import (
     CALIBRATED,
     DEVIATIONS,

@@ -11,10 +11,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
+from quantviz.comparison import FaithfulnessRow, deployed_words, npz_bytes, report, report_tables
 from quantviz.figures.panels import percent
-from quantviz.pipeline import FaithfulnessRow, deployed_words, npz_bytes, report, report_tables
+from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
-from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, MetricTable, NoiseFloor, QuantSpec, Scores
+from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, MetricTable, QuantSpec, Scores
 from quantviz.ui.opacity import OPACITY
 from quantviz.ui.quantization import protocol_name, scheme_words
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import streamlit as st
 
 import quantviz
-from quantviz.pipeline.jobs import jobs
-from quantviz.pipeline.study_files import plan_of_study
-from quantviz.pipeline.table import study_table
-from quantviz.specs import StudyPlan, StudyTable
 from quantviz.store import default_directory
+from quantviz.study.pictures import plan_of_study
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.table import StudyTable
+from quantviz.study.sweep.jobs import jobs
+from quantviz.study.table import study_table
 from quantviz.ui.links import Linked
 
 

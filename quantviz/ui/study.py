@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.pipeline.report_study import (
+from quantviz.report.tables import (
     Column,
     ReportTable,
     Value,
@@ -22,9 +22,12 @@ from quantviz.pipeline.report_study import (
     shown,
     study_tables,
 )
-from quantviz.pipeline.summary import report_summary, summary, summary_table
-from quantviz.pipeline.views import RESAMPLES, Filters, StudyView, ranking, study_view
-from quantviz.specs import DEPLOYED, StudyPlan, StudySummary, StudyTable
+from quantviz.specs import DEPLOYED
+from quantviz.study.filters import RESAMPLES, Filters, StudyView, ranking, study_view
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import StudySummary
+from quantviz.study.specs.table import StudyTable
+from quantviz.study.summary import report_summary, summary, summary_table
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.links import Linked
 from quantviz.ui.quantization import scheme_words

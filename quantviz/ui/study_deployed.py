@@ -8,11 +8,13 @@ from pathlib import Path
 import streamlit as st
 
 from quantviz import figures
-from quantviz.pipeline import CompareRequest
-from quantviz.pipeline.networks import Subject
-from quantviz.pipeline.report_study import metric_title, study_tables
-from quantviz.pipeline.times import kept_times, measure_apart, measured_apart, measuring, times_table, untimed
-from quantviz.specs import DEPLOYED, STUDY_METRICS, QuantSpec, QuantvizError, scheme_name
+from quantviz.comparison import CompareRequest
+from quantviz.comparison.loaded import Subject
+from quantviz.report.tables import metric_title, study_tables
+from quantviz.report.times import times_table
+from quantviz.specs import DEPLOYED, QuantSpec, QuantvizError, scheme_name
+from quantviz.study.specs.plan import STUDY_METRICS
+from quantviz.study.times import kept_times, measure_apart, measured_apart, measuring, untimed
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.study import PLAIN, Opened, segments, show_table
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 from quantviz import figures
 from quantviz.figures.panels import percent
-from quantviz.pipeline.study_files import compare_request, picture_grid, pictures_folder, study_picture
-from quantviz.pipeline.views import PictureDrift, extremes, picture_drift
 from quantviz.specs import CALIBRATED, DEPLOYED, ImageError
+from quantviz.study.filters import PictureDrift, extremes, picture_drift
+from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.from_study import compare_address
 from quantviz.ui.study import PLAIN, Opened, segments

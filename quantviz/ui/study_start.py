@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import streamlit as st
 
-from quantviz import zoo
-from quantviz.pipeline.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
+from quantviz import networks
 from quantviz.specs import CALIBRATED, DEPLOYED, PAPER, PRESETS, UsageError
+from quantviz.study.sweep.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
 from quantviz.ui import guarded
 from quantviz.ui.studies import made_folder
 
@@ -59,7 +59,7 @@ def _order() -> Callable[[], SweepOrder]:
         "class.",
     ).strip()
     name = right.text_input("Name of the study", key="sweep_name").strip()
-    models = st.multiselect("Models", list(zoo.MODELS), ["efficientnet_lite0"], key="sweep_models")
+    models = st.multiselect("Models", list(networks.MODELS), ["efficientnet_lite0"], key="sweep_models")
     left, middle, right = st.columns([3, 2, 2])
     bits = left.multiselect(
         "Bit-widths",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from quantviz import cam, images, scores, zoo
-from quantviz.pipeline import CompareRequest, Workbench
+from quantviz import cam, images, networks, scores
+from quantviz.comparison import CompareRequest, Workbench
 from quantviz.specs import CamSpec, no_progress, spec_of
 from quantviz.store import TensorStore
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", [*LEAST_TOP_1, "squeezenet1_1"])
 def test_best_at_w4a8(name, tmp_path, record_property):
-    spec = zoo.spec(name)
+    spec = networks.spec(name)
     weights = None if spec.weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
     found = {}
     with TensorStore(tmp_path) as store:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from quantviz import cam, images, quantize, scores, zoo
-from quantviz.pipeline import CompareRequest, Workbench
+from quantviz import cam, images, networks, quantize, scores
+from quantviz.comparison import CompareRequest, Workbench
 from quantviz.specs import CamSpec, QuantSpec, no_progress
 from quantviz.store import TensorStore
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def setting(request, tmp_path_factory):
     """Return a model's name, float network, layer, all pictures, the bundled calibration pictures, and float maps."""
     name = request.param
-    spec = zoo.spec(name)
+    spec = networks.spec(name)
     weights = None if spec.weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
     with TensorStore(tmp_path_factory.mktemp("store")) as store:
         bench = Workbench(store)

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from quantviz import images
-from quantviz.pipeline.summary import summary
-from quantviz.study import StudyFolder
+from quantviz.study.folder import StudyFolder
+from quantviz.study.summary import summary
 
 SQUEEZE = "squeezenet1_1"
 TORCHVISION = ("vgg16", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0", SQUEEZE)
@@ -56,7 +56,7 @@ FORKS = """
 import os, sys
 from pathlib import Path
 import torch, timm, torchvision, pytorch_grad_cam
-import quantviz.cam, quantviz.quantize, quantviz.zoo.build, quantviz.quantize.paper
+import quantviz.cam, quantviz.quantize, quantviz.networks.build, quantviz.quantize.paper
 from quantviz.pipeline.engines import Engine
 from quantviz.pipeline.plan import SweepRequest
 from quantviz.pipeline.sweep import sweep

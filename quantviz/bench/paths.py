@@ -1,0 +1,323 @@
+"""The ways to a map that the benchmark times: a model's networks, and a call for each way."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from quantviz import cam, images
+from quantviz.cam.peers import Peer, library_maps, peers
+from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.loaded import Subject
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, no_progress
+from quantviz.study.planning import SweepRequest, plan_of
+from quantviz.study.specs.plan import StudyImage
+from quantviz.study.sweep.lane import Lane
+from quantviz.study.sweep.worker import one_thread
+
+if TYPE_CHECKING:
+    from quantviz.backends import Split
+
+UNTRAINED = "untrained"
+QUANT = QuantSpec(8, 8)
+PLAIN, LIBRARY, LIBRARY_QUANTIZED = "forward", "pytorch-grad-cam", "pytorch-grad-cam prepare_qat"
+LIBRARY_KERNELS = "pytorch-grad-cam fake-quantized"
+FLOAT, SIMULATED, PAIR = "float map", "simulated map", "simulated pair"
+ENGINE_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
+NCNN_FLOAT, NCNN_PAIR = "float map ncnn", "deployed pair ncnn"
+FIRST, REPEATED = "comparison", "repeated comparison"
+SWEPT, BARE = "sweep", "bare forwards"
+
+TITLES = {
+    PLAIN: "plain torch forward",
+    LIBRARY: "pytorch-grad-cam, float map",
+    LIBRARY_QUANTIZED: "pytorch-grad-cam, map of prepare_qat's model",
+    LIBRARY_KERNELS: "pytorch-grad-cam, map with fake-quantized inputs only",
+    "torch-cam": "torch-cam, float map",
+    "Captum": "Captum, float map",
+    FLOAT: "quantviz, float map",
+    SIMULATED: "quantviz, simulated W8A8 map",
+    PAIR: "quantviz, float and simulated W8A8 map",
+    ENGINE_FLOAT: "quantviz, float map, ONNX Runtime",
+    DEPLOYED_PAIR: "quantviz, float and deployed int8 map, ONNX Runtime",
+    NCNN_FLOAT: "quantviz, float map, ncnn",
+    NCNN_PAIR: "quantviz, float map by ncnn and deployed int8 map",
+    FIRST: "quantviz, a whole comparison",
+    REPEATED: "quantviz, the same comparison again",
+    BARE: "bare forwards of what a sweep runs",
+    SWEPT: "quantviz, a picture of a sweep, decoded",
+}
+
+Calls = dict[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """A model, its networks and its inputs.
+
+    Attributes:
+        workbench: holds quantviz's own networks.
+        request: model, untrained weights, W8A8.
+        subject: of the request.
+        cam: Grad-CAM++ at the model's own target layer.
+        plain: the network as its constructor makes it.
+        reference: the float network that quantviz takes maps of.
+        simulated: its quantized copy.
+        prepared: ``plain`` as ``torch.ao.quantization.prepare_qat`` makes it, in eval mode.
+        fake: ``plain`` with torch's fake-quantize kernels at layers' inputs and weights, and nothing else.
+    """
+
+    workbench: Workbench
+    request: CompareRequest
+    subject: Subject
+    cam: CamSpec
+    plain: nn.Module
+    reference: nn.Module
+    simulated: nn.Module
+    prepared: nn.Module
+    fake: nn.Module
+
+
+def bench_of(workbench: Workbench, model: str, progress: Progress) -> Bench:
+    """Make a model's networks; the workbench's own float model asks for gradients afterwards.
+
+    Raises:
+        UsageError: the model is unknown.
+    """
+    request = CompareRequest(model, UNTRAINED, QUANT)
+    subject = workbench.subject(request, progress)
+    plain = workbench.networks.load(subject.spec, subject.located, progress).module
+    reference = workbench.protocols.reference(subject, QUANT, progress)
+    simulated = workbench.protocols.quantized(subject, QUANT, progress)
+    # As whoever loads a model has it: every parameter asks for its gradient.
+    return Bench(
+        workbench,
+        request,
+        subject,
+        replace(request.cam, layer=subject.layer),
+        plain.requires_grad_(True),
+        reference,
+        simulated,
+        prepared(plain, workbench.networks.example(subject)),
+        fake_quantized(plain, simulated).requires_grad_(True),
+    )
+
+
+def prepared(model: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy fake-quantized the way torch's tutorials do it, in eval mode: what most users would take maps of.
+
+    ``eval()`` leaves the observers on; they have seen ``example``.
+
+    Args:
+        model: float; left as it was.
+        example: (1, 3, H, W) float32.
+    """
+    ao: Any = import_module("torch.ao.quantization")
+    copied = copy.deepcopy(model).train().requires_grad_(True)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # it is deprecated in favour of what takes no eager model
+        copied.qconfig = ao.get_default_qat_qconfig("x86")
+        ao.prepare_qat(copied, inplace=True)
+        copied.eval()(example)
+    return copied
+
+
+def fake_quantized(model: nn.Module, simulated: nn.Module) -> nn.Module:
+    """Return a copy that rounds by torch's fake-quantize kernels at every pass, and observes nothing.
+
+    Every convolution and linear layer rounds its input per tensor, on the grid that ``simulated`` has there, and its
+    weight per channel: the least that quantization-aware training does.
+
+    Args:
+        model: float; left as it was.
+        simulated: its W8A8 copy by ``quantize.assemble``, whose layers have the same names.
+    """
+    copied = copy.deepcopy(model)
+    layers = [(name, layer) for name, layer in copied.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for name, layer in layers:
+        grid = simulated.get_submodule(f"{name}.input_quantizer").grid
+        layer.register_forward_pre_hook(_rounding(grid))
+        parametrize.register_parametrization(layer, "weight", _FakeWeight(layer.weight))
+    return copied
+
+
+class _FakeWeight(nn.Module):
+    """Rounds a weight symmetrically per output channel, to eight bits."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        scale = weight.detach().flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).eps) / 127
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.zeros(len(weight), dtype=torch.int32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, -127, 127)
+
+
+def _rounding(grid: Any) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    limits = float(grid.scale), int(grid.zero_point), int(grid.quant_min), int(grid.quant_max)
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (torch.fake_quantize_per_tensor_affine(inputs[0], *limits), *inputs[1:])
+
+    return hook
+
+
+def calls(bench: Bench, inputs: Tensor) -> Calls:
+    """Return what is timed on these inputs (N, 3, H, W), by its key in ``TITLES``."""
+    with torch.no_grad():
+        classes = [int(index) for index in bench.plain(inputs).argmax(dim=1)]
+
+    def forward() -> None:
+        with torch.no_grad():
+            bench.plain(inputs)
+
+    def maps(network: nn.Module) -> None:
+        if len(inputs) == 1:
+            cam.explain(network, inputs, bench.cam, classes[0])
+        else:
+            cam.explain_batch(network, inputs, bench.cam, classes)
+
+    def pair() -> None:
+        maps(bench.reference)
+        maps(bench.simulated)
+
+    def peer(function: Peer, network: nn.Module) -> Callable[[], None]:
+        return lambda: _of_peer(function, network, bench.subject.layer, inputs, classes)
+
+    found: Calls = {PLAIN: forward, LIBRARY: peer(library_maps, bench.plain)}
+    found[LIBRARY_QUANTIZED] = peer(library_maps, bench.prepared)
+    found[LIBRARY_KERNELS] = peer(library_maps, bench.fake)
+    found |= {name: peer(function, bench.plain) for name, function in peers().items()}
+    found |= {FLOAT: lambda: maps(bench.reference), SIMULATED: lambda: maps(bench.simulated), PAIR: pair}
+    return found | engine_calls(bench, inputs, classes)
+
+
+def engine_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
+    """Return the ways by ONNX Runtime and ncnn, which take one image; none of an engine that cannot run a model."""
+    if len(inputs) > 1 or find_spec("onnxruntime") is None or not hasattr(bench.workbench, "engines"):
+        return {}
+
+    try:
+        return dict(engine_maps(bench.workbench, bench.subject, bench.cam, QUANT, inputs, classes[0]))
+    except QuantvizError:  # a network that cannot be parted at its target layer
+        return {}
+
+
+def engine_maps(
+    workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
+) -> dict[str, Callable[[], Any]]:
+    """Return what is timed: a float map by ONNX Runtime and by ncnn, and each with a deployed int8 map.
+
+    ncnn is left out where it cannot run a network. The two maps of a pair are made at the same time, in a thread each,
+    where torch has two.
+
+    Args:
+        workbench: with the networks.
+        subject: which network, and its layer.
+        cam_spec: method; the layer is the subject's.
+        quant: as in ``deploy.check_deployable``.
+        image: (1, 3, H, W) float32.
+        class_index: the class to explain.
+
+    Raises:
+        as ``Engines.deployed``.
+    """
+    engines = workbench.engines
+
+    def maps(*networks: Split) -> Callable[[], Any]:
+        wanted = [(network, replace(cam_spec, layer=network.layer)) for network in networks]
+        return lambda: cam.explain_each(wanted, image, class_index)
+
+    each = 1 if torch.get_num_threads() > 1 else None
+    deployed = engines.deployed(subject, quant, no_progress, each)
+    names = {"onnxruntime": (ENGINE_FLOAT, DEPLOYED_PAIR)}
+    if not engines.prepare(subject, QuantSpec(), no_progress, "ncnn"):
+        names["ncnn"] = (NCNN_FLOAT, NCNN_PAIR)
+    found = {}
+    for engine, (alone, pair) in names.items():
+        found[alone] = maps(engines.reference(subject, no_progress, engine))
+        found[pair] = maps(engines.reference(subject, no_progress, engine, each), deployed)
+    return found
+
+
+def _of_peer(function: Peer, network: nn.Module, layer: str, inputs: Tensor, classes: list[int]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other libraries' own, at every call
+        function(network, network.get_submodule(layer), inputs, classes)
+    network.zero_grad()  # every weight's gradient is as large as the weights
+
+
+def inputs_of(bench: Bench, count: int) -> Tensor:
+    """Return inputs (count, 3, H, W) cut from the bundled photographs."""
+    views = calibration_set(None).views(bench.subject.ref.preprocessing, count)
+    return torch.from_numpy(np.concatenate(list(views)))
+
+
+def write_pictures(folder: Path, count: int) -> list[Path]:
+    """Write crops of the bundled photographs as PNG files, 240 x 320 pixels; return their paths."""
+    found = []
+    for index in range(count):
+        name, turn = images.BUNDLED[index % len(images.BUNDLED)], index // len(images.BUNDLED)
+        rgb = images.bundled(name).rgb
+        top, left = (17 * turn) % (len(rgb) - 240 + 1), (29 * turn) % (rgb.shape[1] - 320 + 1)
+        found.append(folder / f"{index:03d}.png")
+        Image.fromarray(np.ascontiguousarray(rgb[top : top + 240, left : left + 320])).save(found[-1])
+    return found
+
+
+def comparison_calls(bench: Bench, picture: Path) -> Calls:
+    """Return one picture's comparison, and the same again."""
+    sample = images.load(picture)
+    return {
+        FIRST: lambda: bench.workbench.compare(bench.request, sample),
+        REPEATED: lambda: bench.workbench.compare(bench.request, sample),
+    }
+
+
+def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int], Calls]:
+    """Return the function from a picture's place in the folder to a sweep's work on it, and to the bare forwards.
+
+    A sweep's work is all that is done once the picture is decoded: cropping, saliency, two maps and all scores. Both
+    are in one thread, as all of a sweep's processes are.
+    """
+    name = bench.subject.spec.name
+    request = SweepRequest(folder, (name,), (QUANT,), {name: UNTRAINED})
+    plan = plan_of(request, progress=progress)
+    lane = Lane(bench.workbench, plan, request, plan.pieces[0], progress)
+
+    def of(index: int) -> Calls:
+        image: StudyImage = plan.images[index]
+        sample = images.load(folder / image.path, name=image.path)
+        inputs = torch.from_numpy(images.normalize(images.crop(sample.rgb, lane.preprocessing), lane.preprocessing))
+
+        def bare() -> None:
+            with torch.no_grad(), one_thread():
+                lane.float_network(inputs)
+                for network in lane.networks.values():
+                    network(inputs)
+
+        def swept() -> None:
+            with one_thread():
+                lane.rows(index, lane.prepared(sample))
+
+        return {BARE: bare, SWEPT: swept}
+
+    return of

@@ -1,0 +1,34 @@
+"""Compare one image: the only room that knows every step, and the only one that touches the store."""
+
+from quantviz.comparison.deploy import ENGINES, check_deployable
+from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
+from quantviz.comparison.listing import target_layers
+from quantviz.comparison.metrics import BASELINES, measure, measure_map
+from quantviz.comparison.output import arrays, deployed_words, npz_bytes, report, report_tables
+from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+
+__all__ = [
+    "BASELINES",
+    "ENGINES",
+    "SPECTRAL_RESIDUAL",
+    "TRUTH_KINDS",
+    "CompareRequest",
+    "FaithfulnessRow",
+    "TruthSource",
+    "Workbench",
+    "arrays",
+    "check_deployable",
+    "deployed_words",
+    "describe_faithfulness",
+    "faithfulness",
+    "measure",
+    "measure_map",
+    "npz_bytes",
+    "read_truth",
+    "report",
+    "report_tables",
+    "target_layers",
+    "truth_source",
+]

@@ -1,0 +1,364 @@
+"""Networks that an engine runs and torch differentiates: the float one, and the quantized one as deployed."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from quantviz.comparison.loaded import Networks, Subject
+from quantviz.comparison.machine import EXPORT_VERSION, engine_versions
+from quantviz.comparison.pool import Pool
+from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from quantviz.backends import ActivationGrid, Front, IntegerLayer, Output, Split
+
+ENGINES: Final = ("torch", "onnxruntime", "ncnn")
+EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
+"""How progress begins while a network is exported."""
+
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exported:
+    """An exported network: the ONNX model and its outputs; or why there is none.
+
+    With a ``head`` the model goes on to the logits.
+    """
+
+    model: bytes
+    outputs: tuple[Output, ...]
+    head: str | None
+    refusal: str
+
+    def split(self, network: nn.Module, layer: str, front: Front) -> Split:
+        """Return a network of this architecture, what is before its target by ``front``."""
+        from quantviz.backends import HeadedSplit, Split
+
+        if self.head is None:
+            return Split(network, layer, self.outputs, front)
+        return HeadedSplit(network, layer, self.outputs, front, self.head)
+
+
+class Engines:
+    """Networks parted at their target over one ``Networks``; any number of threads may share it.
+
+    Args:
+        networks: the loaded models and their quantized copies.
+        kept: how many of a kind to keep in memory.
+    """
+
+    def __init__(self, networks: Networks, *, kept: int = 3) -> None:
+        self.networks = networks
+        self._exported: Pool[_Exported] = Pool(kept)
+        self._floats: Pool[Split] = Pool(kept)
+        self._deployed: Pool[Split] = Pool(kept)
+        self._exporters: dict[str, subprocess.Popen[bytes]] = {}
+        self._known: set[str] = set()
+        self._guard = threading.Lock()
+
+    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, engine: str = "onnxruntime") -> str:
+        """Export a network where that is not done; return why an engine cannot run it up to its layer, or "".
+
+        Whatever progress raises ends the call before the export or after it, not in between.
+
+        Args:
+            subject: the network and its layer.
+            quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
+            progress: told what is being done.
+            engine: one of ``ENGINES``.
+        """
+        found = self._front(subject, quant, progress)
+        if engine == "ncnn" and not found.refusal:
+            from quantviz.backends import NotSplittableError
+
+            try:
+                self.reference(subject, progress, engine)
+            except NotSplittableError as error:
+                return str(error)
+        return found.refusal
+
+    def reference(
+        self, subject: Subject, progress: Progress, engine: str = "onnxruntime", threads: int | None = None
+    ) -> Split:
+        """Return the float network, its part before the target on an engine; shared, run it under ``cam.lock_of``.
+
+        Args:
+            subject: the network and its layer.
+            progress: told what is being done.
+            engine: ``"onnxruntime"`` or ``"ncnn"``.
+            threads: how many the engine computes in; None for as many as torch has.
+
+        Raises:
+            NotSplittableError: it cannot be parted there, or the engine cannot run it.
+        """
+
+        def make() -> Split:
+            from quantviz import cam
+            from quantviz.backends import FrontModule, NotSplittableError, Session, by_ncnn, check_front
+
+            found = self._front(subject, QuantSpec(), progress)
+            if found.refusal:
+                raise NotSplittableError(found.refusal)
+            base = self.networks.base(subject, QuantSpec(), progress)
+            if engine != "ncnn":
+                return found.split(base, subject.layer, Session(found.model, threads))
+            front = by_ncnn(found.model, logits=found.head is not None, threads=threads)
+            with cam.lock_of(base):  # what ONNX Runtime computes was compared with torch at the export
+                whole = FrontModule(base, found.outputs, logits=found.head is not None).eval()
+                check_front(front, whole, self.networks.example(subject), engine)
+            return found.split(base, subject.layer, front)
+
+        return self._floats.get((*_identity(subject), engine, threads or _threads()), make)
+
+    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None) -> Split:
+        """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
+
+        Shared, run it under ``cam.lock_of``.
+
+        Args:
+            subject: the network and its layer.
+            quant: its scheme.
+            progress: told what is being done.
+            threads: as in ``reference``.
+
+        Raises:
+            UsageError: as ``check_deployable``.
+            NotSplittableError: the network cannot be parted there, or a layer has no integer form.
+        """
+        check_deployable(quant)
+
+        def make() -> Split:
+            from quantviz.backends import NotSplittableError, Session
+
+            found = self._front(subject, quant, progress)
+            if found.refusal:
+                raise NotSplittableError(found.refusal)
+            simulated = self.networks.quantized(subject, quant, progress)
+            return found.split(
+                simulated, subject.layer, Session(self._integers(subject, quant, found, progress), threads)
+            )
+
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
+        return self._deployed.get(key, make)
+
+    def ready(self, subject: Subject, quant: QuantSpec) -> bool:
+        """Tell whether a network of this scheme has been exported, or cannot be."""
+        key = _front_key(subject, quant)
+        if key not in self._known and self.networks.store.get(key) is not None:
+            self._known.add(key)  # the record is tens of megabytes: read once
+        return key in self._known
+
+    def export_apart(self, subject: Subject, quant: QuantSpec, command: list[str]) -> bool:
+        """Export in a process of its own, started at the first call; return whether it is still at work.
+
+        An export watches every module of its process, so that one with other threads at work must not do it itself.
+
+        Args:
+            subject: what is exported.
+            quant: its scheme.
+            command: what makes the export with the same store: arguments of ``python -m quantviz``.
+
+        Raises:
+            QuantvizError: the process failed.
+        """
+        key = _front_key(subject, quant)
+        with self._guard:
+            process = self._exporters.get(key)
+            if process is None:
+                started, nothing = [sys.executable, "-m", "quantviz", *command], subprocess.DEVNULL
+                process = subprocess.Popen(started, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE)
+                self._exporters[key] = process
+        if process.poll() is None:
+            return True
+        with self._guard:
+            self._exporters.pop(key, None)
+        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        if not self.ready(subject, quant):
+            reason = said[-1].removeprefix("quantviz: ") if said else "the cache could not keep it."
+            raise QuantvizError(f"The export to ONNX failed: {reason}")
+        return False
+
+    def at_work(self, subject: Subject, quant: QuantSpec) -> bool:
+        """Tell whether a process that ``export_apart`` started is still at work."""
+        with self._guard:
+            process = self._exporters.get(_front_key(subject, quant))
+        return process is not None and process.poll() is None
+
+    def _front(self, subject: Subject, quant: QuantSpec, progress: Progress) -> _Exported:
+        def make() -> _Exported:
+            key = _front_key(subject, quant)
+            record = self.networks.store.get(key)
+            if record is None:
+                record = self._export(subject, quant, progress)
+                self.networks.store.put(key, record)
+            metadata = record.metadata
+            outputs = tuple((str(name), int(call)) for name, call in metadata["outputs"])
+            model = record.arrays["onnx"].tobytes() if outputs else b""
+            return _Exported(model, outputs, metadata["head"] or None, metadata["refusal"])
+
+        return self._exported.get((*_identity(subject), quant.equalize), make)
+
+    def _export(self, subject: Subject, quant: QuantSpec, progress: Progress) -> StoredRecord:
+        from quantviz import cam
+        from quantviz.backends import NotSplittableError, exported, head_of, outputs_before
+
+        base = self.networks.base(subject, quant, progress)
+        progress(EXPORTING, None)
+        try:
+            with cam.lock_of(base):
+                example = self.networks.example(subject)
+                outputs = outputs_before(base, subject.layer, example)
+                head = head_of(base, subject.layer, outputs, example)
+                model = exported(base, outputs, example, logits=head is not None)
+        except NotSplittableError as error:
+            return StoredRecord({}, {"outputs": [], "head": "", "refusal": str(error)})
+        told = {"outputs": outputs, "head": head or "", "refusal": ""}
+        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, told)
+
+    def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> bytes:
+        """Return the model on integers, from the store if it is there."""
+        from quantviz import cam
+        from quantviz.backends import on_integers
+
+        decides = {"front": _front_key(subject, quant), "quantization": quant}
+        key = subject.key("integer network", calibration=subject.calibration.ref.sha256, **decides)
+        record = self.networks.store.get(key)
+        if record is None:
+            simulated = self.networks.quantized(subject, quant, progress)
+            batches = self.networks.batches(subject, progress, "Calibrating the integer kernels")
+            with cam.lock_of(simulated):
+                target = target_grid(simulated, subject.layer, self.networks.example(subject))
+            inputs = (batch.numpy() for batch in batches())
+            model = on_integers(found.model, integer_layers(simulated), inputs, target)
+            record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
+            self.networks.store.put(key, record)
+        return record.arrays["onnx"].tobytes()
+
+
+def check_deployable(quant: QuantSpec) -> None:
+    """Refuse a scheme that integer kernels do not run as it is.
+
+    Raises:
+        UsageError: it is not W8A8 throughout with symmetric weights and affine activations, calibrated.
+    """
+    if what := undeployable(quant):
+        raise UsageError(
+            f"Deployed int8 runs W8A8 with symmetric weights and affine activations under the calibrated protocol, "
+            f"not {what}; use that scheme or leave deployed int8 out."
+        )
+
+
+def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
+    """Return the convolutions and linear layers of a simulated W8A8 network as integers, by dotted name.
+
+    Args:
+        simulated: from ``quantize.assemble``.
+    """
+    from torch import nn
+
+    from quantviz.backends import ActivationGrid, IntegerLayer
+    from quantviz.quantize import InputQuantizer, WeightGrid
+
+    found = {}
+    for name, module in simulated.named_modules():
+        grid, quantizer = getattr(module, "weight_grid", None), getattr(module, "input_quantizer", None)
+        if not isinstance(module, nn.Conv2d | nn.Linear) or not isinstance(grid, WeightGrid):
+            continue
+        if not isinstance(quantizer, InputQuantizer):
+            continue
+        found[name] = IntegerLayer(
+            integers=grid.integers(module.weight).numpy().astype(np.int8),
+            scale=grid.scale.expand(len(module.weight)).numpy(),
+            bias=None if module.bias is None else module.bias.numpy(),
+            source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
+        )
+    return found
+
+
+def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> ActivationGrid | None:
+    """Return the grid on which a layer of a simulated network reads the target's activation as it is, or None.
+
+    Args:
+        simulated: from ``quantize.assemble``.
+        layer: dotted name of the target layer.
+        example: one input (1, 3, H, W).
+    """
+    import torch
+
+    from quantviz.backends import ActivationGrid
+    from quantviz.quantize import Grid, InputQuantizer
+
+    given: list[Tensor] = []
+    found: list[ActivationGrid] = []
+
+    def noting(grid: Grid) -> Callable[..., None]:
+        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if given and inputs[0].shape == given[0].shape and torch.equal(inputs[0], given[0]):
+                found.append(ActivationGrid(grid.scale, grid.zero_point))
+
+        return note
+
+    handles = []
+    for module in simulated.modules():
+        quantizer = module._modules.get("input_quantizer")
+        if isinstance(quantizer, InputQuantizer):  # first among the hooks, as the next one rounds
+            handles.append(module.register_forward_pre_hook(noting(quantizer.grid), prepend=True))
+    target = simulated.get_submodule(layer)
+    handles.append(target.register_forward_hook(lambda _module, _inputs, output: given.append(output.clone())))
+    try:
+        with torch.no_grad():
+            simulated(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def milliseconds(
+    networks: Mapping[str, tuple[nn.Module, CamSpec]], image: Tensor, class_index: int, rounds: int = _ROUNDS
+) -> dict[str, float]:
+    """Return what one map by each network takes on this machine: medians of a few runs, taken in turn.
+
+    Args:
+        networks: by name, each with its map's method and layer.
+        image: (1, 3, H, W) float32.
+        class_index: the class to explain.
+        rounds: number of runs of each, after one that does not count.
+    """
+    from quantviz import cam
+
+    taken: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds + 1):
+        for name, (network, spec) in networks.items():
+            with cam.lock_of(network):  # waiting for another thread is not its time
+                started = time.perf_counter()
+                cam.explain(network, image, spec, class_index)
+                taken[name].append(1000 * (time.perf_counter() - started))
+    return {name: round(statistics.median(values[1:]), 3) for name, values in taken.items()}
+
+
+def _front_key(subject: Subject, quant: QuantSpec) -> str:
+    decides = {"layer": subject.layer, "equalized": quant.equalize, "export": EXPORT_VERSION}
+    return subject.key("exported network", engine=engine_versions(), **decides)
+
+
+def _identity(subject: Subject) -> tuple[object, ...]:
+    return subject.spec.name, subject.ref.sha256, subject.ref.preprocessing, subject.layer
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,119 @@
+"""How faithful each model's own map is to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from quantviz import scores
+from quantviz.comparison.metrics import CENTRE
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import Comparison, Heatmap, Progress, Score, StoredRecord, digest_of, no_progress
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FaithfulnessRow:
+    """One faithfulness metric of both models.
+
+    Attributes:
+        name: ``"deletion"``, ``"insertion"`` or ``"road"``.
+        title: as the field writes it.
+        higher_is_better: direction.
+        explanation: one plain sentence.
+        convention: one sentence: formula and choices.
+        values: ``"float"`` and ``"quantized"``, each model with its own map, and the centre Gaussian on the
+            quantized model -> score.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    explanation: str
+    convention: str
+    values: Mapping[str, Score]
+
+
+def faithfulness(
+    bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress = no_progress
+) -> tuple[FaithfulnessRow, ...]:
+    """Tell for each model whether what its own map marks is what its class rests on.
+
+    Args:
+        bench: with the models and the store.
+        request: what the comparison was made by.
+        comparison: the comparison.
+        progress: told what is being done.
+
+    Raises:
+        QuantvizError: a model's logits are not finite.
+    """
+    key = digest_of({"kind": "faithfulness", "version": _VERSION, "comparison": comparison.key})
+    record = bench.store.get(key)
+    if record is None:
+        rows = _computed(bench, request, comparison, progress)
+        bench.store.put(key, StoredRecord({}, {"rows": [asdict(row) for row in rows]}))
+        return rows
+    return tuple(
+        FaithfulnessRow(**{**row, "values": {name: Score(**score) for name, score in row["values"].items()}})
+        for row in record.metadata["rows"]
+    )
+
+
+def describe_faithfulness() -> str:
+    """Return the part of the page of all metrics that is about faithfulness, in Markdown, from the docstrings."""
+    from quantviz import cam
+
+    lines = ["## Faithfulness", "", "Each model's own map, judged by the model: no ground truth is needed.", ""]
+    for metric in cam.FAITHFULNESS.values():
+        direction = "higher" if metric.higher_is_better else "lower"
+        lines += [
+            f"### {metric.title} (`{metric.name}`)",
+            "",
+            metric.explanation,
+            "",
+            f"- Formula and convention: {metric.convention}",
+            f"- Range: {metric.low:g} to {metric.high:g}; {direction} is better.",
+            f"- Source: {metric.source}",
+            f"- Cost: {metric.cost}",
+            f"- Degenerate maps: {metric.degenerate}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _computed(
+    bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress
+) -> tuple[FaithfulnessRow, ...]:
+    from quantviz import cam
+
+    model, copy, image = bench.models(request, comparison.sample, progress)
+    reference, quantized = comparison.reference, comparison.quantized
+    height, width = reference.heatmap.values.shape
+    subjects = {
+        "float": (model, reference.heatmap, reference.class_index),
+        "quantized": (copy, quantized.heatmap, quantized.class_index),
+        CENTRE: (copy, Heatmap(scores.centre_gaussian((height, width))), quantized.class_index),
+    }
+    found = {}
+    for name, (network, heatmap, index) in subjects.items():
+        tell = partial(_tell, progress, name)
+        found[name] = cam.faithfulness(network, image, heatmap, index, progress=tell)
+    return tuple(
+        FaithfulnessRow(
+            name=metric.name,
+            title=metric.title,
+            higher_is_better=metric.higher_is_better,
+            explanation=metric.explanation,
+            convention=metric.convention,
+            values={subject: marks[metric.name] for subject, marks in found.items()},
+        )
+        for metric in cam.FAITHFULNESS.values()
+    )
+
+
+def _tell(progress: Progress, subject: str, message: str, fraction: float | None = None) -> None:
+    progress(f"{message}, {subject}", fraction)

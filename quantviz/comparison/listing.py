@@ -1,0 +1,33 @@
+"""What can be chosen, without importing torch where the store knows it already."""
+
+from __future__ import annotations
+
+from quantviz import networks
+from quantviz.comparison.loaded import deciding_versions
+from quantviz.specs import COMPUTATION_VERSION, StoredRecord, digest_of
+from quantviz.store import TensorStore
+
+
+def target_layers(store: TensorStore, model: str) -> dict[str, str]:
+    """Return the layers of a model that can be CAM targets, in execution order.
+
+    Args:
+        store: where the listing is kept.
+        model: name of an architecture.
+
+    Returns:
+        Dotted name -> kind and output size, ``"Conv2d, 320 x 7 x 7"`` say.
+
+    Raises:
+        UsageError: the model is unknown.
+    """
+    spec = networks.spec(model)
+    key = digest_of(["layers", COMPUTATION_VERSION, deciding_versions(), model])
+    record = store.get(key)
+    if record is not None:
+        return {name: text for name, text in record.metadata["layers"]}
+    from quantviz.networks.build import layers
+
+    found = {layer.name: f"{layer.kind}, {layer.channels} x {layer.height} x {layer.width}" for layer in layers(spec)}
+    store.put(key, StoredRecord({}, {"layers": list(found.items())}))
+    return found

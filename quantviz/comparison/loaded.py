@@ -1,0 +1,230 @@
+"""Loaded float networks, what calibration found out about them, and their quantized copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quantviz import __version__, networks
+from quantviz.comparison.calibration import CalibrationSet
+from quantviz.comparison.pool import Pool
+from quantviz.comparison.records import pack_learned, pack_ranges, unpack_learned, unpack_ranges
+from quantviz.specs import COMPUTATION_VERSION, ModelSpec, Progress, QuantSpec, WeightsRef, digest_of, no_progress
+from quantviz.store import TensorStore
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from quantviz.cam import KeptFeatures
+    from quantviz.quantize import LearnedLayer, Ranges
+
+_BATCH = 8
+# Raised whenever a change of the code changes what is learned, so that older weights are not read.
+_LEARNING_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A float model with the complete description of its weights."""
+
+    module: nn.Module
+    ref: WeightsRef
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model with its weights, the layer its maps are taken at, and the images it is calibrated on.
+
+    Attributes:
+        spec: the architecture.
+        located: where its weights are.
+        ref: which weights they are.
+        layer: dotted name of the CAM target layer.
+        calibration: the calibration images.
+    """
+
+    spec: ModelSpec
+    located: networks.LocatedWeights
+    ref: WeightsRef
+    layer: str
+    calibration: CalibrationSet
+
+    def key(self, kind: str, **rest: Any) -> str:
+        """Return the store's key: the digest of everything that decides a result of this kind."""
+        decides = {
+            "kind": kind,
+            "computation": COMPUTATION_VERSION,
+            "versions": deciding_versions(),
+            "model": self.spec.name,
+            "weights": self.ref.sha256,
+            "preprocessing": self.ref.preprocessing,
+        }
+        return digest_of(decides | rest)
+
+
+class Networks:
+    """Float networks and quantized copies over one store; any number of threads may share it.
+
+    Args:
+        store: where ranges and learned weights are kept.
+        float_models: how many float models to keep in memory, and as many folded ones.
+        quantized_models: how many quantized copies to keep.
+    """
+
+    def __init__(self, store: TensorStore, *, float_models: int, quantized_models: int) -> None:
+        self.store = store
+        self._floats: Pool[Loaded] = Pool(float_models)
+        self._bases: Pool[nn.Module] = Pool(float_models)
+        self._quantized: Pool[nn.Module] = Pool(quantized_models)
+        self._kept: Pool[KeptFeatures] = Pool(1)
+
+    def kept(self) -> KeptFeatures:
+        """Return the forward passes last made, for networks that do not change: 128 MiB of them at most."""
+        from quantviz.cam import KeptFeatures
+
+        return self._kept.get("", KeptFeatures)
+
+    def load(self, spec: ModelSpec, located: networks.LocatedWeights, progress: Progress) -> Loaded:
+        """Return the float model; shared, so run it under ``cam.lock_of`` and leave it as it is."""
+
+        def make() -> Loaded:
+            progress(f"Loading {spec.name}", None)  # before torch is imported, which takes seconds the first time
+            from quantviz.networks.build import build
+
+            return Loaded(*build(spec, located))
+
+        return self._floats.get((spec.name, located.ref.sha256, located.ref.source), make)
+
+    def reference(self, subject: Subject, progress: Progress) -> nn.Module:
+        """Return the float network that maps are taken of; shared, as ``load``.
+
+        It is the model with batch norm folded, which differs by float32's rounding and takes less time.
+        """
+        return self.base(subject, QuantSpec(), progress)
+
+    def base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+        """Return the float network that is rounded (``quantize.float_base``); shared, as ``load``."""
+
+        def make() -> nn.Module:
+            model = self.load(subject.spec, subject.located, progress).module
+            from quantviz import cam
+            from quantviz.quantize import float_base
+
+            with cam.lock_of(model):
+                return float_base(model, quant, self.example(subject), subject.layer)
+
+        preprocessing = subject.ref.preprocessing
+        key = (subject.spec.name, subject.ref.sha256, preprocessing, subject.layer, quant.equalize)
+        return self._bases.get(key, make)
+
+    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+        """Return the quantized copy under the calibrated protocol; shared, as ``load``."""
+
+        def make() -> nn.Module:
+            from quantviz import cam
+            from quantviz.quantize import assemble
+
+            base = self.base(subject, quant, progress)
+            ranges = self.ranges(subject, quant, progress)
+            learned = self.learned(subject, quant, progress)
+            progress(f"Quantizing to {quant.label}", None)
+            with cam.lock_of(base):
+                return assemble(base, quant, ranges, learned)
+
+        preprocessing, calibration = subject.ref.preprocessing, subject.calibration.ref.sha256
+        key = (subject.spec.name, subject.ref.sha256, preprocessing, subject.layer, quant, calibration)
+        return self._quantized.get(key, make)
+
+    def ranges(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Ranges:
+        """Return what each quantized layer reads on the calibration images, from the store if it is there."""
+        from quantviz import cam
+        from quantviz.quantize import calibrate
+
+        # Equalization leaves what is near the target as it was, so that ranges depend on where it is.
+        decides = {"ranges": quant.ranges, "equalized for": subject.layer if quant.equalize else None}
+        key = subject.key("ranges", calibration=subject.calibration.ref.sha256, **decides)
+        record = self.store.get(key)
+        if record is not None:
+            return unpack_ranges(record)
+        base = self.base(subject, quant, progress)
+        with cam.lock_of(base):
+            ranges = calibrate(base, self.batches(subject, progress, "Calibrating the activation ranges"), quant.ranges)
+        self.store.put(key, pack_ranges(ranges))
+        return ranges
+
+    def learned(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Mapping[str, LearnedLayer]:
+        """Return the weights that are not just rounded to nearest, from the store if they are there."""
+        from quantviz import cam
+        from quantviz.quantize import learn, learns
+
+        if not learns(quant):
+            return {}
+        # Leaving a layer in float is asking what the others do; it does not change how they were learned.
+        floats = [bits for bits in quant.layer_bits if (bits.weight_bits, bits.act_bits) == (None, None)]
+        quant = replace(quant, layer_bits=tuple(bits for bits in quant.layer_bits if bits not in floats))
+
+        base = self.base(subject, quant, progress)
+        kept = subject.layer if quant.equalize else _kept(base, subject.layer)
+        decides = {"quantization": quant, "kept": kept, "learning": _LEARNING_VERSION}
+        key = subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
+        record = self.store.get(key)
+        if record is not None:
+            return unpack_learned(record)
+        ranges = self.ranges(subject, quant, progress)
+        batches = self.batches(subject, no_progress, "")
+        with cam.lock_of(base):
+            learned = learn(base, quant, ranges, batches, self._views(subject), progress)
+        self.store.put(key, pack_learned(learned))
+        return learned
+
+    def batches(self, subject: Subject, progress: Progress, what: str) -> Callable[[], Iterator[Tensor]]:
+        """Return a function that goes through the calibration inputs, (N, 3, H, W) float32, once a call."""
+        import torch
+
+        def once() -> Iterator[Tensor]:
+            done = 0
+            inputs = subject.calibration.inputs(subject.ref.preprocessing)
+            while batch := list(islice(inputs, _BATCH)):
+                progress(what, done / subject.calibration.ref.images)
+                yield torch.from_numpy(np.concatenate(batch))
+                done += len(batch)
+
+        return once
+
+    def _views(self, subject: Subject) -> Callable[[int], Tensor]:
+        import torch
+
+        def draw(count: int) -> Tensor:
+            return torch.from_numpy(np.concatenate(list(subject.calibration.views(subject.ref.preprocessing, count))))
+
+        return draw
+
+    def example(self, subject: Subject) -> Tensor:
+        """Return one input (1, 3, H, W) by which a changed network is checked."""
+        import torch
+
+        return torch.from_numpy(next(subject.calibration.inputs(subject.ref.preprocessing)))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of quantviz and of every library that decides a result."""
+    return {"quantviz": __version__, **deciding_versions()}
+
+
+@lru_cache(maxsize=1)
+def deciding_versions() -> Mapping[str, str]:
+    """Return the versions of the libraries that decide a result, part of every key."""
+    return {name: version(name) for name in ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")}
+
+
+def _kept(base: nn.Module, layer: str) -> str:
+    """Name the target where it is a convolution, whose batch norm stays apart; "" elsewhere."""
+    from torch import nn
+
+    return layer if isinstance(base.get_submodule(layer), nn.Conv2d) else ""

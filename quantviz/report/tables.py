@@ -1,0 +1,363 @@
+"""A study's summary as tables that can be drawn anywhere, and as a few plain sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from quantviz.specs import DEPLOYED
+from quantviz.study.specs.plan import STUDY_METRICS, StudyModel, StudyPlan
+from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary
+from quantviz.study.summary import title as title_of
+
+Number = Literal["count", "number", "near_1", "near_0", "tenths", "p"]
+Kind = Literal["text", Number, "spread", "interval", "interval_near_0", "change", "part", "rate"]
+Value = str | int | float | Estimate | Rate | None
+
+GROUPS: Final = {
+    ("flipped", "flipped"): "class changed",
+    ("flipped", "kept"): "class kept",
+    ("confidence", "low"): "unsure third",
+    ("confidence", "middle"): "middle third",
+    ("confidence", "high"): "sure third",
+    ("correct", "correct"): "float right",
+    ("correct", "wrong"): "float wrong",
+}
+"""Parts of the pictures that drift is told for."""
+
+_PREFERRED = "W8A8"
+_NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: its name in a CSV file.
+        title: its heading.
+        kind: how its values are shown: ``"text"``; ``"count"``; ``"p"``; ``"number"``, and with other digits
+            ``"near_1"``, ``"near_0"`` and ``"tenths"``; an ``Estimate`` as mean and standard deviation (``"spread"``),
+            as mean and 95 % interval (``"interval"`` and ``"interval_near_0"``; ``"change"`` with its sign) or as mean
+            and pictures (``"part"``); a ``Rate`` as percentage and interval.
+        detail: it is in the CSV file only.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+    detail: bool = False
+
+
+CELL = (Column("protocol", "protocol"), Column("model", "model"), Column("setting", "bits"))
+"""What names a cell of a study, the first columns of most tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A table of a summary.
+
+    Attributes:
+        name: of its files.
+        title: what it shows, in a sentence without a full stop.
+        columns: the first is the protocol.
+        rows: a value for each column; None where there is none.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+    def of_protocol(self, protocol: str) -> tuple[tuple[Value, ...], ...]:
+        """Return the rows of a protocol, without it."""
+        return tuple(row[1:] for row in self.rows if row[0] == protocol)
+
+    @property
+    def shown_columns(self) -> tuple[Column, ...]:
+        """The columns that a reader sees under the heading of a protocol."""
+        return tuple(column for column in self.columns[1:] if not column.detail)
+
+    def shown_rows(self, protocol: str) -> tuple[tuple[Value, ...], ...]:
+        """Return the values of these columns in the rows of a protocol."""
+        places = [place for place, column in enumerate(self.columns[1:]) if not column.detail]
+        return tuple(tuple(row[place] for place in places) for row in self.of_protocol(protocol))
+
+
+def study_tables(found: StudySummary) -> tuple[ReportTable, ...]:
+    """Return the tables of a summary: table1, tests, rates, drift; deployed where the deployed protocol was swept.
+
+    ``table1`` has the layout of the paper's Table 1: comparison and metric down, models across. Models with random
+    weights are marked.
+    """
+    tables = _table_1(found), _tests(found), _rates(found), _drift(found), _deployed(found)
+    return tuple(table for table in tables if table.name != DEPLOYED or table.rows)
+
+
+def csv_bytes(table: ReportTable) -> bytes:
+    """Return a table as CSV with every digit.
+
+    An estimate has the columns n, mean, sd, low and high (95 % interval), a rate n, count, value (its part), low and
+    high, each named after its column. An empty field is a number that does not exist.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = [_fields(column) for column in table.columns]
+    heads = zip(table.columns, parts, strict=True)
+    writer.writerow([f"{column.key}_{part}" if part else column.key for column, names in heads for part in names])
+    for row in table.rows:
+        cells = [_numbers(value, names) for value, names in zip(row, parts, strict=True)]
+        writer.writerow(["" if cell is None else cell for group in cells for cell in group])
+    return text.getvalue().encode()
+
+
+def shown(column: Column, value: Value) -> str:
+    """Return a value as a reader sees it; a dash where there is none."""
+    if isinstance(value, Rate):
+        return _interval(value.value, value.low, value.high, ".1%").replace("%", " %")
+    if isinstance(value, Estimate):
+        if value.mean is None:
+            return _NONE
+        if column.kind == "spread":
+            return f"{_signed(value.mean, '.3f')} ± {_NONE if value.sd is None else format(value.sd, '.3f')}"
+        if column.kind == "part":
+            return f"{value.mean:.4f} ({value.n})"
+        form = {"change": "+.4f", "interval_near_0": "#.2g"}.get(column.kind, ".4f")
+        return _interval(value.mean, value.low, value.high, form)
+    if value is None:
+        return _NONE
+    if column.kind == "p":
+        return "<0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+    forms = {"near_1": ".4f", "near_0": "#.2g", "tenths": ".1f"}
+    return _signed(value, forms.get(column.kind, ".3f")) if isinstance(value, float) else str(value)
+
+
+def headline(found: StudySummary) -> tuple[str, ...]:
+    """Return what a study found, in two plain sentences or so for each protocol.
+
+    Told are the agreement of quantized and float maps, as the mean CC of the models at W8A8 (or the first bit-width
+    where the study lacks it), how many top-1 classes change there, and where the agreement is lowest; of the deployed
+    protocol also how its networks agree with the simulated ones.
+    """
+    plan = found.plan
+    labels = [quant.label for quant in plan.quants]
+    setting = _PREFERRED if _PREFERRED in labels else labels[0]
+    return tuple(" ".join(_headline(found, protocol, setting)) for protocol in plan.protocols)
+
+
+def model_title(model: StudyModel) -> str:
+    """Return a model's name, marked where its weights are random."""
+    return model.name if model.weights.trained else f"{model.name} (UNTRAINED)"
+
+
+def comparison_title(comparison: str, setting: str = "quantized") -> str:
+    """Return what is compared in words: ``"W8A8 v saliency"``."""
+    return comparison.replace("_v_", " v ").replace("quantized", setting).replace("_", " ")
+
+
+def metric_title(metric: str) -> str:
+    """Return a metric's name as readers write it: ``"CC"``, ``"AUC-Judd"``."""
+    return title_of(metric)
+
+
+def _table_1(found: StudySummary) -> ReportTable:
+    plan = found.plan
+    places = {(cell.protocol, cell.model, cell.setting): cell for cell in found.cells}
+    rows: list[tuple[Value, ...]] = []
+    for protocol in plan.protocols:
+        first = next(cell for cell in found.cells if cell.protocol == protocol)
+        settings = list(dict.fromkeys(cell.setting for cell in found.cells if cell.protocol == protocol))
+        for comparison, metrics in first.scores.items():
+            # What no quantized map takes part in is the same at every bit-width, and told once.
+            for setting in settings if "quantized" in comparison else settings[:1]:
+                cells = [places[protocol, model.name, setting] for model in plan.models]
+                title = comparison_title(comparison, setting)
+                bits = setting if "quantized" in comparison else ""
+                for metric in metrics:
+                    marks = [cell.scores.get(comparison, {}).get(metric) for cell in cells]
+                    rows.append((protocol, title, bits, metric_title(metric), *marks))
+    columns = (
+        Column("protocol", "protocol"),
+        Column("comparison", "comparison"),
+        Column("setting", "bits", detail=True),
+        Column("metric", "score"),
+        *(Column(model.name, model_title(model), "spread") for model in plan.models),
+    )
+    return ReportTable(
+        "table1", "Agreement of the maps, mean ± standard deviation over the pictures", columns, tuple(rows)
+    )
+
+
+def _tests(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, name in _cells(found):
+        for reference, tests in (("saliency", cell.tests), ("ground truth", cell.truth_tests)):
+            for metric, test in tests.items():
+                equivalent = "" if test.equivalent is None else ("yes" if test.equivalent else "no")
+                numbers = (test.change, test.p, test.p_adjusted, test.rank_biserial, test.margin, equivalent)
+                rows.append((cell.protocol, name, cell.setting, reference, metric_title(metric), *numbers))
+    alone = found.plan.truth is None
+    columns = (
+        *CELL,
+        Column("reference", "with", detail=alone),
+        Column("metric", "score"),
+        Column("change", "mean change [95 % interval]", "change"),
+        Column("p", "p (Wilcoxon)", "p"),
+        Column("p_holm", "p (Holm)", "p"),
+        Column("rank_biserial", "rank-biserial", "number"),
+        Column("margin", "margin", "number"),
+        Column("equivalent", "within the margin"),
+    )
+    what = "the saliency" if alone else "the saliency and the ground truth"
+    return ReportTable("tests", f"Agreement with {what}, quantized − float, picture by picture", columns, tuple(rows))
+
+
+def _rates(found: StudySummary) -> ReportTable:
+    rows = tuple(
+        (
+            *(cell.protocol, title, cell.setting, cell.flips, cell.float_accuracy, cell.accuracy),
+            *(cell.errors, *cell.degenerate.values()),
+        )
+        for cell, title in _cells(found)
+    )
+    columns = (
+        *CELL,
+        Column("flips", "top-1 class changed", "rate"),
+        Column("float_top1", "float top-1", "rate"),
+        Column("top1", "quantized top-1", "rate"),
+        Column("errors", "errors", "count"),
+        *(Column(f"no_{name}_map", f"no {name} map", "count") for name in found.cells[0].degenerate),
+    )
+    title = "Top-1 classes [Wilson's 95 % interval], pictures without a result, and maps without evidence (not scored)"
+    return ReportTable("rates", title, columns, rows)
+
+
+def _drift(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, title in _cells(found):
+        parts = {(split.by, split.group): split.drift for split in cell.splits}
+        low, high = cell.terciles or (None, None)
+        groups = [parts.get(group) for group in GROUPS]
+        rows.append((cell.protocol, title, cell.setting, cell.drift, *groups, low, high))
+    columns = (
+        *CELL,
+        Column("all", "all [95 % interval]", "interval"),
+        *(Column("_".join(group), title, "part") for group, title in GROUPS.items()),
+        Column("unsure_up_to", "unsure: p ≤", "number", detail=True),
+        Column("sure_above", "sure: p >", "number", detail=True),
+    )
+    title = "Drift, 1 − CC of the quantized and the float map: mean (pictures); thirds by the float top-1 probability p"
+    return ReportTable("drift", title, columns, tuple(rows))
+
+
+def _deployed(found: StudySummary) -> ReportTable:
+    rows: list[tuple[Value, ...]] = []
+    for cell, title in _cells(found):
+        if (check := cell.simulation) is not None:
+            marks = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
+            rows.append((cell.protocol, title, cell.setting, *marks, check.flips))
+    columns = [*CELL]
+    for name in STUDY_METRICS:
+        title = metric_title(name)
+        if name == "kld":  # of which the greatest is the worst
+            columns += [
+                Column(name, title, "interval_near_0"),
+                Column(f"greatest_{name}", f"greatest {title}", "near_0"),
+            ]
+        else:
+            columns += [Column(name, title, "interval"), Column(f"least_{name}", f"least {title}", "near_1")]
+    columns.append(Column("flips", "top-1 differs", "rate"))
+    title = (
+        "Deployed int8 against its simulation: agreement of the maps, mean [95 % interval] and worst picture; classes"
+    )
+    return ReportTable(DEPLOYED, title, tuple(columns), tuple(rows))
+
+
+def _cells(found: StudySummary) -> Iterator[tuple[StudyCell, str]]:
+    titles = {model.name: model_title(model) for model in found.plan.models}
+    return ((cell, titles[cell.model]) for cell in found.cells)
+
+
+def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]:
+    cells = [cell for cell in found.cells if cell.protocol == protocol and _cc(cell).mean is not None]
+    here = sorted((cell for cell in cells if cell.setting == setting), key=lambda cell: _cc(cell).mean or 0.0)
+    if not here:
+        yield f"Under the {protocol} protocol at {setting} no picture has a pair of maps that carry evidence."
+        return
+    ends = [f"{_cc(cell).mean:.3f}" for cell in (here[0], here[-1])]
+    means = [f"{end} ({_whose(found.plan, cell)})" for end, cell in zip(ends, (here[0], here[-1]), strict=True)]
+    if len(here) > 1 and ends[0] == ends[1] and all(_cc(cell).n == cell.images for cell in here):
+        means = [f"{ends[0]} for every model"]
+    flips = sorted(cell.flips.value for cell in here if cell.flips.value is not None)
+    changed = [f"{part:.1%}".replace("%", "\N{NO-BREAK SPACE}%") for part in (*flips[:1], *flips[-1:])]
+    more = f", and {_range(changed)} of the top-1 classes change" if changed else ""
+    yield (
+        f"Under the {protocol} protocol at {setting}, quantized and float maps agree with a mean CC of "
+        f"{_range(means)}{more}."
+    )
+    yield from _simulation_words(here)
+    least = min(cells, key=lambda cell: _cc(cell).mean or 0.0)
+    if least.setting != setting:
+        yield f"The agreement is lowest at {least.setting}: {_cc(least).mean:.3f} ({_whose(found.plan, least)})."
+
+
+def _simulation_words(cells: Sequence[StudyCell]) -> Iterator[str]:
+    """Say how deployed networks agree with the simulated ones; nothing under another protocol."""
+    checks = [cell.simulation for cell in cells if cell.simulation is not None]
+    means = sorted(mean for check in checks if (mean := check.scores["cc"].mean) is not None)
+    least = [worst for check in checks if (worst := check.worst["cc"]) is not None]
+    if means and least:
+        counts = sum(check.flips.count for check in checks), sum(check.flips.n for check in checks)
+        changed = f"{counts[0] / max(counts[1], 1):.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+        yield (
+            f"Deployed and simulated maps agree with a mean CC of {_range([_near_1(means[0]), _near_1(means[-1])])} "
+            f"({_near_1(min(least))} on the worst picture), and {changed} of their top-1 classes differ."
+        )
+
+
+def _near_1(cc: float) -> str:
+    """Return a correlation with four decimals, never rounded to a claim of perfect agreement."""
+    return "more than 0.9999" if 0.99995 <= cc < 1 else f"{cc:.4f}"
+
+
+def _cc(cell: StudyCell) -> Estimate:
+    return cell.scores["quantized_v_float"]["cc"]
+
+
+def _whose(plan: StudyPlan, cell: StudyCell) -> str:
+    """Return a cell's model, and how many pictures its mean is over where some have no pair of maps."""
+    name = next(model_title(model) for model in plan.models if model.name == cell.model)
+    count = _cc(cell).n
+    return name if count == cell.images else f"{name}, {count:,} of {cell.images:,} pictures"
+
+
+def _range(ends: Sequence[str]) -> str:
+    return ends[0] if ends[0] == ends[-1] else f"{ends[0]} to {ends[-1]}"
+
+
+def _fields(column: Column) -> tuple[str, ...]:
+    if column.kind in ("spread", "interval", "interval_near_0", "change", "part"):
+        return ("n", "mean", "sd", "low", "high")
+    return ("n", "count", "value", "low", "high") if column.kind == "rate" else ("",)
+
+
+def _numbers(value: Value, names: Sequence[str]) -> list[str | int | float | None]:
+    if isinstance(value, Estimate | Rate):
+        return [getattr(value, name) for name in names]
+    return [value] * len(names)
+
+
+def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:
+    if value is None:
+        return _NONE
+    told = _signed(value, form)
+    return told if low is None or high is None else f"{told} [{_signed(low, form)}, {_signed(high, form)}]"
+
+
+def _signed(value: float | str, form: str) -> str:
+    """Return a number with a minus sign in place of a hyphen, and no sign before a zero."""
+    told = format(value, form)
+    return told.lstrip("+-") if not told.strip("+-0.%") else told.replace("-", "−")

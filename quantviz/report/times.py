@@ -1,0 +1,29 @@
+"""What one map takes on this machine, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantviz.report.tables import CELL, Column, ReportTable, model_title
+from quantviz.specs import DEPLOYED
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import MapTimes
+from quantviz.study.times import PATHS, this_machine
+
+
+def times_table(plan: StudyPlan, found: Sequence[MapTimes]) -> ReportTable:
+    """Return the times as a table; ratios are of the first way's time over another's."""
+    titles = {model.name: model_title(model) for model in plan.models}
+    columns = (
+        *CELL,
+        Column("threads", "threads", "count"),
+        *(Column(name, words, "tenths") for name, words in PATHS.items()),
+        Column("faster", "simulated / deployed", "tenths"),
+    )
+    rows = []
+    for one in found:
+        taken = [one.milliseconds.get(name) for name in PATHS]
+        ratio = one.milliseconds["simulated"] / one.milliseconds["deployed"]
+        rows.append((DEPLOYED, titles[one.model], one.setting, one.threads, *taken, ratio))
+    machines = ", ".join(dict.fromkeys(one.machine for one in found)) or this_machine()
+    return ReportTable("times", f"Milliseconds that one map takes on this machine ({machines})", columns, tuple(rows))

@@ -1,0 +1,393 @@
+"""Parts of a finished study, chosen by filters and summed up at once: what the dashboard's figures are made of.
+
+Nothing here runs a network or resamples scores: 10,000 pictures x 24 cells take about a tenth of a second. Intervals of
+means are therefore normal theory, mean ± 1.96 sd / sqrt(n), unlike those of ``summary``, which are bootstrapped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz import networks
+from quantviz.specs import UsageError
+from quantviz.study.specs.summary import DriftSplit, Estimate, StudyCell, StudySummary
+from quantviz.study.specs.table import RankedModel, Ranking, StudyTable
+from quantviz.study.summary import rate, simulation_check
+
+RESAMPLES: Final = 1000
+"""Bootstrap samples of the pictures from which the uncertainty of ranks is told."""
+
+_Z = 1.959963984540054  # the normal distribution's 0.975 quantile
+_MAPS = ("float", "quantized", "saliency")
+_CHUNK = 1 << 21  # bytes-like bound on what is drawn at a time
+
+Values = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which cells and which of their pictures are looked at; the default is all of them.
+
+    Attributes:
+        models: architectures; all if empty.
+        settings: labels of bit-widths; all if empty.
+        protocols: as in ``QuantSpec``; all if empty.
+        confidence: least and greatest softmax probability of the float network's top-1, within [0, 1].
+        flipped: only pictures whose top-1 class changed, or only those whose did not; None: both.
+        float_correct: only pictures that the float network gets right, or wrong; None: both, and those without label.
+        quantized_correct: the same of the quantized network.
+        evidence: only pictures whose maps all carry evidence, or only those of which a map does not; None: both.
+        text: only pictures with these letters, of any case, in the name of the label or of the float top-1 class, or
+            in the file's path.
+
+    Raises:
+        UsageError: the confidence is no range within [0, 1].
+    """
+
+    models: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    confidence: tuple[float, float] = (0.0, 1.0)
+    flipped: bool | None = None
+    float_correct: bool | None = None
+    quantized_correct: bool | None = None
+    evidence: bool | None = None
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        low, high = self.confidence
+        if not 0 <= low <= high <= 1:
+            raise UsageError(f"Confidence {low:g} to {high:g} is no range within 0 and 1; give two such numbers.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyView:
+    """What the filters leave of a study.
+
+    Attributes:
+        table: the whole study.
+        chosen: bool (cells, pictures) of the table: what is left.
+        cells: those with the filters' models, bit-widths and protocols, in the table's order; their ``images`` are the
+            pictures left, their intervals normal theory (see the module), their ``tests`` empty.
+        pictures: those left in any cell.
+    """
+
+    table: StudyTable
+    chosen: Flags
+    cells: tuple[StudyCell, ...]
+    pictures: int
+
+    @property
+    def summary(self) -> StudySummary:
+        """The same as a summary, its plan that of the cells left; without tests and reasons of errors."""
+        plan = self.table.plan
+        names = ("model", "setting", "protocol")
+        models, settings, protocols = ({getattr(cell, name) for cell in self.cells} for name in names)
+        left = replace(
+            plan,
+            models=tuple(model for model in plan.models if model.name in models),
+            quants=tuple(quant for quant in plan.quants if quant.label in settings),
+            protocols=tuple(protocol for protocol in plan.protocols if protocol in protocols),
+        )
+        return StudySummary(left, self.cells, {})
+
+
+@dataclass(frozen=True, slots=True)
+class PictureDrift:
+    """One picture in one cell.
+
+    Attributes:
+        index: its place in the plan.
+        path: relative to the study's folder of pictures.
+        drift: 1 - CC of the quantized and the float map.
+        scores: metric -> agreement of the quantized with the float map.
+        float_top1: name of the float network's most probable class.
+        float_probability: its softmax probability.
+        quantized_top1: name of the quantized network's.
+        quantized_probability: its softmax probability.
+        label: name of the picture's class, or "".
+    """
+
+    index: int
+    path: str
+    drift: float
+    scores: Mapping[str, float]
+    float_top1: str
+    float_probability: float
+    quantized_top1: str
+    quantized_probability: float
+    label: str
+
+
+def study_view(table: StudyTable, filters: Filters) -> StudyView:
+    """Choose a part of a study and sum it up.
+
+    Args:
+        table: with all of its columns.
+        filters: what to look at; names that the study does not have are of no account.
+    """
+    asked = filters.models, filters.settings, filters.protocols
+    wanted = [
+        row
+        for row, cell in enumerate(table.cells)
+        if all(not some or part in some for part, some in zip(cell, asked, strict=True))
+    ]
+    chosen = np.zeros((len(table.cells), len(table.plan.images)), bool)
+    chosen[wanted] = _passing(table, filters, wanted)
+    chosen.flags.writeable = False
+    return StudyView(table, chosen, _cells(table, chosen, wanted), int(chosen.any(axis=0).sum()))
+
+
+def ranking(table: StudyTable, setting: str, protocol: str, *, chosen: Flags | None = None, seed: int = 0) -> Ranking:
+    """Rank models by the mean drift of their maps, with how sure each rank is.
+
+    Pictures are drawn with replacement ``RESAMPLES`` times, the same ones for every model, and the models ranked by
+    their mean drift anew; of equal means each model has the better rank.
+
+    Args:
+        table: the study.
+        setting: the label of a bit-width.
+        protocol: of the study.
+        chosen: bool (cells, pictures), which count; None for all. A model none of whose pictures count is left out.
+        seed: of the draws.
+
+    Raises:
+        UsageError: the study has no such bit-width or protocol.
+    """
+    rows = [row for row, cell in enumerate(table.cells) if cell[1:] == (setting, protocol)]
+    if not rows:
+        raise UsageError(f"The study has no cell at {setting!r} under protocol {protocol!r}; choose another.")
+    drift = 1 - table.columns["quantized_v_float_cc"][rows]
+    known: Flags = np.isfinite(drift) & (True if chosen is None else chosen[rows])
+    some = np.flatnonzero(known.any(axis=1))
+    rows, drift, known = [rows[place] for place in some], drift[some], known[some]
+    shared = drift[:, known.all(axis=0)]
+    if not shared.size:
+        return Ranking(setting, protocol, 0, 0, ())
+    ranks = _ranks(shared, np.random.default_rng(seed))
+    shares = (ranks[:, :, None] == np.arange(len(rows))).mean(axis=0)
+    found = _estimates(shared, np.ones(shared.shape, bool))
+    order = sorted(range(len(rows)), key=lambda place: (found[place].mean, place))
+    models = tuple(RankedModel(table.cells[rows[at]][0], found[at], tuple(shares[at].tolist())) for at in order)
+    return Ranking(setting, protocol, shared.shape[1], RESAMPLES, models)
+
+
+def extremes(
+    view: StudyView, cell: tuple[str, str, str], which: Literal["worst", "median"], count: int
+) -> tuple[PictureDrift, ...]:
+    """Return the pictures of a cell whose maps drift most, the worst first, or those in the middle, the least first.
+
+    Args:
+        view: only what it leaves counts.
+        cell: (model, setting, protocol).
+        which: ``"worst"``, or ``"median"``: those whose ranks by drift are nearest to the middle.
+        count: how many, 1 and up; fewer where fewer have a drift.
+
+    Raises:
+        UsageError: the study has no such cell.
+    """
+    if cell not in view.table.cells:
+        raise UsageError(f"The study has no cell {' '.join(cell)!r}; choose another.")
+    row = view.table.cells.index(cell)
+    drift = 1 - view.table.columns["quantized_v_float_cc"][row]
+    places = np.flatnonzero(view.chosen[row] & np.isfinite(drift))
+    places = places[np.argsort(drift[places], kind="stable")]
+    start = max((len(places) - count) // 2, 0)
+    found = places[::-1][:count] if which == "worst" else places[start : start + count]
+    return tuple(picture_drift(view.table, row, int(index)) for index in found)
+
+
+def picture_drift(table: StudyTable, row: int, index: int) -> PictureDrift:
+    """Return what a study holds of one picture.
+
+    Args:
+        table: the study.
+        row: the cell's place in it.
+        index: the picture's place in the plan.
+    """
+
+    def number(column: str) -> float:
+        return float(table.columns[column][row, index])
+
+    weights = next(model.weights for model in table.plan.models if model.name == table.cells[row][0])
+    scores = {metric: number(f"quantized_v_float_{metric}") for metric in table.plan.comparisons["quantized_v_float"]}
+    return PictureDrift(
+        index=index,
+        path=table.plan.images[index].path,
+        drift=1 - scores["cc"],
+        scores=scores,
+        float_top1=class_name(number("float_top1"), weights.classes),
+        float_probability=number("float_probability"),
+        quantized_top1=class_name(number("quantized_top1"), weights.classes),
+        quantized_probability=number("quantized_probability"),
+        label=class_name(number("label"), weights.classes),
+    )
+
+
+def class_name(index: float, classes: int = 1000) -> str:
+    """Return a class's name, ``"class 7"`` where only its index is known, "" for NaN."""
+    if math.isnan(index):
+        return ""
+    names = networks.class_names() if classes == 1000 else ()
+    return names[int(index)] if int(index) < len(names) else f"class {int(index)}"
+
+
+def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
+    """Return which pictures of some cells the filters let through."""
+    columns = _taken(table, rows)
+    kept = np.ones((len(rows), len(table.plan.images)), bool)
+    low, high = filters.confidence
+    if (low, high) != (0.0, 1.0):
+        kept &= (columns["float_probability"] >= low) & (columns["float_probability"] <= high)
+    for name in ("flipped", "float_correct", "quantized_correct"):
+        wanted: bool | None = getattr(filters, name)
+        if wanted is not None:
+            kept &= columns[name] == wanted
+    if filters.evidence is not None:
+        without = np.any([columns[f"{name}_degenerate"] == 1 for name in _MAPS], axis=0)
+        kept &= (without != filters.evidence) & (columns["error"] == 0)
+    if text := filters.text.strip().casefold():
+        kept &= _named(table, columns, rows, text)
+    return kept
+
+
+def _named(table: StudyTable, columns: Mapping[str, Values], rows: Sequence[int], text: str) -> Flags:
+    """Return which pictures have a text in their path, or in the name of their label or float top-1 class."""
+    found = np.array([text in image.path.casefold() for image in table.plan.images], bool)[None, :]
+    classes = {model.name: model.weights.classes for model in table.plan.models}
+    known = {
+        count: np.array([text in class_name(index, count).casefold() for index in range(count)], bool)
+        for count in set(classes.values())
+    }
+    kept = np.repeat(found, len(rows), axis=0)
+    for place, row in enumerate(rows):
+        named = known[classes[table.cells[row][0]]]
+        for column in ("label", "float_top1"):
+            values = columns[column][place]
+            there = (values >= 0) & (values < len(named))
+            kept[place, there] |= named[values[there].astype(np.intp)]
+    return kept
+
+
+def _cells(table: StudyTable, chosen: Flags, rows: Sequence[int]) -> tuple[StudyCell, ...]:
+    """Sum up the cells of some rows."""
+    left = chosen[rows]
+    columns = _taken(table, rows)
+    scores: list[dict[str, dict[str, Estimate]]] = [{} for _ in rows]
+    for comparison, metrics in table.plan.comparisons.items():
+        for metric in metrics:
+            for found, one in zip(scores, _estimates(columns[f"{comparison}_{metric}"], left), strict=True):
+                found.setdefault(comparison, {})[metric] = one
+    drift = 1 - columns["quantized_v_float_cc"]
+    drifts = _estimates(drift, left)
+    splits, terciles = _splits(columns, drift, left)
+    counted = {
+        name: np.count_nonzero((columns[name] == 1) & left, axis=1)
+        for name in ("error", *(f"{one}_degenerate" for one in _MAPS))
+    }
+    cells = []
+    for place, row in enumerate(rows):
+        flips, before, after = (
+            rate(columns[name][place][left[place]]) for name in ("flipped", "float_correct", "quantized_correct")
+        )
+        cells.append(
+            StudyCell(
+                *table.cells[row],
+                images=int(left[place].sum()),
+                errors=int(counted["error"][place]),
+                degenerate={name: int(counted[f"{name}_degenerate"][place]) for name in _MAPS},
+                scores=scores[place],
+                tests={},
+                flips=flips,
+                float_accuracy=before if before.n else None,
+                accuracy=after if after.n else None,
+                drift=drifts[place],
+                splits=splits[place],
+                terciles=terciles[place],
+                simulation=simulation_check(table.cells[row][2], partial(_column, table, row, left[place]), _estimate),
+            )
+        )
+    return tuple(cells)
+
+
+def _column(table: StudyTable, row: int, chosen: Flags, name: str) -> Values:
+    values: Values = table.columns[name][row, chosen]
+    return values
+
+
+def _splits(
+    columns: Mapping[str, Values], drift: Values, left: Flags
+) -> tuple[list[tuple[DriftSplit, ...]], list[tuple[float, float] | None]]:
+    """Return the drift of parts of each cell's pictures, as ``summary`` parts them, and the bounds of the thirds."""
+    sure, flipped, right = columns["float_probability"], columns["flipped"], columns["float_correct"]
+    bounds: list[tuple[float, float] | None] = []
+    for place in range(len(drift)):
+        known = sure[place][left[place] & np.isfinite(sure[place])]
+        low, high = np.quantile(known, (1 / 3, 2 / 3)) if known.size else (np.nan, np.nan)
+        bounds.append((float(low), float(high)) if known.size else None)
+    ends = np.array([bound or (np.nan, np.nan) for bound in bounds]).reshape(-1, 2)
+    lows, highs = ends[:, :1], ends[:, 1:]
+    parts: dict[tuple[str, str], Callable[[], Flags]] = {
+        ("flipped", "flipped"): lambda: flipped == 1,
+        ("flipped", "kept"): lambda: flipped == 0,
+        ("confidence", "low"): lambda: sure <= lows,
+        ("confidence", "middle"): lambda: (sure > lows) & (sure <= highs),
+        ("confidence", "high"): lambda: sure > highs,
+        ("correct", "correct"): lambda: right == 1,
+        ("correct", "wrong"): lambda: right == 0,
+    }
+    found: list[list[DriftSplit]] = [[] for _ in range(len(drift))]
+    for name, flags in parts.items():
+        members = flags() & left
+        for place, one in enumerate(_estimates(drift, members)):
+            if members[place].any():
+                found[place].append(DriftSplit(*name, one))
+    return [tuple(entry) for entry in found], bounds
+
+
+def _estimates(values: Values, chosen: Flags) -> list[Estimate]:
+    """Return the mean of each row's chosen values, (rows, n), those that are not finite left out."""
+    # A row fits the processor's cache, all of them do not.
+    return [_estimate(row[left]) for row, left in zip(values, chosen, strict=True)]
+
+
+def _estimate(values: Values) -> Estimate:
+    known = values[np.isfinite(values)]
+    n, mean = len(known), float(known.mean()) if len(known) else None
+    if mean is None or n < 2:
+        return Estimate(n, mean, None, None, None)
+    known -= mean
+    sd = math.sqrt(float(known @ known) / (n - 1))
+    half = _Z * sd / math.sqrt(n)
+    return Estimate(n, mean, sd, mean - half, mean + half)
+
+
+def _taken(table: StudyTable, rows: Sequence[int]) -> dict[str, Values]:
+    """Return some rows of every column, without a copy where they are all."""
+    if len(rows) == len(table.cells):
+        return dict(table.columns)
+    return {name: values[rows] for name, values in table.columns.items()}
+
+
+def _ranks(drift: Values, generator: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Return each model's rank, from 0, in every bootstrap sample: (models, pictures) to (samples, models)."""
+    count = drift.shape[1]
+    step = max(_CHUNK // count, 1)
+    means: list[Values] = []
+    for start in range(0, RESAMPLES, step):
+        samples = min(step, RESAMPLES - start)
+        drawn = generator.integers(0, count, (samples, count), np.int32)
+        drawn += np.arange(samples, dtype=np.int32)[:, None] * count
+        often = np.bincount(drawn.ravel(), minlength=samples * count).reshape(samples, count)
+        means.append(often @ drift.T / count)
+    found = np.concatenate(means)
+    ranks: npt.NDArray[Any] = (found[:, None, :] < found[:, :, None]).sum(axis=2)
+    return ranks.astype(np.intp)

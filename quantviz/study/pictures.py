@@ -1,0 +1,182 @@
+"""A study's own pictures and weights, found again where its plan says they were, and known by their digests."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from quantviz import images
+from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import DEPLOYED, Comparison, ImageError, ImageSample, Progress, UsageError, no_progress
+from quantviz.study.folder import StudyFolder
+from quantviz.study.specs.plan import StudyModel, StudyPlan
+
+_SHOWN = 12  # hex digits of a digest that tell two files apart for a reader
+
+
+def plan_of_study(study: Path) -> StudyPlan:
+    """Return the plan of a study, finished or not.
+
+    Raises:
+        UsageError: there is no study.
+        StoreError: its plan cannot be read.
+    """
+    plan = StudyFolder(study).plan()
+    if plan is None:
+        raise UsageError(f"There is no study at {str(study)!r}; choose another, or make one by quantviz sweep.")
+    return plan
+
+
+def pictures_folder(plan: StudyPlan, elsewhere: Path | None = None) -> Path:
+    """Return the folder of a study's pictures: another one where it is given, else the one that the plan names.
+
+    Raises:
+        ImageError: it does not exist.
+    """
+    folder = elsewhere or Path(plan.dataset)
+    if not folder.is_dir():
+        where = "is no folder" if elsewhere else "is not on this machine"
+        raise ImageError(f"The study's pictures are not at hand: {str(folder)!r} {where}; name their folder.")
+    return folder
+
+
+def study_picture(plan: StudyPlan, index: int, folder: Path) -> ImageSample:
+    """Return one picture of a study.
+
+    Args:
+        plan: of the study.
+        index: the picture's place in the plan.
+        folder: of the pictures.
+
+    Raises:
+        UsageError: the study has no such picture.
+        ImageError: the file is missing, cannot be used, or is another one by its sha256.
+    """
+    if not 0 <= index < len(plan.images):
+        raise UsageError(f"Picture {index} does not exist; the study has pictures 0 to {len(plan.images) - 1}.")
+    image = plan.images[index]
+    name, data = images.read_bytes(folder / image.path, image.path)
+    sample = images.load(data, name=name)
+    if sample.id != image.sha256:
+        raise ImageError(
+            f"Picture {image.path!r} in {str(folder)!r} is another file than the study's (sha256 "
+            f"{sample.id[:_SHOWN]}, not {image.sha256[:_SHOWN]}); name the folder that holds the study's."
+        )
+    return replace(sample, label=image.label)
+
+
+def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareRequest:
+    """Return what compares one picture as a cell of a study does.
+
+    Weights and calibration pictures of the user's are looked for where the study's command names them. Under a protocol
+    whose observers go on from picture to picture a comparison starts them anew, so that its maps are not those of the
+    study.
+
+    Args:
+        plan: of the study.
+        cell: (model, setting, protocol).
+
+    Raises:
+        UsageError: the study has no such cell, or its calibration pictures are not here.
+        CheckpointError: as ``weights_choice``.
+    """
+    name, setting, protocol = cell
+    model = next((entry for entry in plan.models if entry.name == name), None)
+    quants = plan.quants_of(protocol) if protocol in plan.protocols else ()
+    quant = next((entry for entry in quants if entry.label == setting), None)
+    if model is None or quant is None:
+        raise UsageError(f"The study has no cell {' '.join(cell)!r}; choose another.")
+    return CompareRequest(
+        model=name,
+        weights=weights_choice(plan, model),
+        quant=quant,
+        cam=replace(plan.cam, layer=model.layer),
+        calibration=calibration_folder(plan),
+        deployed=protocol == DEPLOYED,
+    )
+
+
+def weights_choice(plan: StudyPlan, model: StudyModel) -> str:
+    """Return which weights a study's model has, as ``CompareRequest`` takes them.
+
+    Raises:
+        UsageError: they are a file that is not where the study's command names it.
+    """
+    ref = model.weights
+    if ref.source != "file":
+        return ref.name
+    named = dict(entry.partition("=")[::2] for entry in _options(plan.command, "--weights"))
+    path = named.get(model.name)
+    if path and Path(path).is_file():
+        return path
+    raise UsageError(
+        f"The weights of {model.name} are the file {ref.name!r} (sha256 {ref.sha256[:_SHOWN]}), which is not at "
+        f"{path or 'a place that the study tells'!r} on this machine; put it there."
+    )
+
+
+def calibration_folder(plan: StudyPlan) -> Path | None:
+    """Return the folder of a study's calibration pictures, None for the bundled photographs.
+
+    Raises:
+        UsageError: the pictures are not here, or are other ones.
+    """
+    named = _options(plan.command, "--calibration")
+    folder = Path(named[-1]) if named else None
+    ref = calibration_set(folder).ref
+    if ref.sha256 != plan.calibration.sha256:
+        raise UsageError(
+            f"The study was calibrated on {plan.calibration.source} (sha256 {plan.calibration.sha256[:_SHOWN]}), which "
+            f"is not what {ref.source} holds here (sha256 {ref.sha256[:_SHOWN]}); put the study's pictures there."
+        )
+    return folder
+
+
+def picture_grid(
+    bench: Workbench,
+    plan: StudyPlan,
+    index: int,
+    folder: Path,
+    cells: Sequence[tuple[str, str, str]],
+    progress: Progress = no_progress,
+) -> tuple[tuple[Comparison, ...], ...]:
+    """Compare one picture as cells of a study do: a row for each model in the cells' order, in it each bit-width.
+
+    Args:
+        bench: what compares; what its store holds is not computed again.
+        plan: of the study.
+        index: the picture's place in the plan.
+        folder: of the pictures.
+        cells: (model, setting, protocol) of one protocol.
+        progress: told what is being done; whatever it raises ends the call.
+
+    Raises:
+        UsageError: as ``study_picture`` and ``compare_request``; or the weights are other ones than the study's.
+        QuantvizError: as ``Workbench.compare``.
+    """
+    sample = study_picture(plan, index, folder)
+    digests = {model.name: model.weights.sha256 for model in plan.models}
+    rows: dict[str, list[Comparison]] = {}
+    for cell in cells:
+        found = bench.compare(compare_request(plan, cell), sample, progress)
+        if found.weights.sha256 != digests[cell[0]]:
+            raise UsageError(
+                f"The weights of {cell[0]} here (sha256 {found.weights.sha256[:_SHOWN]}) are not the study's "
+                f"({digests[cell[0]][:_SHOWN]}); put the study's file in their place."
+            )
+        rows.setdefault(cell[0], []).append(found)
+    return tuple(map(tuple, rows.values()))
+
+
+def _options(command: str, name: str) -> list[str]:
+    """Return the values of an option in a command line."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    return [value for word, value in pairwise(words) if word == name]

@@ -1,0 +1,245 @@
+"""From what a user asks of a sweep to the plan of a study. Imports torch only for untrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from quantviz import images, networks, saliency, scores
+from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.loaded import versions
+from quantviz.comparison.machine import deployed_versions
+from quantviz.comparison.references import SPECTRAL_RESIDUAL
+from quantviz.specs import (
+    CALIBRATED,
+    COMPUTATION_VERSION,
+    DEPLOYED,
+    CamSpec,
+    ImageError,
+    ModelSpec,
+    Progress,
+    QuantSpec,
+    TruthKind,
+    UsageError,
+    WeightsRef,
+    check_protocols,
+    no_progress,
+)
+from quantviz.study.layouts import Labels, labels_of, pictures_of
+from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, StudyTruth, TruthFile
+from quantviz.truth import pair
+
+BATCH = 16
+
+_NEEDS_OTHERS = ("auc_shuffled",)  # has no value without other pictures' fixations
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRequest:
+    """What to sweep over.
+
+    Attributes:
+        dataset: a folder of pictures, in a layout of ``pipeline.layouts``, which also tells their labels.
+        models: names of architectures.
+        quants: bit-widths and scheme; their protocol is not regarded.
+        weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.
+        protocols: as in ``StudyPlan``.
+        cam: the CAM method; the layers are named by ``layers``.
+        layers: model -> name of its target layer; its default where absent.
+        calibration: folder of calibration pictures, or None for the bundled photographs.
+        limit: at most so many pictures, or None.
+        seed: draw them at random by this seed; None: evenly spaced ones.
+        batch: pictures in a piece, which is what a killed sweep may have to compute again.
+        command: the command line, for the record.
+        truth: folder of ground truth, a file a picture with the picture's stem, or None.
+        truth_kind: what its files hold.
+        images: pictures of the dataset as they were planned once, in place of those that the folder holds now; none:
+            the folder's are listed, limited and labelled.
+
+    Raises:
+        UsageError: nothing to do, something named twice, a value that is out of range, or the deployed protocol without
+            a bit-width that runs under it.
+    """
+
+    dataset: Path
+    models: tuple[str, ...]
+    quants: tuple[QuantSpec, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    protocols: tuple[str, ...] = (CALIBRATED,)
+    cam: CamSpec = field(default_factory=CamSpec)
+    calibration: Path | None = None
+    limit: int | None = None
+    seed: int | None = None
+    batch: int = BATCH
+    command: str = ""
+    images: tuple[StudyImage, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    truth: Path | None = None
+    truth_kind: TruthKind = "map"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
+        object.__setattr__(self, "protocols", tuple(map(_spelled, self.protocols)))
+        _once("Model", self.models)
+        _once("Bit-width", tuple(quant.label for quant in self.quants))
+        _once("Protocol", self.protocols)
+        check_protocols(self.protocols, self.quants)
+        if self.cam.layer is not None:
+            raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
+        for what, names in (("Weights are", self.weights), ("A layer is", self.layers)):
+            for name in names:
+                if name not in self.models:
+                    raise UsageError(
+                        f"{what} given for {name!r}, which is not swept; its models are {', '.join(self.models)}."
+                    )
+        for what, value, least in (("limit", self.limit, 1), ("batch", self.batch, 1), ("seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"The {what} {value} is below {least}; give {least} or more.")
+
+
+def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Progress = no_progress) -> StudyPlan:
+    """Return the plan of a study: what is swept over, with the digest of everything that decides a result.
+
+    Args:
+        request: what to sweep over.
+        known: the plan of a study that may be the same; the digest of untrained weights is taken from it, since they
+            are decided by the library versions.
+        progress: told how far reading the pictures is.
+
+    Raises:
+        UsageError: an unknown model or layer; a value that is out of range; several files of ground truth.
+        ImageError: no picture, or no ground truth for any of them.
+        WeightsUnavailable: weights are neither on disk nor reachable.
+    """
+    for name in request.models:  # what is refused is refused before anything takes long
+        networks.spec(name)
+    calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
+    places = [request.dataset / image.path for image in request.images] or files
+    pairs = None if request.truth is None else _pairs(places, request.truth)
+    models = tuple(_model(name, request, known, progress) for name in request.models)
+    labels = labels_of(files, progress)
+    pictures = request.images or _pictures(request.dataset, files, labels, progress)
+    return StudyPlan(
+        models=models,
+        quants=request.quants,
+        protocols=request.protocols,
+        cam=request.cam,
+        calibration=calibration,
+        saliency=saliency.predictor(SPECTRAL_RESIDUAL).key,
+        images=pictures,
+        limit=request.limit,
+        seed=request.seed,
+        batch=request.batch,
+        versions={**deciding(request.protocols), "pyarrow": version("pyarrow")},
+        computation=COMPUTATION_VERSION,
+        dataset=str(request.dataset),
+        command=request.command,
+        truth=None if pairs is None else _truth(request, places, pairs, progress),
+        notes=labels.notes,
+    )
+
+
+def deciding(protocols: Sequence[str]) -> dict[str, str]:
+    """Return the versions here of what decides the numbers of a study under some protocols."""
+    return versions() | (deployed_versions() if DEPLOYED in protocols else {})
+
+
+def _spelled(protocol: str) -> str:
+    """Return a protocol as it is written in a plan."""
+    if protocol == DEPLOYED:
+        return protocol
+    try:
+        return QuantSpec(protocol=protocol).protocol
+    except UsageError as error:
+        raise UsageError(f"{str(error).rstrip('.')}; or {DEPLOYED}.") from None
+
+
+def _once(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise UsageError(f"No {what.lower()} is given; name one or more.")
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{what} {name!r} is given twice; name it once.")
+
+
+def _model(name: str, request: SweepRequest, known: StudyPlan | None, progress: Progress) -> StudyModel:
+    spec = networks.spec(name)
+    layer = request.layers.get(name, spec.layer)
+    swept = {(entry.name, entry.layer) for entry in known.models} if known else set()
+    if layer != spec.layer and (name, layer) not in swept:
+        from quantviz.networks.build import check_layer
+
+        check_layer(spec, layer)
+    located = networks.resolve(spec, request.weights.get(name), progress=progress)
+    ref = located.ref
+    if not ref.sha256:
+        ref = _known(name, known) or _built(spec, located)
+    return StudyModel(name, ref, layer)
+
+
+def _known(name: str, plan: StudyPlan | None) -> WeightsRef | None:
+    found = plan.models if plan is not None else ()
+    return next((entry.weights for entry in found if entry.name == name and not entry.weights.trained), None)
+
+
+def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
+    from quantviz.networks.build import build
+
+    return build(spec, located)[1]
+
+
+def _chosen(request: SweepRequest) -> list[Path]:
+    """Return the pictures of the folder, or those of them that the limit leaves, sorted by path."""
+    files = pictures_of(request.dataset)
+    if request.limit is not None and request.limit < len(files):
+        if request.seed is None:
+            chosen = [place * len(files) // request.limit for place in range(request.limit)]
+        else:
+            drawn = np.random.default_rng(request.seed).choice(len(files), request.limit, replace=False)
+            chosen = sorted(int(place) for place in drawn)
+        files = [files[place] for place in chosen]
+    return files
+
+
+def _pictures(dataset: Path, files: Sequence[Path], labels: Labels, progress: Progress) -> tuple[StudyImage, ...]:
+    found = []
+    for done, (file, label) in enumerate(zip(files, labels.classes, strict=True)):
+        progress("Reading the pictures", done / len(files))
+        found.append(StudyImage(file.relative_to(dataset).as_posix(), _digest(file), label))
+    return tuple(found)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return images.digest(file)
+    except ImageError:  # told in the picture's rows
+        return ""
+
+
+def _pairs(places: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return the pictures that have ground truth, with its file."""
+    found = pair(places, folder)
+    if found.ambiguous:
+        picture, several = found.ambiguous[0]
+        raise UsageError(
+            f"Picture {str(picture)!r} has several files of ground truth ({', '.join(map(str, several))}); "
+            "keep one; `quantviz pair` lists such pictures."
+        )
+    if not found.pairs:
+        raise ImageError(f"{folder} holds no file with a picture's stem; `quantviz pair` lists what it holds.")
+    return dict(found.pairs)
+
+
+def _truth(request: SweepRequest, places: Sequence[Path], pairs: Mapping[Path, Path], progress: Progress) -> StudyTruth:
+    """Return the files of ground truth, and the metrics of their kind that need a picture's own alone."""
+    folder, kind = request.truth or Path(), request.truth_kind
+    files = {}
+    for done, (picture, file) in enumerate(pairs.items()):
+        progress("Reading the ground truth", done / len(pairs))
+        files[picture] = TruthFile(file.relative_to(folder).as_posix(), _digest(file))
+    metrics = (name for name, metric in scores.METRICS.items() if kind in metric.truths and name not in _NEEDS_OTHERS)
+    return StudyTruth(kind, tuple(metrics), tuple(files.get(place) for place in places), str(folder))

@@ -1,0 +1,183 @@
+"""What the rows of a study sum up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quantviz.study.specs.plan import StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over pictures.
+
+    Attributes:
+        n: pictures with a value.
+        mean: None when n is 0.
+        sd: standard deviation, n - 1 in the denominator; None when n < 2.
+        low: lower end of the mean's 95 % confidence interval; None where n is too small.
+        high: upper end.
+    """
+
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A part of the pictures, with Wilson's 95 % score interval (1927, doi 10.1080/01621459.1927.10502953).
+
+    Attributes:
+        n: pictures judged.
+        count: those of which it is true.
+        low: lower end of the interval; None when n is 0.
+        high: upper end.
+    """
+
+    n: int
+    count: int
+    low: float | None
+    high: float | None
+
+    @property
+    def value(self) -> float | None:
+        """The part, in [0, 1]; None when n is 0."""
+        return self.count / self.n if self.n else None
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencyTest:
+    """Whether the quantized map agrees with a reference otherwise than the float map does, picture by picture.
+
+    The reference is the saliency, or the user's ground truth.
+
+    Attributes:
+        change: of the score, quantized - float.
+        p: Wilcoxon's signed-rank test, uncorrected; None without pictures.
+        p_adjusted: after Holm's correction over all tests of the study.
+        rank_biserial: effect size, [-1, 1].
+        margin: largest mean change that does not matter, stated beforehand.
+        equivalent: the mean change lies within the margin; None where it cannot be judged.
+        words: the same in plain sentences.
+    """
+
+    change: Estimate
+    p: float | None
+    p_adjusted: float | None
+    rank_biserial: float | None
+    margin: float
+    equivalent: bool | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSplit:
+    """Drift of a part of the pictures.
+
+    Attributes:
+        by: ``"flipped"``, ``"confidence"`` (thirds by the float top-1 probability) or ``"correct"`` (the float top-1).
+        group: ``"flipped"``, ``"kept"``; ``"low"``, ``"middle"``, ``"high"``; ``"correct"``, ``"wrong"``.
+        drift: 1 - CC of the quantized and the float map.
+    """
+
+    by: str
+    group: str
+    drift: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationCheck:
+    """How the simulated network agrees with the deployed one that it stands for.
+
+    Attributes:
+        scores: metric -> mean agreement of the simulated with the deployed map.
+        worst: metric -> its least value over the pictures, of KLD the greatest; None without pictures.
+        flips: pictures whose top-1 class by the deployed network is not that by the simulated one.
+    """
+
+    scores: Mapping[str, Estimate]
+    worst: Mapping[str, float | None]
+    flips: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class MapTimes:
+    """What one map takes on a machine, for a model at a bit-width.
+
+    Attributes:
+        model: architecture.
+        setting: the label of the bit-width.
+        machine: name of the processor, and the kind of its integer kernels.
+        threads: that the networks ran in.
+        milliseconds: ``"float"``, ``"simulated"``, ``"deployed"`` -> median over a few runs.
+    """
+
+    model: str
+    setting: str
+    machine: str
+    threads: int
+    milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCell:
+    """One model at one bit-width under one protocol.
+
+    Attributes:
+        model: architecture.
+        setting: the label of the bit-widths.
+        protocol: as in ``StudyPlan``.
+        images: pictures of the study.
+        errors: those without a result.
+        degenerate: ``"float"``, ``"quantized"``, ``"saliency"`` -> pictures whose map carries no evidence.
+        scores: comparison of ``StudyPlan.comparisons`` -> metric -> its mean.
+        tests: metric -> test of quantized v float agreement with the saliency; empty without a saliency.
+        flips: pictures whose top-1 class changed.
+        float_accuracy: top-1 of the float network; None without labels.
+        accuracy: top-1 of the quantized network; None without labels.
+        drift: 1 - CC of the quantized and the float map.
+        splits: drift of parts of the pictures.
+        terciles: the two float top-1 probabilities that part the thirds; None without results.
+        truth_tests: metric -> test of quantized v float agreement with the user's ground truth; empty without one.
+        simulation: of the deployed protocol's cells: how the simulation agrees with the deployed network; else None.
+    """
+
+    model: str
+    setting: str
+    protocol: str
+    images: int
+    errors: int
+    degenerate: Mapping[str, int]
+    scores: Mapping[str, Mapping[str, Estimate]]
+    tests: Mapping[str, SaliencyTest]
+    flips: Rate
+    float_accuracy: Rate | None
+    accuracy: Rate | None
+    drift: Estimate
+    splits: tuple[DriftSplit, ...]
+    terciles: tuple[float, float] | None
+    truth_tests: Mapping[str, SaliencyTest] = field(default_factory=dict)
+    simulation: SimulationCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A finished study, summed up.
+
+    Attributes:
+        plan: what the study was decided by.
+        cells: those of ``StudyPlan.cells``.
+        reasons: sentence of an error -> how many pictures have it.
+        truths: pictures with ground truth that can be used; None in a study without.
+        truth_reasons: sentence that tells why a ground truth cannot be used -> how many pictures have it.
+    """
+
+    plan: StudyPlan
+    cells: tuple[StudyCell, ...]
+    reasons: Mapping[str, int]
+    truths: int | None = None
+    truth_reasons: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Running a study: workers, executors, progress, jobs in processes of their own, and merging shares."""

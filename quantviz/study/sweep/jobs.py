@@ -1,0 +1,254 @@
+"""Sweeps in processes of their own: start, watch, cancel and resume them. Everything is read from disk.
+
+A sweep that is started here goes on when the dashboard ends, and any dashboard, or the command line, can go on with its
+study. Beside the study's folder NAME lies NAME.log with what the sweep last said.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from quantviz import images, networks
+from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, spec_of
+from quantviz.study import process
+from quantviz.study.folder import StudyFolder
+from quantviz.study.planning import SweepRequest
+from quantviz.study.specs.plan import StudyProgress, parse_bits
+
+State = Literal["starting", "running", "stopped", "failed", "finished"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+_TAIL = 4096  # bytes of a log that its last line is looked for in
+_SAID: Final = "quantviz: "
+_INTERRUPTED: Final = "Interrupted"
+
+_started: dict[Path, subprocess.Popen[bytes]] = {}
+_starting = threading.Lock()  # held from the look for another sweep until this one is known
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOrder:
+    """What to sweep over, as a user writes it.
+
+    Attributes:
+        name: of the study: letters, digits, dots, dashes and underscores, 60 at most.
+        dataset: a folder of pictures.
+        models: names of architectures.
+        bits: as ``parse_bits`` reads them.
+        protocols: as in ``QuantSpec``.
+        scheme: as ``spec_of`` reads it.
+        limit: at most so many pictures, or None.
+        weights: model -> its weights, as in ``SweepRequest``.
+    """
+
+    name: str
+    dataset: Path
+    models: tuple[str, ...]
+    bits: tuple[str, ...]
+    protocols: tuple[str, ...] = (CALIBRATED,)
+    scheme: str = "standard"
+    limit: int | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """A study as far as it is made.
+
+    Attributes:
+        path: its folder.
+        state: ``"starting"``: its process runs and has not told how far it is; ``"stopped"``: it was interrupted or
+            killed, and can be resumed; ``"failed"``: it ended by itself without a result.
+        progress: of a running sweep; None for others.
+        message: what the sweep said at its end, or "".
+    """
+
+    path: Path
+    state: State
+    progress: StudyProgress | None
+    message: str
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.path.name
+
+
+def jobs(directory: Path) -> tuple[SweepJob, ...]:
+    """Return the studies in a folder of studies, by name: whole ones, those being made, and those that failed."""
+    try:
+        found = sorted(directory.iterdir())
+    except OSError:
+        return ()
+    names = {path for path in found if any((path / name).is_file() for name in ("plan.json", "progress.json"))}
+    names |= {path.with_suffix("") for path in found if path.suffix == ".log"}
+    return tuple(job(path) for path in sorted(names))
+
+
+def job(path: Path) -> SweepJob:
+    """Tell how far a study is made; there may be none at the path."""
+    progress = StudyFolder(path).progress()
+    if progress is not None:
+        return SweepJob(path, "running", progress, "")
+    if _alive(path):
+        return SweepJob(path, "starting", None, "")
+    if (path / "results.parquet").exists():  # written last, and whole
+        return SweepJob(path, "finished", None, "")
+    message = _last_line(path)
+    stopped = (path / "plan.json").exists() and (not message or message.startswith(_INTERRUPTED))
+    return SweepJob(path, "stopped" if stopped else "failed", None, message)
+
+
+def start(directory: Path, order: SweepOrder) -> SweepJob:
+    """Start a sweep in a process of its own, which outlives this one.
+
+    Args:
+        directory: of the studies; it is made where it is not there.
+        order: what to sweep over; what can be judged at once is judged before anything is started.
+
+    Raises:
+        UsageError: something is out of range or unknown, the study is there already, or another sweep is running.
+        ImageError: there is no such folder of pictures.
+        StoreError: the folder cannot be made.
+    """
+    if not _NAME.fullmatch(order.name):
+        raise UsageError(
+            f"The study's name {order.name!r} cannot be used; take at most 60 letters, digits, dots, dashes and "
+            "underscores, the first a letter or digit."
+        )
+    path = directory / order.name
+    if StudyFolder(path).plan() is not None:
+        raise UsageError(f"A study named {order.name!r} is there already; choose another name, or resume that one.")
+    _judge(order)
+    words = [str(order.dataset), "--models", ",".join(order.models), "--bits", ",".join(order.bits)]
+    for name, choice in order.weights.items():
+        words += ["--weights", f"{name}={choice}"]
+    words += ["--scheme", order.scheme, "--protocols", ",".join(order.protocols)]
+    if order.limit is not None:
+        words += ["--limit", str(order.limit)]
+    return _run(path, ["sweep", *words, "--out", str(path)])
+
+
+def resume(path: Path) -> SweepJob:
+    """Go on with a study that was interrupted, by the command that its plan holds.
+
+    Raises:
+        UsageError: there is no study, its plan holds no command, or another sweep is running.
+        StoreError: the plan cannot be read.
+    """
+    plan = StudyFolder(path).plan()
+    words = shlex.split(plan.command) if plan else []
+    if words[:2] != ["quantviz", "sweep"]:
+        raise UsageError(f"Study {str(path)!r} tells no command to go on with; repeat the one that made it.")
+    return _run(path, [*words[1:], "--out", str(path)])  # the last --out counts: the folder may have been moved
+
+
+def cancel(path: Path) -> None:
+    """End a running sweep in order: what it has committed is kept. It may take two seconds until it has ended.
+
+    Raises:
+        UsageError: no sweep is running there, or it runs on another machine.
+        QuantvizError: the process is not ours to end.
+    """
+    progress = StudyFolder(path).progress()  # None unless the process is the one that wrote it
+    if progress is None:
+        if not _alive(path):
+            raise UsageError(f"No sweep is running for study {path.name!r}; look again.")
+        _started[path].send_signal(signal.SIGTERM)
+        return
+    if progress.host != process.host():
+        raise UsageError(f"The sweep of {path.name!r} runs on {progress.host}; end it there.")
+    try:
+        os.kill(progress.pid, signal.SIGTERM)  # as SIGINT, which shells let commands in the background ignore
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise QuantvizError(
+            f"The sweep of {path.name!r} (process {progress.pid}) belongs to another user; ask them to end it."
+        ) from None
+
+
+def forget(path: Path) -> None:
+    """Remove what a sweep said that left no study, so that it is not among the jobs any more.
+
+    Raises:
+        UsageError: there is a study, or its sweep is running.
+    """
+    if job(path).state != "failed" or (path / "plan.json").exists():
+        raise UsageError(f"Study {path.name!r} is there or being made; it is not forgotten.")
+    _log(path).unlink(missing_ok=True)
+
+
+def running(directory: Path) -> SweepJob | None:
+    """Return the first study of a folder that is being made, or None."""
+    return next((found for found in jobs(directory) if found.state in ("starting", "running")), None)
+
+
+def _judge(order: SweepOrder) -> None:
+    """Refuse at once what the sweep would refuse after some seconds."""
+    SweepRequest(
+        dataset=order.dataset,
+        models=order.models,
+        quants=tuple(spec_of(order.scheme, *parse_bits(bits)) for bits in order.bits),
+        weights=order.weights,
+        protocols=order.protocols,
+        limit=order.limit,
+    )
+    for name in order.models:
+        networks.spec(name)
+    images.folder(order.dataset, 1)
+
+
+def _run(path: Path, words: Sequence[str]) -> SweepJob:
+    """Start the process, unless another sweep of the same folder of studies is running."""
+    with _starting:
+        if (other := running(path.parent)) is not None:
+            raise UsageError(f"Another sweep is running ({other.name}); wait for it, or cancel it first.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _log(path).open("wb") as log:
+                _started[path] = subprocess.Popen(
+                    [sys.executable, "-m", "quantviz", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # neither Ctrl-C in the dashboard's terminal nor its end reaches the sweep
+                )
+        except OSError as error:
+            raise StoreError(
+                f"The sweep of {path.name!r} cannot be started ({error.strerror}); free space or choose another cache."
+            ) from None
+    return job(path)
+
+
+def _alive(path: Path) -> bool:
+    """Tell whether a process that this one started for a study still runs; one that ended is reaped."""
+    known = _started.get(path)
+    return known is not None and known.poll() is None
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}.log")
+
+
+def _last_line(path: Path) -> str:
+    """Return what a sweep said last, without the program's name; "" where it said nothing."""
+    try:
+        with _log(path).open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - _TAIL, 0))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix(_SAID) if said else ""

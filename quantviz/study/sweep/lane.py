@@ -1,0 +1,339 @@
+"""One model under one protocol: what it makes of one picture at every bit-width, as rows of a study."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quantviz import images, saliency, scores
+from quantviz.comparison.loaded import Subject
+from quantviz.comparison.protocols import explained, finished, seed_of, subject_of
+from quantviz.comparison.references import SPECTRAL_RESIDUAL, TruthSource
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import (
+    DEPLOYED,
+    CamResult,
+    GroundTruth,
+    Heatmap,
+    ImageError,
+    ImageSample,
+    Preprocessing,
+    Progress,
+    QuantSpec,
+    QuantvizError,
+    no_progress,
+    scheme_name,
+)
+from quantviz.study.planning import SweepRequest
+from quantviz.study.specs.plan import Piece, StudyImage, StudyModel, StudyPlan, StudyRow, TruthFile
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+_CLASSES = 1000
+
+State = dict[str, dict[str, list[float]]]
+"""Bit-widths -> place in the network -> least and greatest value that its observer has seen on average."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture as a network reads it.
+
+    Attributes:
+        id: sha256 of the file.
+        size: (H, W) of the picture.
+        input: (1, 3, h, w) float32.
+        salient: its saliency (h, w), on the pixels of the input.
+        truth: the user's ground truth on the same pixels; or in one sentence why it cannot be used; or None.
+    """
+
+    id: str
+    size: tuple[int, int]
+    input: npt.NDArray[np.float32]
+    salient: Heatmap
+    truth: GroundTruth | str | None = None
+
+
+class Truths:
+    """The user's ground truth of a study's pictures, and how maps agree with it.
+
+    Args:
+        plan: of the study.
+        folder: of ground truth; not regarded where the plan has none.
+    """
+
+    def __init__(self, plan: StudyPlan, folder: Path | None) -> None:
+        self.truth, self.folder = plan.truth, folder or Path()
+        files = () if plan.truth is None else plan.truth.files
+        self.files = {image.path: file for image, file in zip(plan.images, files, strict=False) if file is not None}
+
+    def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth | str | None:
+        """Return a picture's ground truth in its crop's pixels, in one sentence why it cannot be used, or None.
+
+        Raises:
+            QuantvizError: the file is no longer the one that was planned, or can no longer be read.
+        """
+        file = self.files.get(sample.name)
+        if file is None or self.truth is None:
+            return None
+        name = PurePosixPath(file.path).name
+        try:
+            data = planned_bytes(self.folder, file, "Ground truth")
+            found = TruthSource(data, name, self.truth.kind).read(sample, preprocessing)
+        except ImageError as error:
+            return str(error)
+        if found.kind == "map" and found.values is not None:
+            fault = scores.degenerate(found.values)
+            return f"{name} carries no evidence ({fault})." if fault else found
+        content = {"fixations": found.points, "boxes": found.boxes}.get(found.kind, found.values)
+        empty = content is None or not content.size or (found.kind == "mask" and not content.any())
+        return f"{name}: {found.notes[-1]}." if empty else found
+
+    def scores(self, side: str, heatmap: Heatmap | None, truth: GroundTruth | str | None) -> dict[str, float | None]:
+        """Return the columns of one side's map, None in them where there is no map, no evidence or no ground truth."""
+        if self.truth is None:
+            return {}
+        found: dict[str, float | None] = dict.fromkeys(self.truth.metrics)
+        if isinstance(truth, GroundTruth) and heatmap is not None and not heatmap.degenerate:
+            marks = scores.measure(heatmap.values, truth, self.truth.metrics)
+            found |= {name: mark.value for name, mark in marks.items()}
+        return {f"{side}_v_truth_{name}": value for name, value in found.items()}
+
+
+def study_subject(
+    bench: Workbench,
+    plan: StudyPlan,
+    model: StudyModel,
+    quant: QuantSpec,
+    weights: str | None,
+    calibration: Path | None,
+    progress: Progress,
+) -> Subject:
+    """Return a model of a study, with the preprocessing of the protocol of ``quant``.
+
+    Args:
+        bench: with the networks.
+        plan: of the study.
+        model: of the plan.
+        quant: of the plan, with its protocol.
+        weights: as in ``CompareRequest``.
+        calibration: as there.
+        progress: told what is being loaded.
+
+    Raises:
+        QuantvizError: its weights or the calibration pictures are no longer those that were planned.
+    """
+    cam = replace(plan.cam, layer=model.layer)
+    asked = CompareRequest(model.name, weights, quant, cam, calibration=calibration)
+    subject = subject_of(bench.subject(asked, progress), quant)
+    ref = bench.networks.load(subject.spec, subject.located, progress).ref
+    if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
+        raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
+    return subject
+
+
+class Lane:
+    """One model under one protocol: its networks at every bit-width, and what their observers have seen.
+
+    Under the deployed protocol ``networks`` are the deployed ones, and ``simulated`` those that stand for them.
+    """
+
+    def __init__(
+        self, bench: Workbench, plan: StudyPlan, request: SweepRequest, piece: Piece, progress: Progress
+    ) -> None:
+        model = plan.models[piece.model]
+        self.plan, self.model, self.folder, self.protocol = plan, model.name, request.dataset, piece.protocol
+        self.quants = plan.quants_of(piece.protocol)
+        self.truths = Truths(plan, request.truth)
+        weights = request.weights.get(model.name)
+        subject = study_subject(bench, plan, model, self.quants[0], weights, request.calibration, progress)
+        ref = bench.networks.load(subject.spec, subject.located, progress).ref
+        self.labelled = ref.classes == _CLASSES
+        self.preprocessing: Preprocessing = subject.ref.preprocessing
+        self.cam = replace(plan.cam, layer=subject.layer)
+        self.float_network = bench.protocols.reference(subject, self.quants[0], progress)
+        self.networks: dict[str, nn.Module] = {
+            quant.label: bench.protocols.quantized(subject, quant, progress) for quant in self.quants
+        }
+        self.simulated: dict[str, nn.Module] = {}
+        if self.protocol == DEPLOYED:
+            self.simulated = self.networks
+            deployed = {quant.label: bench.engines.deployed(subject, quant, progress) for quant in self.quants}
+            self.networks = dict(deployed)
+
+    def load(self, image: StudyImage) -> Picture | str:
+        """Return a picture ready for the networks, or in one sentence why it cannot be used.
+
+        Raises:
+            QuantvizError: the file is no longer the one that was planned, or can no longer be read.
+        """
+        try:
+            data = planned_bytes(self.folder, image, "Picture")
+            sample = images.load(data, name=image.path)
+        except ImageError as error:
+            return str(error)
+        return self.prepared(sample)
+
+    def prepared(self, sample: ImageSample) -> Picture:
+        """Return a decoded picture ready for the networks."""
+        crop = images.crop(sample.rgb, self.preprocessing)
+        salient = saliency.predictor(SPECTRAL_RESIDUAL).predict(crop)
+        height, width = sample.rgb.shape[:2]
+        truth = self.truths.read(sample, self.preprocessing)
+        return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient, truth)
+
+    def rows(self, index: int, picture: Picture | str) -> list[StudyRow]:
+        """Return a row for each bit-width."""
+        image = self.plan.images[index]
+        label = image.label if self.labelled else None
+        reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
+        truth = None if isinstance(picture, str) else picture.truth
+        of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
+        found, compared = [], _Compared()
+        for quant in self.quants:
+            told: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
+            heatmap = None
+            if isinstance(picture, str) or isinstance(reference, str):
+                told["error"] = reference
+            else:
+                target = None if "own_class" in quant.deviations else reference.class_index
+                quantized = self._result(picture, self.networks[quant.label], quant, target)
+                told |= _told(reference, quantized, picture.salient, label, compared)
+                if not isinstance(quantized, str):
+                    heatmap = quantized.heatmap
+                    told["simulation"] |= self._simulation(picture, quant, quantized, compared)
+            told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
+            told["truth_error"] = truth if isinstance(truth, str) else ""
+            known = (index, image.sha256, self.model, quant.label, scheme_name(quant), self.protocol)
+            found.append(StudyRow(*known, **told))
+        return found
+
+    def _simulation(
+        self, picture: Picture, quant: QuantSpec, deployed: CamResult, compared: _Compared
+    ) -> dict[str, float | bool | None]:
+        """Return the columns that compare the simulated with the deployed network; {} where there is none of either."""
+        if quant.label not in self.simulated:
+            return {}
+        simulated = self._result(picture, self.simulated[quant.label], quant, deployed.class_index)
+        if isinstance(simulated, str):
+            return {}
+        flipped = simulated.predictions[0].index != deployed.predictions[0].index
+        marks = compared.columns("simulated_v_deployed", simulated.heatmap, deployed.heatmap)
+        return marks | {"simulated_flipped": flipped}
+
+    def _result(
+        self, picture: Picture, network: nn.Module, quant: QuantSpec | None, target: int | None
+    ) -> CamResult | str:
+        """Return a network's result, or in one sentence why there is none; ``quant`` None is of the float network."""
+        import torch
+
+        name, seed = quant.label if quant else "float", seed_of(picture.id, quantized=quant is not None)
+        image = torch.from_numpy(picture.input)
+        cam = replace(self.cam, layer=getattr(network, "layer", self.cam.layer))  # of the parted network its own
+        try:
+            result = explained(network, image, cam, target, seed, no_progress, name)
+        except QuantvizError as error:
+            return str(error)
+        return finished(result, quant or self.quants[0], picture.size)
+
+    def state(self) -> State:
+        """Return what the observers have seen; nothing where the protocol has none."""
+        found: State = {}
+        for name, network in self.networks.items():
+            for place, quantizer in _observers(network):
+                if quantizer.low is not None and quantizer.high is not None:
+                    found.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
+        return found
+
+    def restore(self, state: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+        """Let the observers go on from a state."""
+        import torch
+
+        for name, network in self.networks.items():
+            for place, quantizer in _observers(network):
+                low, high = state.get(name, {}).get(place, (None, None))
+                quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
+                quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
+
+
+def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> bytes:
+    """Return the bytes of a file that a study was planned with.
+
+    Args:
+        folder: where it lies.
+        file: its path there and its digest.
+        what: the noun for messages.
+
+    Raises:
+        ImageError: it cannot be read, and could not when the study was planned.
+        QuantvizError: it is no longer the one that was planned, or can no longer be read.
+    """
+    try:
+        _, data = images.read_bytes(folder / file.path, file.path)
+    except ImageError as error:
+        if file.sha256:  # it could be read before; a broken disk or network is no property of the file
+            raise QuantvizError(f"{error} The sweep stops here; repeat its command once that is mended.") from None
+        raise ImageError(str(error).replace(str(folder / file.path), file.path)) from None
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise QuantvizError(f"{what} {file.path!r} changed since the study was planned; begin a new study.")
+    return data
+
+
+def _observers(network: nn.Module) -> list[tuple[str, Any]]:
+    from quantviz.quantize.paper import quantizers
+
+    return [(place, quantizer) for place, quantizer in quantizers(network) if quantizer.online]
+
+
+def _told(
+    reference: CamResult, quantized: CamResult | str, salient: Heatmap, label: int | None, compared: _Compared
+) -> dict[str, Any]:
+    """Return what a row says of two results."""
+    first = reference.predictions[0]
+    found: dict[str, Any] = {
+        "float_class": reference.class_index,
+        "float_top1": first.index,
+        "float_probability": first.probability,
+        "float_correct": None if label is None else first.index == label,
+        "float_degenerate": reference.heatmap.degenerate,
+        "saliency_degenerate": salient.degenerate,
+    }
+    found |= compared.columns("float_v_saliency", reference.heatmap, salient)
+    if isinstance(quantized, str):
+        return found | {"error": quantized}
+    second = quantized.predictions[0]
+    found |= {
+        "quantized_class": quantized.class_index,
+        "quantized_top1": second.index,
+        "quantized_probability": second.probability,
+        "quantized_correct": None if label is None else second.index == label,
+        "flipped": first.index != second.index,
+        "quantized_degenerate": quantized.heatmap.degenerate,
+    }
+    found |= compared.columns("quantized_v_float", quantized.heatmap, reference.heatmap)
+    return found | compared.columns("quantized_v_saliency", quantized.heatmap, salient)
+
+
+class _Compared:
+    """Scores of one picture's maps, each of which is compared with several others."""
+
+    def __init__(self) -> None:
+        self._ready: dict[int, tuple[Heatmap, scores.ReadyMap]] = {}
+
+    def columns(self, name: str, first: Heatmap, second: Heatmap) -> dict[str, float | None]:
+        """Return the columns of a comparison."""
+        marks = scores.compare(self._of(first), self._of(second))
+        return {f"{name}_sim": marks.sim, f"{name}_cc": marks.cc, f"{name}_kld": marks.kld}
+
+    def _of(self, heatmap: Heatmap) -> scores.ReadyMap:
+        known = self._ready.setdefault(id(heatmap), (heatmap, scores.ReadyMap(heatmap.values)))
+        return known[1]

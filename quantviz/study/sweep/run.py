@@ -1,0 +1,224 @@
+"""Sweep: every picture of a study under every model, bit-width and protocol, kept piece by piece."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from quantviz.comparison.protocols import network_quant
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import CALIBRATED, DEPLOYED, Progress, UsageError, no_progress
+from quantviz.store import TensorStore
+from quantviz.study.folder import StudyFolder
+from quantviz.study.planning import SweepRequest, plan_of
+from quantviz.study.specs.plan import Piece, StudyPlan
+from quantviz.study.sweep.executor import LEFT_BEHIND, Engine, Team
+from quantviz.study.sweep.executors import assemble, check
+from quantviz.study.sweep.lane import study_subject
+from quantviz.study.sweep.merge import share
+from quantviz.study.sweep.pace import Pace
+from quantviz.study.sweep.schedule import Schedule, before
+from quantviz.study.sweep.worker import Computed, PieceWorker, job_of, one_thread
+
+_LISTEN = 0.5  # seconds after which progress is told although no worker said anything, so that it can end the call
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep left.
+
+    Attributes:
+        plan: what the study is decided by.
+        computed: pieces that this call computed; 0 where all were there already.
+        pieces: all that it was to have: those of the study, or of its share.
+        rate: pictures a second, each counted once a model and protocol, since the first one was done; None where
+            nothing or only one was computed.
+    """
+
+    plan: StudyPlan
+    computed: int
+    pieces: int
+    rate: float | None
+
+
+def sweep(
+    request: SweepRequest,
+    out: Path,
+    store: TensorStore,
+    progress: Progress = no_progress,
+    *,
+    engine: Engine | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Swept:
+    """Make a study, or go on with one; whenever it is killed, the same call goes on where it was.
+
+    The same request gives the same bytes in ``results.parquet``, however often it is interrupted, whoever computes, in
+    however many threads. Torch runs in one meanwhile. Nothing of a picture is kept beyond its piece. A picture that
+    cannot be used has rows that tell why. ``StudyFolder.progress`` tells anyone how far it is.
+
+    Args:
+        request: what to sweep over.
+        out: the study's folder.
+        store: where ranges and learned weights are kept; maps are not.
+        progress: told what is being done; whatever it raises ends the call, and every worker with it.
+        engine: who computes; None: this process alone.
+        shard: (i, n): compute the i-th of n shares, which ``merge`` makes a study of; None: everything.
+
+    Raises:
+        UsageError: the folder holds another study or another sweep is writing to it; or as ``plan_of`` and ``share``.
+        StoreError: the study cannot be written.
+        QuantvizError: a network cannot be made, or not deployed where that is asked for; a picture changed meanwhile;
+            or workers keep being killed.
+    """
+    engine, folder = engine or Engine(), StudyFolder(out)
+    check(engine)
+    known = folder.plan()
+    plan = replace(plan_of(request, known, progress), shard=shard)
+    pieces = share(plan, shard)
+    if known is not None and _same(known, plan, out) and folder.finished(known):  # the folder may be read-only
+        return Swept(known, 0, len(pieces), None)
+    with folder.locked():
+        plan = _begun(folder, plan, request, store, progress)
+        todo = [piece for piece in pieces if not folder.has(plan, piece)]
+        with Pace(folder, plan, pieces, todo, request.command, progress) as pace:
+            _compute(engine, plan, request, store, folder, todo, pace)
+            if shard is None:
+                pace.say("Writing the results")
+                folder.finish(plan)
+    return Swept(plan, len(todo), len(pieces), pace.rate)
+
+
+def withdraw(out: Path) -> None:
+    """Take back what this process told of its sweep's progress, and made beside it, where it has to end at once."""
+    StudyFolder(out).silence()
+    for folder in [*LEFT_BEHIND]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(
+    folder: StudyFolder, plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress
+) -> StudyPlan:
+    """Return the plan of the folder, which is this one, or is this one from now on."""
+    known = folder.plan()
+    if known is None:
+        _check(plan)
+        _check_deployed(plan, request, store, progress)
+        folder.begin(plan)
+        return plan
+    _same(known, plan, folder.path)
+    return known
+
+
+def _check(plan: StudyPlan) -> None:
+    """Refuse, before anything is written, what a protocol does not define."""
+    for protocol in plan.protocols:
+        if protocol not in (CALIBRATED, DEPLOYED):
+            for quant in plan.quants_of(protocol):
+                network_quant(quant)
+
+
+def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
+    """Refuse networks that have no deployed form; what the others are made of is in the store then."""
+    if DEPLOYED not in plan.protocols:
+        return
+    for quant in plan.quants_of(DEPLOYED):
+        # Whether there is such a form does not depend on what is learned, which can take long.
+        plain = replace(quant, rounding="nearest", bias_correction=False)
+        for model in plan.models:
+            bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
+            with one_thread():
+                subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress)
+                bench.engines.deployed(subject, plain, progress)
+
+
+def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:
+    """Return True where both make the same study, and refuse to go on elsewhere."""
+    again = f" ({known.command})" if known.command else ""
+    if different := known.difference(plan):
+        raise UsageError(
+            f"Study {str(out)!r} was made with {different}; choose another folder, or repeat its own command{again}."
+        )
+    if known.shard != plan.shard:
+        ours, theirs = (f"shard {place.shard[0]}/{place.shard[1]}" if place.shard else "all" for place in (known, plan))
+        raise UsageError(
+            f"Folder {str(out)!r} holds {ours} of this study, not {theirs}; every shard and the whole study need a "
+            "folder of their own."
+        )
+    return True
+
+
+def _compute(
+    engine: Engine,
+    plan: StudyPlan,
+    request: SweepRequest,
+    store: TensorStore,
+    folder: StudyFolder,
+    todo: Sequence[Piece],
+    pace: Pace,
+) -> None:
+    """Compute and commit the pieces that are not there."""
+    if not todo:
+        return
+    schedule = Schedule(plan, todo)
+    if engine.kind == "local" and min(engine.workers, schedule.most_workers) == 1:
+        worker = PieceWorker(plan, request, store)
+        for piece in todo:
+            found = worker.compute(piece, _state(folder, plan, piece), partial(pace.step, piece), pace.say)
+            _commit(folder, plan, piece, found, pace)
+        return
+    pace.say("Starting the workers", None)
+    job = job_of(plan, request, store, foreign=engine.kind == "ray")
+    team = assemble(engine, job, schedule.most_workers)
+    try:
+        _direct(team, schedule, folder, plan, pace)
+    finally:
+        team.close()
+
+
+def _direct(team: Team, schedule: Schedule, folder: StudyFolder, plan: StudyPlan, pace: Pace) -> None:
+    """Give the workers of a team their pieces, and commit what comes back, until nothing is left."""
+    idle: set[int] = set()
+    working: dict[int, Piece] = {}
+    while schedule.left:
+        for member in sorted(idle):
+            if piece := schedule.take(member):
+                working[member] = piece
+                idle.remove(member)
+                team.give(member, piece, _state(folder, plan, piece))
+        pace.beat()
+        for event in team.events(_LISTEN):
+            member, value = event.member, event.value
+            if event.kind == "ready":
+                idle.add(member)
+            elif event.kind == "said":
+                pace.say(*value)
+            elif event.kind == "opened":
+                schedule.opened(member)
+            elif event.kind == "step":
+                pace.step(working[member], value)
+            elif event.kind == "done":
+                _commit(folder, plan, schedule.done(member), value, pace)
+                del working[member]
+                idle.add(member)
+            elif event.kind == "failed":
+                raise value
+            else:
+                schedule.died(member, value)
+                idle.discard(member)
+                if piece := working.pop(member, None):
+                    pace.lost(piece)
+                team.start(member)
+
+
+def _state(folder: StudyFolder, plan: StudyPlan, piece: Piece) -> dict[str, dict[str, list[float]]]:
+    last = before(plan, piece)
+    return {} if last is None else folder.state(last)
+
+
+def _commit(folder: StudyFolder, plan: StudyPlan, piece: Piece, found: Computed, pace: Pace) -> None:
+    rows, state = found
+    folder.commit(plan, piece, rows, state)
+    pace.committed(piece)

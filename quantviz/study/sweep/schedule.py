@@ -1,0 +1,116 @@
+"""Which worker computes which piece next."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from quantviz.specs import QuantvizError
+from quantviz.study.specs.plan import Piece, StudyPlan
+
+_DEATHS = 3
+
+
+def sequential(plan: StudyPlan, protocol: str) -> bool:
+    """Tell whether the pieces of a protocol need the one before: its observers go on from picture to picture."""
+    return "online_ranges" in plan.quants_of(protocol)[0].deviations
+
+
+Lane = tuple[int, str]
+
+
+class Schedule:
+    """Which worker computes which piece next.
+
+    Pieces that need the one before them are of one worker, and begin first: nothing shortens their row. The others go
+    to whoever is free, those of the networks that a worker has first. While a model is loaded and calibrated for the
+    first time, its other pieces wait, so that they find in the store what that finds out.
+
+    Args:
+        plan: of the study.
+        todo: the pieces that are not there.
+    """
+
+    def __init__(self, plan: StudyPlan, todo: Sequence[Piece]) -> None:
+        self._waiting: dict[Lane, deque[Piece]] = {}
+        for piece in todo:
+            self._waiting.setdefault((piece.model, piece.protocol), deque()).append(piece)
+        self._chained = {lane for lane in self._waiting if sequential(plan, lane[1])}
+        self._has: dict[int, Lane] = {}
+        self._opened: set[Lane] = set()
+        self._opening: dict[int, Lane] = {}
+        self._busy: dict[int, Piece] = {}
+        self._deaths: Counter[int] = Counter()
+        self._plan, self.left = plan, len(todo)
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers can have something to do at the same time."""
+        return sum(1 if lane in self._chained else len(pieces) for lane, pieces in self._waiting.items())
+
+    def take(self, member: int) -> Piece | None:
+        """Return the piece that a worker without one computes next, or None where it has to wait."""
+        lanes = [lane for lane, pieces in self._waiting.items() if pieces and self._free(member, lane)]
+        if not lanes:
+            return None
+        crowd = Counter(self._has.values())
+
+        def order(lane: Lane) -> tuple[bool, bool, bool, float]:
+            share = len(self._waiting[lane]) / (1 + crowd[lane])
+            return lane != self._has.get(member), lane not in self._chained, crowd[lane] > 0, -share
+
+        lane = min(lanes, key=order)
+        piece = self._busy[member] = self._waiting[lane].popleft()
+        if self._has.get(member) != lane:
+            self._opening[member] = lane
+        self._has[member] = lane
+        return piece
+
+    def opened(self, member: int) -> None:
+        """Note that a worker has the networks of its piece."""
+        if lane := self._opening.pop(member, None):
+            self._opened.add(lane)
+
+    def done(self, member: int) -> Piece:
+        """Return the piece that a worker is done with."""
+        self.left -= 1
+        return self._busy.pop(member)
+
+    def died(self, member: int, how: str) -> None:
+        """Put the piece of a worker that died back to where it was.
+
+        Raises:
+            QuantvizError: it has cost too many workers.
+        """
+        self._opening.pop(member, None)
+        self._has.pop(member, None)
+        piece = self._busy.pop(member, None)
+        number = -1 if piece is None else piece.number
+        self._deaths[number] += 1
+        if piece is not None:
+            self._waiting[piece.model, piece.protocol].appendleft(piece)
+        if self._deaths[number] < _DEATHS:
+            return
+        what = "before it had any work"
+        if piece is not None:
+            model = self._plan.models[piece.model].name
+            what = f"on pictures {piece.start + 1} to {piece.stop} under {model}, {piece.protocol}"
+        raise QuantvizError(
+            f"A worker ended {_DEATHS} times {what} ({how}); use fewer --workers if memory is short, and repeat the "
+            "command: what was done is kept."
+        )
+
+    def _free(self, member: int, lane: Lane) -> bool:
+        others = [piece for other, piece in self._busy.items() if other != member]
+        if lane in self._chained and any((piece.model, piece.protocol) == lane for piece in others):
+            return False
+        opening = {model for other, (model, _) in self._opening.items() if other != member}
+        return lane == self._has.get(member) or lane in self._opened or lane[0] not in opening
+
+
+def before(plan: StudyPlan, piece: Piece) -> Piece | None:
+    """Return the piece whose state a piece starts from, or None where it starts from nothing."""
+    if piece.start == 0 or not sequential(plan, piece.protocol):
+        return None
+    return replace(piece, number=piece.number - 1, start=piece.start - plan.batch, stop=piece.start)

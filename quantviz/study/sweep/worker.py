@@ -1,0 +1,245 @@
+"""What computes a piece of a study: in the sweep's own process, in one that the sweep starts, or on another machine.
+
+A worker is given pieces and gives back their rows; it writes to the store, and never to the study.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from quantviz.comparison.machine import KERNELS
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import Progress, QuantvizError, no_progress
+from quantviz.store import TensorStore
+from quantviz.study.planning import SweepRequest, deciding
+from quantviz.study.specs.plan import Piece, StudyPlan, StudyRow
+from quantviz.study.sweep.lane import Lane, State
+
+_AHEAD = 2
+_TELL_EVERY = 0.2  # seconds between two messages of progress to the sweep
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+Computed = tuple[list[StudyRow], State]
+Kind = Literal["ready", "opened", "step", "said", "done", "failed", "died"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker needs to know once.
+
+    Attributes:
+        plan: of the study.
+        request: what the plan was made from, its files named so that they are found from any folder.
+        cache: folder of the store.
+        cache_limit: its size limit, bytes.
+        folder: where the sweep was started; names in the request may be relative to it.
+        foreign: the worker may run on another machine.
+    """
+
+    plan: StudyPlan
+    request: SweepRequest
+    cache: Path
+    cache_limit: int
+    folder: str
+    foreign: bool = False
+
+
+def job_of(plan: StudyPlan, request: SweepRequest, store: TensorStore, *, foreign: bool = False) -> Job:
+    """Return what a worker elsewhere has to know."""
+    kept = store.info()
+    absolute: dict[str, Any] = {
+        entry.name: value.absolute()
+        for entry in fields(request)
+        if isinstance(value := getattr(request, entry.name), Path)
+    }
+    weights = {
+        name: str(Path(path).absolute()) if Path(path).is_file() else path for name, path in request.weights.items()
+    }
+    request = replace(request, weights=weights, **absolute)
+    return Job(plan, request, kept.directory, kept.size_limit, os.getcwd(), foreign)
+
+
+class PieceWorker:
+    """Computes pieces of one study; keeps the networks of the model and protocol that it computed last.
+
+    Args:
+        plan: of the study.
+        request: what the plan was made from.
+        store: where ranges and learned weights are kept.
+    """
+
+    def __init__(self, plan: StudyPlan, request: SweepRequest, store: TensorStore) -> None:
+        self.plan, self.request, self.store = plan, request, store
+        self._lane: Lane | None = None
+        self._at: tuple[int, str] | None = None
+
+    def open(self, piece: Piece, progress: Progress = no_progress) -> None:
+        """Load and calibrate the networks of a piece, unless they are those of the last one.
+
+        Raises:
+            QuantvizError: a network cannot be made.
+        """
+        if self._at == (piece.model, piece.protocol):
+            return
+        self._lane, self._at = None, None  # before the next ones are made: two sets may not fit into memory
+        bench = Workbench(self.store, float_models=1, quantized_models=len(self.plan.quants))
+        with one_thread():
+            self._lane = Lane(bench, self.plan, self.request, piece, progress)
+        self._at = piece.model, piece.protocol
+
+    def compute(
+        self, piece: Piece, state: State, step: Callable[[], None], progress: Progress = no_progress
+    ) -> Computed:
+        """Return the rows of a piece, and the state that the next one of its model and protocol starts from.
+
+        Args:
+            piece: which one.
+            state: of the piece before it, where the protocol has observers.
+            step: called after each picture; whatever it raises ends the call.
+            progress: told of loading and calibration.
+
+        Raises:
+            QuantvizError: a network cannot be made, or a picture changed or vanished meanwhile.
+        """
+        self.open(piece, progress)
+        lane = self._lane
+        assert lane is not None
+        rows: list[StudyRow] = []
+        with one_thread():
+            lane.restore(state)
+            places = range(piece.start, piece.stop)
+            with closing(_ahead(places, lambda index: lane.load(self.plan.images[index]))) as pictures:
+                for index, picture in zip(places, pictures, strict=True):
+                    rows += lane.rows(index, picture)
+                    step()
+            return rows, lane.state()
+
+
+class RemoteWorker:
+    """A ``PieceWorker`` away from the sweep's process: what it refuses comes back as a value.
+
+    Args:
+        job: what to know.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        if os.path.isdir(job.folder):
+            os.chdir(job.folder)
+        self._worker = PieceWorker(job.plan, job.request, TensorStore(job.cache, size_limit=job.cache_limit))
+
+    def open(self, piece: Piece, progress: Progress = no_progress) -> tuple[Kind, Any]:
+        """Make the networks of a piece: ("opened", None), or ("failed", a QuantvizError)."""
+
+        def work() -> tuple[Kind, Any]:
+            self._check()
+            self._worker.open(piece, progress)
+            return "opened", None
+
+        return self._attempt(work)
+
+    def compute(self, piece: Piece, state: State, step: Callable[[], None]) -> tuple[Kind, Any]:
+        """Compute a piece: ("done", as ``PieceWorker.compute``), or ("failed", a QuantvizError)."""
+        return self._attempt(lambda: ("done", self._worker.compute(piece, state, step)))
+
+    def _check(self) -> None:
+        """Refuse libraries and integer kernels that are not those of the plan: another machine may have others."""
+        planned = self.job.plan.versions
+        for name, number in deciding(self.job.plan.protocols).items():
+            if planned.get(name, number) != number:
+                same = "use machines of one kind" if name == KERNELS else "install the same"
+                raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
+
+    def _attempt(self, work: Callable[[], tuple[Kind, Any]]) -> tuple[Kind, Any]:
+        try:
+            return work()
+        except QuantvizError as error:
+            return "failed", type(error)(f"On host {socket.gethostname()}: {error}") if self.job.foreign else error
+        except Exception as error:
+            if os.environ.get("QUANTVIZ_DEBUG"):
+                traceback.print_exc()
+            where = f"on host {socket.gethostname()}"
+            return "failed", QuantvizError(f"Unexpected {type(error).__name__} {where}: {error}.")
+
+
+def serve(handle: int) -> None:
+    """Be a worker for the process at the other end of a socket, until that closes its end or ends.
+
+    Args:
+        handle: the socket, over which come a ``Job`` and then pairs of a piece and a state.
+    """
+    link = Connection(handle)
+    wanted: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def listen() -> None:
+        # A thread of its own sees at once that the sweep has ended; the piece in the making is of no use then.
+        while True:
+            try:
+                wanted.put(link.recv())
+            except (EOFError, OSError):
+                os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    worker = RemoteWorker(wanted.get())
+    last = 0.0
+
+    def say(message: str, fraction: float | None = None) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TELL_EVERY:
+            last = time.monotonic()
+            link.send(("said", (message, fraction)))
+
+    while True:
+        piece, state = wanted.get()
+        answer = worker.open(piece, say)
+        link.send(answer)
+        if answer[0] == "opened":
+            link.send(worker.compute(piece, state, lambda: link.send(("step", 1))))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread: how sums are shared among several decides their last bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Generator[V, None, None]:
+    """Yield ``make`` of each item in order; a few are made in a thread of their own while one is in use."""
+    waiting: deque[Future[V]] = deque()
+    pool = ThreadPoolExecutor(1)
+    try:
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

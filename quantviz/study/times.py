@@ -1,0 +1,201 @@
+"""What one map takes on this machine by each way to it, for the models of a study with the deployed protocol.
+
+Times are of the machine and the moment, so that they are kept in the store and are no part of a study.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from quantviz import images
+from quantviz.comparison.deploy import milliseconds
+from quantviz.comparison.machine import integer_kernels, processor
+from quantviz.comparison.protocols import MANY_PASSES, explained
+from quantviz.comparison.workbench import Workbench
+from quantviz.specs import (
+    DEPLOYED,
+    Progress,
+    QuantSpec,
+    QuantvizError,
+    StoredRecord,
+    UsageError,
+    digest_of,
+    no_progress,
+)
+from quantviz.store import TensorStore
+from quantviz.study.evidence import found_calibration, found_weights
+from quantviz.study.planning import deciding
+from quantviz.study.specs.plan import StudyModel, StudyPlan
+from quantviz.study.specs.summary import MapTimes
+from quantviz.study.sweep.lane import study_subject
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quantviz.specs import CamSpec
+
+PATHS: Final = {
+    "float": "float, torch",
+    "float_onnxruntime": "float, ONNX Runtime",
+    "simulated": "simulated int8, torch",
+    "deployed": "deployed int8, ONNX Runtime",
+}
+"""Ways to a map -> what they are called; ONNX Runtime goes as far as the target layer, the rest is torch."""
+
+_PICTURE: Final = "chelsea"
+
+_apart: dict[Path, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+
+
+def measure_times(
+    store: TensorStore,
+    plan: StudyPlan,
+    *,
+    weights: Mapping[str, str] | None = None,
+    calibration: Path | None = None,
+    progress: Progress = no_progress,
+) -> tuple[MapTimes, ...]:
+    """Measure one map of a bundled photograph by each way, in as many threads as torch has; the store keeps it.
+
+    Args:
+        store: where times, exports and calibrated ranges are kept.
+        plan: of the study.
+        weights: model -> its weights, where they are not what the plan and its command say.
+        calibration: folder of the calibration pictures; None for that of the study's command, or the bundled ones.
+        progress: told what is being done; whatever it raises ends the call.
+
+    Raises:
+        UsageError: the study has no deployed protocol, its method is not timed, or its weights or calibration pictures
+            are not here.
+        WeightsUnavailable: published weights are neither on disk nor reachable.
+        QuantvizError: a network cannot be made.
+    """
+    if reason := untimed(plan):
+        raise UsageError(reason)
+    if unknown := sorted(set(weights or {}) - {model.name for model in plan.models}):
+        raise UsageError(f"Weights are given for {unknown[0]!r}, which is not in the study; leave them out.")
+    folder = found_calibration(plan, calibration)
+    found = []
+    for model in plan.models:
+        choice = found_weights(plan, model, (weights or {}).get(model.name), progress)
+        for quant in plan.quants_of(DEPLOYED):
+            # Each model has a workbench of its own, so that its networks go when it is done.
+            one = _measured(Workbench(store, float_models=1), plan, model, quant, choice, folder, progress)
+            key = _key(plan, model, quant)
+            kept = store.get(key)
+            others = {} if kept is None else dict(kept.metadata["threads"])
+            store.put(key, StoredRecord({}, {"threads": others | {str(one.threads): dict(one.milliseconds)}}))
+            found.append(one)
+    return tuple(found)
+
+
+def kept_times(store: TensorStore, plan: StudyPlan) -> tuple[MapTimes, ...]:
+    """Return what was measured on a machine of this kind, by model and number of threads; () where nothing was."""
+    found = []
+    for model in plan.models:
+        for quant in plan.quants_of(DEPLOYED) if DEPLOYED in plan.protocols else ():
+            record = store.get(_key(plan, model, quant))
+            kept: Mapping[str, Any] = {} if record is None else record.metadata["threads"]
+            for threads in sorted(kept, key=int):
+                found.append(MapTimes(model.name, quant.label, this_machine(), int(threads), kept[threads]))
+    return tuple(found)
+
+
+def untimed(plan: StudyPlan) -> str:
+    """Return in one sentence why the maps of a study are not timed, or "" where they can be."""
+    if DEPLOYED not in plan.protocols:
+        return "The study has no deployed protocol to time; sweep with --protocols calibrated,deployed."
+    if plan.cam.method in MANY_PASSES:
+        return f"Maps by {plan.cam.method} take many forward passes and are not timed; sweep with another --cam."
+    return ""
+
+
+def measure_apart(study: Path, cache: Path) -> None:
+    """Let a process of its own measure the times of a study, unless one is at work.
+
+    A process with other things to do measures them too, and an export to ONNX bears no other thread at work.
+
+    Args:
+        study: its folder.
+        cache: folder of the cache, in which the store lies.
+    """
+    if not measuring(study):
+        words = ["summary", str(study), "--times", "--cache", str(cache)]
+        log = tempfile.TemporaryFile()
+        nothing = subprocess.DEVNULL
+        started = [sys.executable, "-m", "quantviz", *words]
+        _apart[study] = subprocess.Popen(started, stdin=nothing, stdout=nothing, stderr=log), log
+
+
+def measuring(study: Path) -> bool:
+    """Tell whether a process that ``measure_apart`` started is still at work."""
+    return study in _apart and _apart[study][0].poll() is None
+
+
+def measured_apart(study: Path) -> None:
+    """Forget the process that ``measure_apart`` started and that has ended.
+
+    Raises:
+        QuantvizError: it failed, for the reason that it told.
+    """
+    process, log = _apart.pop(study, (None, None))
+    if process is None or log is None:
+        return
+    with log:
+        log.seek(0)
+        said = log.read().decode(errors="replace").strip().splitlines()
+    if process.wait():
+        raise QuantvizError(said[-1].removeprefix("quantviz: ") if said else "The measurement ended without a word.")
+
+
+def _measured(
+    bench: Workbench,
+    plan: StudyPlan,
+    model: StudyModel,
+    quant: QuantSpec,
+    weights: str,
+    calibration: Path | None,
+    progress: Progress,
+) -> MapTimes:
+    import torch
+
+    subject = study_subject(bench, plan, model, quant, weights, calibration, progress)
+    cam = replace(plan.cam, layer=subject.layer)
+    parted = bench.engines.reference(subject, progress), bench.engines.deployed(subject, quant, progress)
+    networks: dict[str, tuple[nn.Module, CamSpec]] = {
+        "float": (bench.networks.reference(subject, progress), cam),
+        "float_onnxruntime": (parted[0], replace(cam, layer=parted[0].layer)),
+        "simulated": (bench.networks.quantized(subject, quant, progress), cam),
+        "deployed": (parted[1], replace(cam, layer=parted[1].layer)),
+    }
+    preprocessing = subject.ref.preprocessing
+    crop = images.crop(images.bundled(_PICTURE).rgb, preprocessing)
+    image = torch.from_numpy(images.normalize(crop, preprocessing))
+    index = explained(networks["float"][0], image, cam, None, 0, no_progress, "float").class_index
+    progress(f"Timing {model.name}", None)
+    taken = milliseconds(networks, image, index)
+    return MapTimes(model.name, quant.label, this_machine(), torch.get_num_threads(), taken)
+
+
+def this_machine() -> str:
+    """Return the name of the processor, and the kind of its integer kernels."""
+    return f"{processor()}; {integer_kernels()}"
+
+
+def _key(plan: StudyPlan, model: StudyModel, quant: QuantSpec) -> str:
+    decides = {
+        "kind": "map times",
+        "versions": deciding((DEPLOYED,)),
+        "model": model,
+        "quantization": quant,
+        "calibration": plan.calibration.sha256,
+        "cam": plan.cam,
+        "machine": this_machine(),
+    }
+    return digest_of(decides)

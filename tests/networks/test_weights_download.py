@@ -1,0 +1,377 @@
+"""Weights from a server and from torch hub's cache, whatever goes wrong on the way."""
+
+import hashlib
+import http.server
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+import weights_support
+from weights_support import BODY, DEFAULT, SQUEEZENET, espresso, real_weights
+
+from quantviz.networks import fetch, resolve, spec, state
+from quantviz.networks.build import build
+from quantviz.networks.weights import hub_folder
+from quantviz.specs import PublishedWeights, UsageError, WeightsUnavailable
+
+home = weights_support.home
+
+
+def hub_spec(content, of=SQUEEZENET):
+    """The model with one published file, whose digest is that of ``content``."""
+    digest = hashlib.sha256(content).hexdigest()
+    entry = PublishedWeights("IMAGENET1K_V1", f"made_up-{digest[:8]}.pth", digest[:8], of.weights[0].preprocessing)
+    return replace(of, weights=(entry,))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        try:
+            getattr(self, self.server.manner)(self.server.content)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def start(self, length):
+        self.send_response(200)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def whole(self, content):
+        self.start(len(content))
+        self.wfile.write(content)
+
+    def no_length(self, content):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def endless(self, content):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(content)
+
+    def half(self, content):
+        self.start(len(content))
+        self.wfile.write(content[: len(content) // 2])
+
+    def silent(self, content):
+        self.server.released.wait(30)
+
+    def half_then_silent(self, content):
+        self.half(content)
+        self.wfile.flush()
+        self.server.released.wait(30)
+
+    def trickle(self, content):
+        self.start(len(content))
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            if self.server.released.wait(0.05):
+                return
+
+    def trickling_headers(self, content):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        while not self.server.released.wait(0.05):
+            self.wfile.write(b"X: y\r\n")
+
+    def absent(self, content):
+        self.send_error(404)
+
+    def broken(self, content):
+        self.send_error(500)
+
+    def loop(self, content):
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.end_headers()
+
+    def no_http(self, content):
+        self.wfile.write(b"nonsense\r\n\r\n")
+
+
+@pytest.fixture
+def server(home, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.content, server.manner, server.asked = BODY, "whole", []
+    server.released = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", f"http://127.0.0.1:{server.server_port}/models")
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def left_behind(home):
+    return sorted(home.iterdir()) if home.exists() else []
+
+
+# Finding
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"TORCH_HOME": "/a/home"},
+        {"TORCH_HOME": "~/there"},
+        {"XDG_CACHE_HOME": "/a/cache"},
+        {"TORCH_HOME": "/a/home", "XDG_CACHE_HOME": "/a/cache"},
+        {},
+    ],
+)
+def test_hub_folder_is_torchs(environment, monkeypatch):
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert str(hub_folder()) == os.path.join(torch.hub.get_dir(), "checkpoints")
+
+
+def test_state_follows_the_hubs_cache(home):
+    assert state(DEFAULT) == "bundled"
+    resnet = spec("resnet50")
+    assert {state(resnet), state(resnet, "imagenet1k_v2")} == {"downloadable"}
+    home.mkdir(parents=True)
+    (home / "resnet50-11ad3fa6.pth").write_bytes(b"x")
+    assert (state(resnet), state(resnet, "IMAGENET1K_V2")) == ("downloadable", "cached")
+
+
+def test_unknown_choices_are_refused_with_the_known_ones(home):
+    for call in (resolve, state, fetch):
+        with pytest.raises(UsageError, match=r"'V3' of resnet50 are unknown; use IMAGENET1K_V1, IMAGENET1K_V2"):
+            call(spec("resnet50"), "V3")
+    with pytest.raises(UsageError, match="'' of"):
+        resolve(SQUEEZENET, "")
+
+
+def test_without_download_the_file_and_its_place_are_named(home):
+    with pytest.raises(WeightsUnavailable) as caught:
+        resolve(spec("resnet50"), "IMAGENET1K_V2", download=False)
+    message = str(caught.value)
+    assert str(home / "resnet50-11ad3fa6.pth") in message
+    assert "`quantviz fetch-weights resnet50 --weights IMAGENET1K_V2`" in message
+
+
+# Downloading
+@pytest.mark.parametrize("manner", ["whole", "no_length"])
+def test_download_and_then_the_cache(server, home, manner):
+    server.manner, told = manner, []
+    entry = hub_spec(BODY)
+    located = resolve(entry, progress=lambda *report: told.append(report))
+    assert located.path == home / entry.weights[0].file
+    assert located.path.read_bytes() == BODY
+    assert (located.ref.source, located.ref.name) == ("hub", "IMAGENET1K_V1")
+    assert located.ref.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert server.asked == [f"/models/{entry.weights[0].file}"]
+    assert left_behind(home) == [located.path]
+    assert located.path.stat().st_mode & 0o044 == 0o044
+    assert told[-1] == (f"Downloading {entry.weights[0].file}", 1.0)
+    fractions = [fraction for _, fraction in told if fraction is not None]
+    assert fractions == sorted(fractions)
+    assert resolve(entry) == located
+    assert fetch(entry) == located.path
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("manner", "why"),
+    [
+        ("half", r"broke off after 1048576 of 2097152 bytes"),
+        ("silent", r"silent for 0\.6 s"),
+        ("half_then_silent", r"silent for 0\.6 s"),
+        ("trickle", r"sent only \d+ bytes in 1\.8 s"),
+        ("trickling_headers", r"sent only 0 bytes in 1\.8 s"),
+        ("endless", r"more than the 26661184 bytes"),
+        ("absent", r"the server answered 404 Not Found"),
+        ("broken", r"the server answered 500 Internal Server Error"),
+        ("loop", r"redirects lead nowhere \(status 302\)"),
+        ("no_http", r"not valid HTTP"),
+    ],
+)
+def test_a_failing_server_leaves_one_message_and_nothing_else(server, home, monkeypatch, manner, why):
+    server.manner = manner
+    if manner in ("silent", "half_then_silent", "trickle", "trickling_headers"):
+        monkeypatch.setenv("QUANTVIZ_TIMEOUT", "0.6")
+    entry = hub_spec(BODY)
+    begun = time.monotonic()
+    with pytest.raises(WeightsUnavailable, match=why) as caught:
+        resolve(entry)
+    assert time.monotonic() - begun < 20  # the server waits for 30 s, or goes on for ever
+    message = str(caught.value)
+    assert "\n" not in message
+    assert entry.weights[0].file in message
+    assert str(home) in message
+    assert "`quantviz fetch-weights squeezenet1_1`" in message
+    assert left_behind(home) == []
+    assert state(entry) == "downloadable"
+
+
+def test_a_download_with_the_wrong_digest_is_dropped(server, home):
+    server.content = BODY[:-1] + b"\0"
+    with pytest.raises(WeightsUnavailable, match=r"sent a file whose sha256 begins [0-9a-f]{8}, not [0-9a-f]{8};"):
+        fetch(hub_spec(BODY))
+    assert left_behind(home) == []
+
+
+def test_a_refused_connection(server, home, monkeypatch):
+    monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", "http://127.0.0.1:9/")
+    with pytest.raises(WeightsUnavailable, match=r"no connection \(Connection refused\)"):
+        fetch(SQUEEZENET)
+    assert left_behind(home) == []
+
+
+def test_a_name_that_does_not_resolve(home, monkeypatch):
+    monkeypatch.setenv("QUANTVIZ_WEIGHTS_URL", "http://weights.invalid/")
+    monkeypatch.setenv("QUANTVIZ_TIMEOUT", "0.6")
+    with pytest.raises(WeightsUnavailable, match=r"no connection|sent only 0 bytes"):
+        fetch(SQUEEZENET)
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("QUANTVIZ_WEIGHTS_URL", "file:///etc"),
+        ("QUANTVIZ_WEIGHTS_URL", "example.com/models"),
+        ("QUANTVIZ_TIMEOUT", "soon"),
+        ("QUANTVIZ_TIMEOUT", "-1"),
+        ("QUANTVIZ_TIMEOUT", "nan"),
+        ("QUANTVIZ_TIMEOUT", "inf"),
+    ],
+)
+def test_malformed_settings_are_named(home, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"{variable} is '{value}'"):
+        fetch(SQUEEZENET)
+
+
+def test_a_folder_that_cannot_be_made(server, home, tmp_path):
+    (tmp_path / "torch home").write_text("a file in the way")
+    with pytest.raises(WeightsUnavailable, match="cannot be written there"):
+        resolve(hub_spec(BODY))
+
+
+def test_a_folder_without_permission(server, home):
+    home.mkdir(parents=True)
+    home.chmod(0o500)
+    root = os.geteuid() == 0
+    if root:  # which may write everywhere
+        os.seteuid(65534)
+    try:
+        with pytest.raises(WeightsUnavailable, match=r"cannot be written there \(Permission denied\)"):
+            resolve(hub_spec(BODY))
+    finally:
+        if root:
+            os.seteuid(0)
+    home.chmod(0o700)
+    assert left_behind(home) == []
+
+
+def test_no_room_on_disk(server, home):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(WeightsUnavailable, match="cannot be written there"):
+            resolve(hub_spec(BODY))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert left_behind(home) == []
+
+
+def test_an_interrupt_in_the_middle_removes_the_part_file(server, home):
+    def interrupt(message, fraction):
+        if fraction is not None:
+            assert len(left_behind(home)) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resolve(hub_spec(BODY), progress=interrupt)
+    assert left_behind(home) == []
+
+
+FETCH = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run started in the background ignores it
+from dataclasses import replace
+from quantviz.specs import PublishedWeights
+from quantviz.zoo import fetch, spec
+entry = spec("squeezenet1_1")
+old = entry.weights[0]
+file, prefix = sys.argv[1:]
+print(fetch(replace(entry, weights=(PublishedWeights(old.name, file, prefix, old.preprocessing),))))
+"""
+
+
+def fetching_process(entry):
+    published = entry.weights[0]
+    command = [sys.executable, "-c", FETCH, published.file, published.sha256]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_control_c_while_the_server_hangs(server, home, monkeypatch):
+    server.manner = "half_then_silent"
+    with fetching_process(hub_spec(BODY)) as process:
+        deadline = time.monotonic() + 60
+        while not left_behind(home) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert [path.suffix for path in left_behind(home)] == [".part"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=25)
+    assert process.returncode != 0
+    assert left_behind(home) == []
+
+
+def test_two_processes_fetch_the_same_file(server, home):
+    entry = hub_spec(BODY)
+    with fetching_process(entry) as one, fetching_process(entry) as other:
+        outputs = [process.communicate(timeout=120) for process in (one, other)]
+    assert [process.returncode for process in (one, other)] == [0, 0], outputs
+    assert left_behind(home) == [home / entry.weights[0].file]
+    assert fetch(entry).read_bytes() == BODY
+
+
+def test_part_files_of_killed_processes_are_swept(server, home):
+    entry = hub_spec(BODY)
+    home.mkdir(parents=True)
+    old, young = (home / f".{entry.weights[0].file}.{name}.part" for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    fetch(entry)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_cached_file_is_checked_at_every_load(server, home):
+    entry = hub_spec(BODY)
+    located = resolve(entry)
+    located.path.write_bytes(BODY[:-1] + b"\0")
+    for call in (lambda: resolve(entry), lambda: fetch(entry), lambda: build(entry, located)):
+        with pytest.raises(WeightsUnavailable, match="delete it and run `quantviz fetch-weights squeezenet1_1`"):
+            call()
+    assert len(server.asked) == 1
+
+
+def test_the_whole_slice_with_real_weights_from_a_server(server, home):
+    tensors = safetensors.torch.load_file(real_weights("squeezenet1_1"))
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    server.content = file.getvalue()
+    entry = hub_spec(server.content)
+    model, ref = build(entry, resolve(entry))
+    assert (ref.source, ref.classes, ref.note) == ("hub", 1000, "")
+    assert espresso(model, ref) == "espresso"
