@@ -147,7 +147,7 @@ def _numbers(random, bits, own, sure, right):
 COST = """
 import resource, sys
 from pathlib import Path
-from quantviz.pipeline.summary import summary
+from quantviz.study.summary import summary
 cells = len(summary(Path(sys.argv[1])).cells)
 used = resource.getrusage(resource.RUSAGE_SELF)
 # ru_maxrss would count what the process that started this one had.

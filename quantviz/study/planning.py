@@ -43,7 +43,7 @@ class SweepRequest:
     """What to sweep over.
 
     Attributes:
-        dataset: a folder of pictures, in a layout of ``pipeline.layouts``, which also tells their labels.
+        dataset: a folder of pictures, in a layout of ``study.layouts``, which also tells their labels.
         models: names of architectures.
         quants: bit-widths and scheme; their protocol is not regarded.
         weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.

@@ -215,10 +215,10 @@ def test_a_quantized_model_has_scores_of_its_own(lite, picture, photograph):
 _OTHER_PROCESS = """
 import sys, numpy as np, torch
 torch.manual_seed(99); torch.randn(5); torch.set_num_threads(int(sys.argv[2]))
-from quantviz import zoo
+from quantviz import networks
 from quantviz.cam import faithfulness
 from quantviz.specs import Heatmap
-from quantviz.zoo.build import build
+from quantviz.networks.build import build
 given = np.load(sys.argv[1])
 spec = networks.spec("efficientnet_lite0")
 model = build(spec, networks.resolve(spec, None))[0]

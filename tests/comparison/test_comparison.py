@@ -113,7 +113,7 @@ FRESH = """
 import hashlib, sys
 from pathlib import Path
 from quantviz import images
-from quantviz.pipeline import CompareRequest, Workbench, arrays
+from quantviz.comparison import CompareRequest, Workbench, arrays
 from quantviz.store import TensorStore
 found = Workbench(TensorStore(Path(sys.argv[1]))).compare(CompareRequest(), images.bundled("chelsea"))
 digest = hashlib.sha256(b"".join(values.tobytes() for _, values in sorted(arrays(found).items()))).hexdigest()

@@ -289,7 +289,8 @@ def test_a_repeated_atlas_imports_no_torch(atlas, folder, request_):
     code = (
         "import sys; from pathlib import Path\n"
         "from quantviz import images\n"
-        "from quantviz.pipeline import CompareRequest, Workbench, sensitivity\n"
+        "from quantviz.comparison import CompareRequest, Workbench\n"
+        "from quantviz.layerwise.sensitivity import sensitivity\n"
         "from quantviz.specs import QuantSpec\n"
         "from quantviz.store import TensorStore\n"
         f"request = CompareRequest({MODEL!r}, {request_.weights!r}, QuantSpec(4, 8), saliency=None)\n"

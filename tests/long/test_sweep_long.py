@@ -57,9 +57,9 @@ import os, sys
 from pathlib import Path
 import torch, timm, torchvision, pytorch_grad_cam
 import quantviz.cam, quantviz.quantize, quantviz.networks.build, quantviz.quantize.paper
-from quantviz.pipeline.engines import Engine
-from quantviz.pipeline.plan import SweepRequest
-from quantviz.pipeline.sweep import sweep
+from quantviz.study.sweep.executor import Engine
+from quantviz.study.planning import SweepRequest
+from quantviz.study.sweep.run import sweep
 from quantviz.specs import spec_of
 from quantviz.store import TensorStore
 torch.set_num_threads(1)

@@ -309,7 +309,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run started in the background ignores it
 from dataclasses import replace
 from quantviz.specs import PublishedWeights
-from quantviz.zoo import fetch, spec
+from quantviz.networks import fetch, spec
 entry = spec("squeezenet1_1")
 old = entry.weights[0]
 file, prefix = sys.argv[1:]
