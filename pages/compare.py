@@ -4,8 +4,8 @@ import streamlit as st
 
 from quantviz.comparison import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
+from quantviz.ui.backend import until_exported
 from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
-from quantviz.ui.engine import until_exported
 from quantviz.ui.once import once_asked
 from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
 

@@ -101,7 +101,7 @@ def _saved(proto: Any) -> bytes:
 
 
 def check_front(
-    session: Callable[[Tensor], Sequence[Tensor]], front: FrontModule, example: Tensor, engine: str = "ONNX Runtime"
+    session: Callable[[Tensor], Sequence[Tensor]], front: FrontModule, example: Tensor, backend: str = "ONNX Runtime"
 ) -> None:
     """Refuse a session that does not give what the network gives.
 
@@ -113,7 +113,7 @@ def check_front(
     for first, second in zip(session(example), expected, strict=True):
         error = float((first - second).abs().max() / second.abs().max().clamp_min(1e-12))
         if not error < _TOLERANCE:
-            raise NotSplittableError(f"{engine} differs from torch by {error:.2g} of the activation's range.")
+            raise NotSplittableError(f"{backend} differs from torch by {error:.2g} of the activation's range.")
 
 
 class Session:

@@ -1,4 +1,4 @@
-"""A parted network of which torch computes no more than the explained class: the engine gives all logits.
+"""A parted network of which torch computes no more than the explained class: the backend gives all logits.
 
 Behind the target of most networks there is one layer of weights, the head, which makes the logits of pooled features.
 Once they are known from elsewhere, a map needs the gradient of one of them: one row of the head's weight.

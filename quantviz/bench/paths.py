@@ -26,7 +26,7 @@ from quantviz.comparison.workbench import Workbench
 from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, no_progress
 from quantviz.study.planning import SweepRequest, plan_of
 from quantviz.study.specs.plan import StudyImage
-from quantviz.study.sweep.lane import Lane
+from quantviz.study.sweep.rows import RowMaker
 from quantviz.study.sweep.worker import one_thread
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ QUANT = QuantSpec(8, 8)
 PLAIN, LIBRARY, LIBRARY_QUANTIZED = "forward", "pytorch-grad-cam", "pytorch-grad-cam prepare_qat"
 LIBRARY_KERNELS = "pytorch-grad-cam fake-quantized"
 FLOAT, SIMULATED, PAIR = "float map", "simulated map", "simulated pair"
-ENGINE_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
+BACKEND_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
 NCNN_FLOAT, NCNN_PAIR = "float map ncnn", "deployed pair ncnn"
 FIRST, REPEATED = "comparison", "repeated comparison"
 SWEPT, BARE = "sweep", "bare forwards"
@@ -52,7 +52,7 @@ TITLES = {
     FLOAT: "quantviz, float map",
     SIMULATED: "quantviz, simulated W8A8 map",
     PAIR: "quantviz, float and simulated W8A8 map",
-    ENGINE_FLOAT: "quantviz, float map, ONNX Runtime",
+    BACKEND_FLOAT: "quantviz, float map, ONNX Runtime",
     DEPLOYED_PAIR: "quantviz, float and deployed int8 map, ONNX Runtime",
     NCNN_FLOAT: "quantviz, float map, ncnn",
     NCNN_PAIR: "quantviz, float map by ncnn and deployed int8 map",
@@ -207,21 +207,21 @@ def calls(bench: Bench, inputs: Tensor) -> Calls:
     found[LIBRARY_KERNELS] = peer(library_maps, bench.fake)
     found |= {name: peer(function, bench.plain) for name, function in peers().items()}
     found |= {FLOAT: lambda: maps(bench.reference), SIMULATED: lambda: maps(bench.simulated), PAIR: pair}
-    return found | engine_calls(bench, inputs, classes)
+    return found | backend_calls(bench, inputs, classes)
 
 
-def engine_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
-    """Return the ways by ONNX Runtime and ncnn, which take one image; none of an engine that cannot run a model."""
-    if len(inputs) > 1 or find_spec("onnxruntime") is None or not hasattr(bench.workbench, "engines"):
+def backend_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
+    """Return the ways by ONNX Runtime and ncnn, which take one image; none of a backend that cannot run a model."""
+    if len(inputs) > 1 or find_spec("onnxruntime") is None or not hasattr(bench.workbench, "backends"):
         return {}
 
     try:
-        return dict(engine_maps(bench.workbench, bench.subject, bench.cam, QUANT, inputs, classes[0]))
+        return dict(backend_maps(bench.workbench, bench.subject, bench.cam, QUANT, inputs, classes[0]))
     except QuantvizError:  # a network that cannot be parted at its target layer
         return {}
 
 
-def engine_maps(
+def backend_maps(
     workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
 ) -> dict[str, Callable[[], Any]]:
     """Return what is timed: a float map by ONNX Runtime and by ncnn, and each with a deployed int8 map.
@@ -238,23 +238,23 @@ def engine_maps(
         class_index: the class to explain.
 
     Raises:
-        as ``Engines.deployed``.
+        as ``Backends.deployed``.
     """
-    engines = workbench.engines
+    backends = workbench.backends
 
     def maps(*networks: Split) -> Callable[[], Any]:
         wanted = [(network, replace(cam_spec, layer=network.layer)) for network in networks]
         return lambda: cam.explain_each(wanted, image, class_index)
 
     each = 1 if torch.get_num_threads() > 1 else None
-    deployed = engines.deployed(subject, quant, no_progress, each)
-    names = {"onnxruntime": (ENGINE_FLOAT, DEPLOYED_PAIR)}
-    if not engines.prepare(subject, QuantSpec(), no_progress, "ncnn"):
+    deployed = backends.deployed(subject, quant, no_progress, each)
+    names = {"onnxruntime": (BACKEND_FLOAT, DEPLOYED_PAIR)}
+    if not backends.prepare(subject, QuantSpec(), no_progress, "ncnn"):
         names["ncnn"] = (NCNN_FLOAT, NCNN_PAIR)
     found = {}
-    for engine, (alone, pair) in names.items():
-        found[alone] = maps(engines.reference(subject, no_progress, engine))
-        found[pair] = maps(engines.reference(subject, no_progress, engine, each), deployed)
+    for backend, (alone, pair) in names.items():
+        found[alone] = maps(backends.reference(subject, no_progress, backend))
+        found[pair] = maps(backends.reference(subject, no_progress, backend, each), deployed)
     return found
 
 
@@ -301,22 +301,22 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
     name = bench.subject.spec.name
     request = SweepRequest(folder, (name,), (QUANT,), {name: UNTRAINED})
     plan = plan_of(request, progress=progress)
-    lane = Lane(bench.workbench, plan, request, plan.pieces[0], progress)
+    maker = RowMaker(bench.workbench, plan, request, plan.pieces[0], progress)
 
     def of(index: int) -> Calls:
         image: StudyImage = plan.images[index]
         sample = images.load(folder / image.path, name=image.path)
-        inputs = torch.from_numpy(images.normalize(images.crop(sample.rgb, lane.preprocessing), lane.preprocessing))
+        inputs = torch.from_numpy(images.normalize(images.crop(sample.rgb, maker.preprocessing), maker.preprocessing))
 
         def bare() -> None:
             with torch.no_grad(), one_thread():
-                lane.float_network(inputs)
-                for network in lane.networks.values():
+                maker.float_network(inputs)
+                for network in maker.networks.values():
                     network(inputs)
 
         def swept() -> None:
             with one_thread():
-                lane.rows(index, lane.prepared(sample))
+                maker.rows(index, maker.prepared(sample))
 
         return {BARE: bare, SWEPT: swept}
 

@@ -18,9 +18,9 @@ import torch
 
 from quantviz import networks
 from quantviz.bench.paths import (
+    BACKEND_FLOAT,
     BARE,
     DEPLOYED_PAIR,
-    ENGINE_FLOAT,
     FIRST,
     FLOAT,
     LIBRARY,
@@ -50,7 +50,7 @@ from quantviz.store import TensorStore
 ROUNDS = 5
 _MOST_IMAGES = 256
 _SETTLING = 0.015  # seconds; torch's threads spin for up to seven milliseconds after they were needed
-_QUICKER = "float map by the quicker engine and deployed int8 map"
+_QUICKER = "float map by the quicker backend and deployed int8 map"
 _PEERS = {"torch-cam": "torchcam", "Captum": "captum"}
 
 Times = dict[str, list[float]]
@@ -191,8 +191,8 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
         if timing.batch == 1:
             ratios.setdefault(timing.model, {})[timing.path] = timing.ratio
     for row in ratios.values():
-        if by_engine := [row[path] for path in (DEPLOYED_PAIR, NCNN_PAIR) if path in row]:
-            row[_QUICKER] = min(by_engine)
+        if by_backend := [row[path] for path in (DEPLOYED_PAIR, NCNN_PAIR) if path in row]:
+            row[_QUICKER] = min(by_backend)
 
     def median(above: Sequence[str], below: str) -> float | None:
         rows = [row for row in ratios.values() if all(path in row for path in (*above, below))]
@@ -201,7 +201,7 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
     usual = (LIBRARY, LIBRARY_QUANTIZED)
     return (
         SpeedTarget("one float map / one plain forward", 1.1, True, median([FLOAT], PLAIN)),
-        SpeedTarget("the same by ONNX Runtime", 0.6, True, median([ENGINE_FLOAT], PLAIN)),
+        SpeedTarget("the same by ONNX Runtime", 0.6, True, median([BACKEND_FLOAT], PLAIN)),
         SpeedTarget("one simulated W8A8 map / one plain forward", 1.6, True, median([SIMULATED], PLAIN)),
         SpeedTarget(f"{_QUICKER} / one plain forward", 0.8, True, median([_QUICKER], PLAIN)),
         SpeedTarget("both maps by pytorch-grad-cam / our float and simulated map", 4.5, False, median(usual, PAIR)),
@@ -245,10 +245,10 @@ def _notes(timings: Sequence[Timing]) -> tuple[str, ...]:
     for name, module in _PEERS.items():
         if find_spec(module) is None:
             notes.append(f"{name} is not installed and was left out.")
-    for engine, path in (("ONNX Runtime", DEPLOYED_PAIR), ("ncnn", NCNN_PAIR)):
-        by_engine = {timing.model for timing in timings if timing.path == path}
-        if without := [name for name in dict.fromkeys(timing.model for timing in timings) if name not in by_engine]:
-            notes.append(f"{engine} was left out for {', '.join(without)}.")
+    for backend, path in (("ONNX Runtime", DEPLOYED_PAIR), ("ncnn", NCNN_PAIR)):
+        by_backend = {timing.model for timing in timings if timing.path == path}
+        if without := [name for name in dict.fromkeys(timing.model for timing in timings) if name not in by_backend]:
+            notes.append(f"{backend} was left out for {', '.join(without)}.")
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         notes.append("Other programs were running: compare the ratios, not the times.")
     return tuple(notes)

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Headed(Protocol):
-    """A network parted at its target layer: an engine gives all logits, and torch one of them, to differentiate.
+    """A network parted at its target layer: a backend gives all logits, and torch one of them, to differentiate.
 
     Attributes:
         gives_logits: True, which tells such a network from others.

@@ -190,7 +190,7 @@ def explain_each(
 ) -> list[Explanation]:
     """Return one map of an image by each of several networks, at the same time, in a thread each.
 
-    The same maps as ``explain`` gives. For networks that an engine runs in one thread: two engines of one thread share
+    The same maps as ``explain`` gives. For networks that a backend runs in one thread: two backends of one thread share
     out two cores better than one of two threads does, where layers are small. With fewer torch threads than
     networks, one network runs after another.
 
@@ -236,8 +236,8 @@ def lock_of(model: nn.Module) -> Iterator[None]:
 def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
     """Give torch one thread for the length of a block that has next to nothing to do in torch.
 
-    What an engine leaves to torch takes a millisecond. Further threads gain nothing there, and wait for more by
-    spinning, on cores that the engine's own threads need for the next network (measured: on two cores a float and a
+    What a backend leaves to torch takes a millisecond. Further threads gain nothing there, and wait for more by
+    spinning, on cores that the backend's own threads need for the next network (measured: on two cores a float and a
     deployed map then take up to 1.3 times as long).
     """
     if method in _BY_CHANNEL or not is_headed(model):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 
 from quantviz import images
-from quantviz.cli.options import check_outputs, engine_option, request_options, show_cost, working
+from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
 from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of, write_file
 from quantviz.comparison import (
@@ -65,7 +65,7 @@ _SCORE_NAMES = {
 @click.option(
     "--faithfulness", "faithful", is_flag=True, help="Also deletion, insertion and ROAD of each model's own map."
 )
-@engine_option
+@backend_option
 @click.option(
     "--deployed", is_flag=True, help="Also the quantized network on ONNX Runtime's int8 kernels, beside its simulation."
 )
@@ -82,7 +82,7 @@ def compare(
     truth: Path | None,
     truth_kind: TruthKind,
     faithful: bool,
-    engine: Literal["torch", "onnxruntime", "ncnn"],
+    backend: Literal["torch", "onnxruntime", "ncnn"],
     deployed: bool,
     json_path: str | None,
     png: Path | None,
@@ -95,7 +95,7 @@ def compare(
     """
     check_outputs(json_path, png, maps)
     source_of_saliency = None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency)
-    request = replace(request, target=target, saliency=source_of_saliency, engine=engine, deployed=deployed)
+    request = replace(request, target=target, saliency=source_of_saliency, backend=backend, deployed=deployed)
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
@@ -164,7 +164,11 @@ def _show_top_5(found: Comparison) -> None:
 
 def _show_deployed(found: Comparison, deployed: Deployed) -> None:
     click.echo(deployed_words(found))
-    names = {"float": f"float ({found.engine})", "quantized": "simulated (torch)", "deployed": "deployed (onnxruntime)"}
+    names = {
+        "float": f"float ({found.backend})",
+        "quantized": "simulated (torch)",
+        "deployed": "deployed (onnxruntime)",
+    }
     if deployed.milliseconds:
         taken = ", ".join(f"{names[name]} {value:.1f} ms" for name, value in deployed.milliseconds.items())
         click.echo(f"A map on this machine, when it was computed: {taken}.")
@@ -190,7 +194,7 @@ def _show_comparison(found: Comparison) -> None:
         click.echo(f"Saliency: {salient.source}, {'a computed prediction' if salient.predicted else 'supplied'}.")
     if found.deployed is not None:
         _show_deployed(found, found.deployed)
-    for note in (*found.sample.notes, weights.note, found.engine_note):
+    for note in (*found.sample.notes, weights.note, found.backend_note):
         if note:
             click.echo(f"Note: {note}")
     click.echo(f"{found.seconds:.2f} s{', from the cache' if found.cached else ''}")

@@ -41,9 +41,9 @@ def _model_row(name: str) -> dict[str, Any]:
         "name": name,
         "family": spec.family,
         "parameters": spec.parameters,
-        "weights_state": networks.state(spec),
+        "weights_state": networks.weights_state(spec),
         "weights": [
-            {"name": entry.name, "state": networks.state(spec, entry.name), "file": entry.file}
+            {"name": entry.name, "state": networks.weights_state(spec, entry.name), "file": entry.file}
             for entry in spec.weights
         ],
         "input_size": [side, side],
@@ -82,9 +82,9 @@ def fetch_weights(names: tuple[str, ...], every: bool, weights: str | None) -> N
 @request_options(protocol=False, bits_file=False)
 @cache_option
 def prepare(request: CompareRequest, cache_dir: Path | None) -> None:
-    """Export a model to ONNX, ahead of `compare --deployed` and of `compare --engine` with all but torch."""
+    """Export a model to ONNX, ahead of `compare --deployed` and of `compare --backend` with all but torch."""
     with working(cache_dir) as (bench, progress):
-        reason = bench.engines.prepare(bench.subject(request, progress), request.quant, progress)
+        reason = bench.backends.prepare(bench.subject(request, progress), request.quant, progress)
     if reason:
         raise QuantvizError(reason)
     click.echo(f"{request.model} is ready for ONNX Runtime.")

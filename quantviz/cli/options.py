@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from quantviz import images, networks
-from quantviz.cli.terminal import Bits, check_writable, progress_bar, watched_store
-from quantviz.comparison import ENGINES, CompareRequest, Workbench
+from quantviz.cli.terminal import Bits, RenamedOption, check_writable, progress_bar, watched_store
+from quantviz.comparison import BACKENDS, CompareRequest, Workbench
 from quantviz.layerwise.bits_file import read_bits, weights_of
 from quantviz.layerwise.pictures import dataset
 from quantviz.specs import (
@@ -56,9 +56,11 @@ _MAP = (
     ),
 )
 
-engine_option = click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
+backend_option = click.option(
+    "--backend",
+    cls=RenamedOption,
+    old="--engine",
+    type=click.Choice(BACKENDS),
     default="torch",
     show_default=True,
     help="What computes the float network but for its gradient; all but torch have to export it first, once. "

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from quantviz.cli.stopping import stoppable
 from quantviz.cli.terminal import (
+    RenamedOption,
     cache_option,
     progress_bar,
     watched_store,
@@ -88,7 +89,9 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, of one thread each."
 )
 @click.option(
-    "--engine",
+    "--executor",
+    cls=RenamedOption,
+    old="--engine",
     type=click.Choice(("local", "ray")),
     default="local",
     show_default=True,
@@ -102,7 +105,7 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
 )
 @cache_option
 def sweep_command(
-    out: Path, workers: int, engine: Any, address: str | None, shard: str | None, cache_dir: Path | None, **asked: Any
+    out: Path, workers: int, executor: Any, address: str | None, shard: str | None, cache_dir: Path | None, **asked: Any
 ) -> None:
     """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
 
@@ -113,14 +116,14 @@ def sweep_command(
     """
     request = _request(**asked)
     # Here, because Arrow takes a fifth of a second to import.
-    from quantviz.study.sweep.executor import Engine
+    from quantviz.study.sweep.executor import Executor
     from quantviz.study.sweep.merge import parse_shard
     from quantviz.study.sweep.run import sweep, withdraw
 
-    crew, part = Engine(engine, workers, address), None if shard is None else parse_shard(shard)
+    crew, part = Executor(executor, workers, address), None if shard is None else parse_shard(shard)
     with stoppable(_INTERRUPTED, partial(withdraw, out)):
         with watched_store(cache_dir) as store, progress_bar() as progress:
-            found = sweep(request, out, store, progress, engine=crew, shard=part)
+            found = sweep(request, out, store, progress, executor=crew, shard=part)
     _tell(found, out, shard)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -168,3 +169,27 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+class RenamedOption(click.Option):
+    """An option that is also taken by its old name, which the help leaves out and whose use is told.
+
+    Args:
+        old: the old name, ``--engine`` say.
+    """
+
+    def __init__(self, *args: Any, old: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.old = old
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Add the old name to the parser, where its value is kept apart."""
+        super().add_to_parser(parser, ctx)
+        parser.add_option(obj=self, opts=[self.old], dest=self.old, nargs=1)
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Return the value under either name, and where it is from."""
+        if self.old not in opts:
+            return super().consume_value(ctx, opts)
+        click.echo(f"quantviz: {self.old} is now called {self.opts[0]}.", err=True)
+        return opts[self.old], ParameterSource.COMMANDLINE

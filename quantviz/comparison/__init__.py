@@ -1,6 +1,6 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
-from quantviz.comparison.deploy import ENGINES, check_deployable
+from quantviz.comparison.deploy import BACKENDS, check_deployable
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
@@ -10,8 +10,8 @@ from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 
 __all__ = [
+    "BACKENDS",
     "BASELINES",
-    "ENGINES",
     "SPECTRAL_RESIDUAL",
     "TRUTH_KINDS",
     "CompareRequest",

@@ -1,4 +1,4 @@
-"""Networks that an engine runs and torch differentiates: the float one, and the quantized one as deployed."""
+"""Networks that a backend runs and torch differentiates: the float one, and the quantized one as deployed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from quantviz.comparison.loaded import Networks, Subject
-from quantviz.comparison.machine import EXPORT_VERSION, engine_versions
+from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
 from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from quantviz.backends import ActivationGrid, Front, IntegerLayer, Output, Split
 
-ENGINES: Final = ("torch", "onnxruntime", "ncnn")
+BACKENDS: Final = ("torch", "onnxruntime", "ncnn")
 EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
 """How progress begins while a network is exported."""
 
@@ -51,7 +51,7 @@ class _Exported:
         return HeadedSplit(network, layer, self.outputs, front, self.head)
 
 
-class Engines:
+class Backends:
     """Networks parted at their target over one ``Networks``; any number of threads may share it.
 
     Args:
@@ -68,8 +68,8 @@ class Engines:
         self._known: set[str] = set()
         self._guard = threading.Lock()
 
-    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, engine: str = "onnxruntime") -> str:
-        """Export a network where that is not done; return why an engine cannot run it up to its layer, or "".
+    def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, backend: str = "onnxruntime") -> str:
+        """Export a network where that is not done; return why a backend cannot run it up to its layer, or "".
 
         Whatever progress raises ends the call before the export or after it, not in between.
 
@@ -77,31 +77,31 @@ class Engines:
             subject: the network and its layer.
             quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
             progress: told what is being done.
-            engine: one of ``ENGINES``.
+            backend: one of ``BACKENDS``.
         """
         found = self._front(subject, quant, progress)
-        if engine == "ncnn" and not found.refusal:
+        if backend == "ncnn" and not found.refusal:
             from quantviz.backends import NotSplittableError
 
             try:
-                self.reference(subject, progress, engine)
+                self.reference(subject, progress, backend)
             except NotSplittableError as error:
                 return str(error)
         return found.refusal
 
     def reference(
-        self, subject: Subject, progress: Progress, engine: str = "onnxruntime", threads: int | None = None
+        self, subject: Subject, progress: Progress, backend: str = "onnxruntime", threads: int | None = None
     ) -> Split:
-        """Return the float network, its part before the target on an engine; shared, run it under ``cam.lock_of``.
+        """Return the float network, its part before the target on a backend; shared, run it under ``cam.lock_of``.
 
         Args:
             subject: the network and its layer.
             progress: told what is being done.
-            engine: ``"onnxruntime"`` or ``"ncnn"``.
-            threads: how many the engine computes in; None for as many as torch has.
+            backend: ``"onnxruntime"`` or ``"ncnn"``.
+            threads: how many the backend computes in; None for as many as torch has.
 
         Raises:
-            NotSplittableError: it cannot be parted there, or the engine cannot run it.
+            NotSplittableError: it cannot be parted there, or the backend cannot run it.
         """
 
         def make() -> Split:
@@ -112,15 +112,15 @@ class Engines:
             if found.refusal:
                 raise NotSplittableError(found.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
-            if engine != "ncnn":
+            if backend != "ncnn":
                 return found.split(base, subject.layer, Session(found.model, threads))
             front = by_ncnn(found.model, logits=found.head is not None, threads=threads)
             with cam.lock_of(base):  # what ONNX Runtime computes was compared with torch at the export
                 whole = FrontModule(base, found.outputs, logits=found.head is not None).eval()
-                check_front(front, whole, self.networks.example(subject), engine)
+                check_front(front, whole, self.networks.example(subject), backend)
             return found.split(base, subject.layer, front)
 
-        return self._floats.get((*_identity(subject), engine, threads or _threads()), make)
+        return self._floats.get((*_identity(subject), backend, threads or _threads()), make)
 
     def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None) -> Split:
         """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
@@ -351,7 +351,7 @@ def milliseconds(
 
 def _front_key(subject: Subject, quant: QuantSpec) -> str:
     decides = {"layer": subject.layer, "equalized": quant.equalize, "export": EXPORT_VERSION}
-    return subject.key("exported network", engine=engine_versions(), **decides)
+    return subject.key("exported network", backend=backend_versions(), **decides)
 
 
 def _identity(subject: Subject) -> tuple[object, ...]:

@@ -15,9 +15,9 @@ EXPORT_VERSION: Final = 4  # raised whenever a change of the code changes what i
 
 
 @lru_cache
-def engine_versions(engine: str = "onnxruntime") -> Mapping[str, str]:
-    """Return the versions of the libraries that decide what an engine computes, ``"onnxruntime"`` or ``"ncnn"``."""
-    more = ("ncnn",) if engine == "ncnn" else ()
+def backend_versions(backend: str = "onnxruntime") -> Mapping[str, str]:
+    """Return the versions of the libraries that decide what a backend computes, ``"onnxruntime"`` or ``"ncnn"``."""
+    more = ("ncnn",) if backend == "ncnn" else ()
     return {name: version(name) for name in ("onnxruntime", "onnx", "onnxscript", *more)}
 
 
@@ -25,7 +25,7 @@ def engine_versions(engine: str = "onnxruntime") -> Mapping[str, str]:
 def integer_kernels() -> str:
     """Return the kind of integer kernels that ONNX Runtime has for this machine, part of every key.
 
-    All are exact (``engine.Session``); whether one kind gives another's values to the bit is its matter.
+    All are exact (``backend.Session``); whether one kind gives another's values to the bit is its matter.
     """
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
@@ -37,7 +37,7 @@ def integer_kernels() -> str:
 
 def deployed_versions() -> dict[str, str]:
     """Return what decides the numbers of a deployed network here: libraries, what is exported, and ``KERNELS``."""
-    return {**engine_versions(), "ONNX export": str(EXPORT_VERSION), KERNELS: integer_kernels()}
+    return {**backend_versions(), "ONNX export": str(EXPORT_VERSION), KERNELS: integer_kernels()}
 
 
 def processor() -> str:

@@ -52,12 +52,17 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "score_conventions": dict(CONVENTIONS),
         "score_resolution": list(comparison.reference.heatmap.values.shape[::-1]),
         "degenerate": comparison.degenerate,
-        "engine": {"name": comparison.engine, "note": comparison.engine_note},
+        **_backend(comparison),
         "deployed": _deployed(comparison),
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
     }
+
+
+def _backend(comparison: Comparison) -> dict[str, Any]:
+    """Return what computed the float map, under its name of before as well, for those who read that."""
+    return dict.fromkeys(("backend", "engine"), {"name": comparison.backend, "note": comparison.backend_note})
 
 
 def deployed_words(comparison: Comparison) -> str:

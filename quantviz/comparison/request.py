@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantviz import networks
-from quantviz.comparison.deploy import ENGINES, check_deployable
+from quantviz.comparison.deploy import BACKENDS, check_deployable
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.specs import CamSpec, QuantSpec, UsageError
 
@@ -26,11 +26,11 @@ class CompareRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
-        engine: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        backend: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         deployed: also compare the quantized network as integer kernels run it.
 
     Raises:
-        UsageError: the class rule or the engine is unknown, or the scheme has no deployed form.
+        UsageError: the class rule or the backend is unknown, or the scheme has no deployed form.
     """
 
     model: str = networks.DEFAULT_MODEL
@@ -41,12 +41,12 @@ class CompareRequest:
     calibration: Path | None = None
     saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
     saliency_name: str = ""
-    engine: Literal["torch", "onnxruntime", "ncnn"] = "torch"
+    backend: Literal["torch", "onnxruntime", "ncnn"] = "torch"
     deployed: bool = False
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise UsageError(f"Engine {self.engine!r} is unknown; use one of {', '.join(ENGINES)}.")
+        if self.backend not in BACKENDS:
+            raise UsageError(f"Backend {self.backend!r} is unknown; use one of {', '.join(BACKENDS)}.")
         if self.deployed:
             check_deployable(self.quant)
         if self.target not in ("float", "own") and type(self.target) is not int:

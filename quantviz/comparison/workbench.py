@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from quantviz import images, networks, scores
 from quantviz.comparison.calibration import calibration_set
-from quantviz.comparison.deploy import Engines, milliseconds
+from quantviz.comparison.deploy import Backends, milliseconds
 from quantviz.comparison.loaded import Networks, Subject, versions
-from quantviz.comparison.machine import engine_versions, integer_kernels
+from quantviz.comparison.machine import backend_versions, integer_kernels
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.protocols import (
     MANY_PASSES,
@@ -71,8 +71,8 @@ class _Job:
     crop: RGB
     saliency: SaliencySource
     progress: Progress
-    engine: str = "torch"
-    engine_note: str = ""
+    backend: str = "torch"
+    backend_note: str = ""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -88,8 +88,8 @@ class _Job:
             "calibration": self.subject.calibration.ref.sha256,
             "saliency": self.saliency.key,
         }
-        if self.request.engine != "torch" or self.request.deployed:
-            found["engine"] = [self.request.engine, engine_versions(self.request.engine)]
+        if self.request.backend != "torch" or self.request.deployed:
+            found["backend"] = [self.request.backend, backend_versions(self.request.backend)]
             found["deployed"] = integer_kernels() if self.request.deployed else None
         return found
 
@@ -107,7 +107,7 @@ class Workbench:
         self.store = store
         self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
-        self.engines = Engines(self.networks, kept=float_models)
+        self.backends = Backends(self.networks, kept=float_models)
         self._crops: Pool[RGB] = Pool(_CROPS)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
@@ -150,8 +150,8 @@ class Workbench:
             cached=record is not None,
             versions=versions(),
             key=key,
-            engine=found.metadata.get("engine", "torch"),
-            engine_note=found.metadata.get("engine_note", ""),
+            backend=found.metadata.get("backend", "torch"),
+            backend_note=found.metadata.get("backend_note", ""),
             deployed=deployed_of(found),
         )
 
@@ -175,7 +175,7 @@ class Workbench:
         crop = images.crop(sample.rgb, preprocessing)
         subject = replace(job.subject, ref=replace(job.subject.ref, preprocessing=preprocessing))
         job = replace(job, subject=subject, crop=crop)
-        job = self._with_engine(job)
+        job = self._with_backend(job)
         return self._finished(job, self._result(job, None, target))
 
     def models(
@@ -242,20 +242,20 @@ class Workbench:
             raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
         return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
 
-    def _with_engine(self, job: _Job) -> _Job:
-        """Return the job with the engine that can do it, and a note where that is not the one asked for."""
-        if job.request.engine == "torch":
+    def _with_backend(self, job: _Job) -> _Job:
+        """Return the job with the backend that can do it, and a note where that is not the one asked for."""
+        if job.request.backend == "torch":
             return job
         if job.request.quant.deviations:
-            return replace(job, engine_note=_PROTOCOL_IN_TORCH)
-        reason = self.engines.prepare(job.subject, QuantSpec(), job.progress, job.request.engine)
+            return replace(job, backend_note=_PROTOCOL_IN_TORCH)
+        reason = self.backends.prepare(job.subject, QuantSpec(), job.progress, job.request.backend)
         if reason:
-            return replace(job, engine_note=f"{reason} The float map is computed in torch.")
-        return replace(job, engine=job.request.engine)
+            return replace(job, backend_note=f"{reason} The float map is computed in torch.")
+        return replace(job, backend=job.request.backend)
 
     def _computed(self, job: _Job, salient: Heatmap | None) -> StoredRecord:
         """Return the record of a comparison that the store does not have."""
-        job = self._with_engine(job)
+        job = self._with_backend(job)
         target = None if isinstance(job.request.target, str) else job.request.target
         reference = self._result(job, None, target)
         if job.request.target == "float":
@@ -264,7 +264,8 @@ class Workbench:
         first, second = self._finished(job, reference), self._finished(job, quantized)
         loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
         packed = pack_comparison(first, second, salient, _scores(first, second, salient), loaded)
-        packed = StoredRecord(packed.arrays, {**packed.metadata, "engine": job.engine, "engine_note": job.engine_note})
+        backend = {"backend": job.backend, "backend_note": job.backend_note}
+        packed = StoredRecord(packed.arrays, {**packed.metadata, **backend})
         if not job.request.deployed:
             return packed
         return with_deployed(packed, self._deployed(job, target, first, second, salient))
@@ -273,7 +274,7 @@ class Workbench:
         self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
     ) -> Deployed:
         """Return the third result, with its scores and what a map takes by each path."""
-        network = self.engines.deployed(job.subject, job.request.quant, job.progress)
+        network = self.backends.deployed(job.subject, job.request.quant, job.progress)
         image = _input(job)
         spec = replace(job.cam, layer=network.layer)
         found = explained(network, image, spec, target, 0, job.progress, "deployed", self.networks.kept())
@@ -301,8 +302,8 @@ class Workbench:
             decides["calibration"] = job.subject.calibration.ref.sha256
         elif "train_mode" in job.request.quant.deviations:
             decides["mode"] = "train"
-        elif job.engine != "torch":
-            decides["engine"] = [job.engine, engine_versions(job.engine)]
+        elif job.backend != "torch":
+            decides["backend"] = [job.backend, backend_versions(job.backend)]
         key = job.subject.key("map", **decides)
         record = self.store.get(key)
         if record is not None:
@@ -319,8 +320,8 @@ class Workbench:
 
     def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
         """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
-        if quant is None and job.engine != "torch":
-            split = self.engines.reference(job.subject, job.progress, job.engine)
+        if quant is None and job.backend != "torch":
+            split = self.backends.reference(job.subject, job.progress, job.backend)
             return split, replace(job.cam, layer=split.layer)
         made = self.protocols.quantized if quant else self.protocols.reference
         return made(job.subject, job.request.quant, job.progress), job.cam

@@ -7,8 +7,8 @@ from several threads.
 from quantviz.figures.choices import attribution_figure, bits_figure, front_figure, shown_shares
 from quantviz.figures.distributions import distribution_figure
 from quantviz.figures.interactive import maps_figure, predictions_figure
+from quantviz.figures.layer_style import number, times
 from quantviz.figures.layers import depth_figure, floor_figure, ranked_figure
-from quantviz.figures.marks import number, times
 from quantviz.figures.panels import COLOURS
 from quantviz.figures.paper import paper_png
 from quantviz.figures.study import accuracy_figure, drift_figure, ranking_figure

@@ -10,7 +10,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis
+from quantviz.figures.layer_style import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, wrapped
 from quantviz.layerwise.specs import Attribution, Candidate, Drift, SearchResult
 from quantviz.specs import DEVIATIONS, LayerBits, LayerCost

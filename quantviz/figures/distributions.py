@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from quantviz.figures.marks import GREY, frame
+from quantviz.figures.layer_style import GREY, frame
 from quantviz.specs import UsageError
 from quantviz.study.specs.table import StudyTable
 
-Kind = Literal["box", "violin"]
+DistributionKind = Literal["box", "violin"]
 
 ORDERED: Final = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
 """Colours of Okabe and Ito (2008) from cold to hot: bit-widths, the most bits first."""
@@ -58,7 +58,7 @@ def distribution_figure(
     comparison: str,
     metric: str,
     protocol: str,
-    kind: Kind = "box",
+    kind: DistributionKind = "box",
     *,
     chosen: npt.NDArray[np.bool_] | None = None,
 ) -> go.Figure:
@@ -178,11 +178,11 @@ def _check(table: StudyTable, column: str, protocol: str, kind: str) -> None:
     if protocol not in table.plan.protocols:
         raise UsageError(f"The study has no protocol {protocol!r}; use one of {', '.join(table.plan.protocols)}.")
     if kind not in _KINDS:
-        raise UsageError(f"Kind {kind!r} is unknown; use one of {', '.join(_KINDS)}.")
+        raise UsageError(f"DistributionKind {kind!r} is unknown; use one of {', '.join(_KINDS)}.")
 
 
 def _traces(
-    groups: Sequence[tuple[float, Values]], setting: str, place: int, kind: Kind, width: float
+    groups: Sequence[tuple[float, Values]], setting: str, place: int, kind: DistributionKind, width: float
 ) -> list[go.Box | go.Scatter]:
     """Return the traces of one bit-width: its boxes or violins, dots beyond the whiskers, and the means."""
     colour = ORDERED[place % len(ORDERED)]

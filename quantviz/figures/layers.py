@@ -10,7 +10,7 @@ from typing import Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.marks import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis, short, times
+from quantviz.figures.layer_style import GREY, KINDS, depth_axis, frame, log_axis, number, rows_axis, short, times
 from quantviz.figures.panels import COLOURS
 from quantviz.layerwise.specs import Drift, LayerDrift, NoiseFloor, Sensitivity
 from quantviz.specs import UsageError

@@ -24,7 +24,7 @@ DRAWING: Final = threading.Lock()
 _LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the least is large enough that rounding noise stays neutral
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-Kind = Literal["original", "saliency", "float", "quantized", "deployed", "difference"]
+PanelKind = Literal["original", "saliency", "float", "quantized", "deployed", "difference"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Panel:
         problem: why there is no map, or "" when there is one.
     """
 
-    kind: Kind
+    kind: PanelKind
     name: str
     values: FloatMap | None = None
     limit: float = 1.0
@@ -122,7 +122,7 @@ def wrapped(text: str, width: int, *, lines: int = 2) -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in found]
 
 
-def _map_panel(kind: Kind, name: str, heatmap: Heatmap) -> Panel:
+def _map_panel(kind: PanelKind, name: str, heatmap: Heatmap) -> Panel:
     if heatmap.degenerate:
         return Panel(kind, name, problem=f"no evidence: {heatmap.degenerate}")
     return Panel(kind, name, heatmap.values)

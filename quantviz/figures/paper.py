@@ -289,7 +289,7 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
         "image": {"name": comparison.sample.name, "sha256": comparison.sample.id},
         "saliency": None if comparison.saliency is None else comparison.saliency.source,
         "scores": {pair: asdict(marks) for pair, marks in comparison.scores.items()},
-        "engine": comparison.engine,
+        "backend": comparison.backend,
         "deployed": None
         if comparison.deployed is None
         else {pair: asdict(marks) for pair, marks in comparison.deployed.scores.items()},

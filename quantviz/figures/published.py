@@ -9,7 +9,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.marks import GREY, frame, rows_axis
+from quantviz.figures.layer_style import GREY, frame, rows_axis
 from quantviz.figures.panels import COLOURS
 from quantviz.specs import CALIBRATED, PAPER
 from quantviz.study.specs.published import PRECISIONS, Reproduction, TriangleCheck

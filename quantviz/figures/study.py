@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from quantviz.figures.distributions import by_bits, marked, metric_name
-from quantviz.figures.marks import GREY, frame, log_axis, number, rows_axis
+from quantviz.figures.layer_style import GREY, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, percent
 from quantviz.specs import UsageError
 from quantviz.study.specs.summary import Estimate, Rate, StudyCell

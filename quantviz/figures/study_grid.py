@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import get_colorscale
 
-from quantviz.figures.marks import CLEAR, number
+from quantviz.figures.layer_style import CLEAR, number
 from quantviz.figures.panels import explained, grey, percent, wrapped
 from quantviz.specs import RGB, Comparison, Heatmap
 

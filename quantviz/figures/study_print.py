@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.figures.distributions import ORDERED, by_bits, metric_name, spread
-from quantviz.figures.marks import GREY, log_axis, number
+from quantviz.figures.layer_style import GREY, log_axis, number
 from quantviz.figures.panels import COLOURS, percent
 from quantviz.figures.print_page import SMALL, Form, saved
 from quantviz.figures.study import DRIFT, MODEL_MARKS, Measure

@@ -30,7 +30,7 @@ from quantviz.specs import (
     no_progress,
 )
 
-Marks = Mapping[frozenset[str], npt.NDArray[np.float64]]
+Agreement = Mapping[frozenset[str], npt.NDArray[np.float64]]
 """Switches that are on -> CC of quantized v float map of each image, NaN where a map carries no evidence."""
 
 Tell = Callable[[float], None]
@@ -88,7 +88,7 @@ def attribution(
         QuantvizError: under some subset no image's maps carry evidence.
     """
     plan = _plan(bench, request, samples, progress)
-    means, unscored = _means(plan, _marks(plan, progress))
+    means, unscored = _means(plan, _agreements(plan, progress))
     return Attribution(
         model=plan.subject.spec.name,
         weights=plan.subject.ref,
@@ -104,10 +104,10 @@ def attribution(
     )
 
 
-def _means(plan: _Plan, marks: Marks) -> tuple[dict[frozenset[str], float], dict[str, tuple[str, ...]]]:
+def _means(plan: _Plan, agreement: Agreement) -> tuple[dict[frozenset[str], float], dict[str, tuple[str, ...]]]:
     """Return each subset's mean CC, and the names of the pictures that it leaves out, where it leaves out any."""
     means, unscored = {}, {}
-    for names, values in marks.items():
+    for names, values in agreement.items():
         scored = values[~np.isnan(values)]
         if not len(scored):
             raise QuantvizError(
@@ -166,7 +166,7 @@ def _plan(bench: Workbench, request: CompareRequest, samples: Sequence[ImageSamp
     return plan
 
 
-def _marks(plan: _Plan, progress: Progress) -> Marks:
+def _agreements(plan: _Plan, progress: Progress) -> Agreement:
     found: dict[frozenset[str], npt.NDArray[np.float64]] = {}
     passes = _subsets(_RUN)
     for done, names in enumerate(passes):

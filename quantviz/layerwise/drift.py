@@ -49,7 +49,7 @@ _ARRAYS = ("cams", "kl", "signal", "noise", "before", "after")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class MapAndLogits:
     """What a network says of one image.
 
     Attributes:
@@ -64,7 +64,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marks:
+class Changes:
     """What a changed network does to each of n images.
 
     Attributes:
@@ -85,7 +85,7 @@ class Marks:
     after: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, before: Sequence[Answer], after: Sequence[Answer]) -> Marks:
+    def of(cls, before: Sequence[MapAndLogits], after: Sequence[MapAndLogits]) -> Changes:
         """Return the marks of answers in the same order of images."""
         pairs = list(zip(before, after, strict=True))
         cams = [_map_drift(changed.heatmap, first.heatmap) for first, changed in pairs]
@@ -138,7 +138,7 @@ class Drifts:
         known = subject.ref.classes == _CLASSES
         self.labels = tuple(sample.label if known else None for sample in samples)
         self._crops: list[RGB] = []
-        self._before: list[Answer] = []
+        self._before: list[MapAndLogits] = []
 
     @property
     def images(self) -> tuple[tuple[str, str], ...]:
@@ -150,7 +150,7 @@ class Drifts:
         ids = [sample.id for sample in self.samples]
         return self.subject.key(kind, version=VERSION, images=ids, cam=self.cam, **rest)
 
-    def marks(self, network: Callable[[], nn.Module], decides: Mapping[str, Any], progress: Progress) -> Marks:
+    def marks(self, network: Callable[[], nn.Module], decides: Mapping[str, Any], progress: Progress) -> Changes:
         """Return the marks of the network that ``network`` makes, from the store if they are there.
 
         Args:
@@ -159,13 +159,13 @@ class Drifts:
             progress: told the part of the images done; whatever it raises ends the call and nothing is kept.
         """
 
-        def measure() -> Marks:
+        def measure() -> Changes:
             before = self.before(progress)
-            return Marks.of(before, self.answers(network(), self.crops, progress))
+            return Changes.of(before, self.answers(network(), self.crops, progress))
 
         return self.kept("drift", decides, measure)
 
-    def kept(self, kind: str, decides: Mapping[str, Any], measure: Callable[[], Marks]) -> Marks:
+    def kept(self, kind: str, decides: Mapping[str, Any], measure: Callable[[], Changes]) -> Changes:
         """Return the marks that ``measure`` returns, from the store if they are there."""
         key = self.key(kind, **decides)
         record = self.bench.store.get(key)
@@ -173,9 +173,9 @@ class Drifts:
             found = measure()
             record = StoredRecord({name: getattr(found, name) for name in _ARRAYS})
             self.bench.store.put(key, record)
-        return Marks(**{name: np.asarray(record.arrays[name]) for name in _ARRAYS})
+        return Changes(**{name: np.asarray(record.arrays[name]) for name in _ARRAYS})
 
-    def before(self, progress: Progress) -> list[Answer]:
+    def before(self, progress: Progress) -> list[MapAndLogits]:
         """Return the float network's answers, each map of its own top-1."""
         if not self._before:
             progress("Maps of the float network", 0.0)  # before torch is imported
@@ -201,7 +201,7 @@ class Drifts:
 
     def answers(
         self, network: nn.Module, crops: Sequence[RGB], progress: Progress, kept: KeptFeatures | None = None
-    ) -> list[Answer]:
+    ) -> list[MapAndLogits]:
         """Return a network's answers on other pixels, each map of the class that the float network saw in the picture.
 
         Args:
@@ -224,7 +224,7 @@ class Drifts:
 
 def answer(
     network: nn.Module, image: Tensor, cam: CamSpec, class_index: int | None, kept: KeptFeatures | None = None
-) -> Answer:
+) -> MapAndLogits:
     """Return a network's map and logits of one image (1, 3, H, W); None explains its own top-1.
 
     Args:
@@ -237,7 +237,7 @@ def answer(
     from quantviz.cam import explain
 
     found = explain(network, image, cam, class_index, kept=kept)
-    return Answer(found.heatmap.values, found.logits.astype(np.float64), found.class_index)
+    return MapAndLogits(found.heatmap.values, found.logits.astype(np.float64), found.class_index)
 
 
 def resolved(bench: Workbench, request: CompareRequest, progress: Progress) -> tuple[Subject, CamSpec]:

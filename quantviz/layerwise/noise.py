@@ -14,7 +14,7 @@ from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.layerwise.drift import Answer, Drifts, Marks, decides, learns, resolved
+from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, learns, resolved
 from quantviz.layerwise.specs import Drift, NoiseFloor
 from quantviz.specs import RGB, CalibrationRef, ImageSample, Preprocessing, Progress, QuantSpec, digest_of, no_progress
 
@@ -62,10 +62,10 @@ def noise_floor(
     return NoiseFloor(grey.drift(drifts.labels), shift.drift(drifts.labels), twins)
 
 
-def _grey(drifts: Drifts, progress: Progress) -> Marks:
+def _grey(drifts: Drifts, progress: Progress) -> Changes:
     before = drifts.before(progress)
     crops = [_grey_moved(crop, sample.id) for crop, sample in zip(drifts.crops, drifts.samples, strict=True)]
-    return Marks.of(before, drifts.answers(_float(drifts, progress), crops, progress, drifts.passes))
+    return Changes.of(before, drifts.answers(_float(drifts, progress), crops, progress, drifts.passes))
 
 
 def _grey_moved(crop: RGB, digest: str) -> RGB:
@@ -73,13 +73,13 @@ def _grey_moved(crop: RGB, digest: str) -> RGB:
     return moved.clip(0, 255).astype(np.uint8)
 
 
-def _shift(drifts: Drifts, progress: Progress) -> Marks:
+def _shift(drifts: Drifts, progress: Progress) -> Changes:
     before = drifts.before(progress)
     preprocessing = drifts.subject.ref.preprocessing
     crops = [_shifted(sample.rgb, preprocessing) for sample in drifts.samples]
     after = drifts.answers(_float(drifts, progress), crops, progress, drifts.passes)
     wide = [_is_wide(sample.rgb) for sample in drifts.samples]
-    return Marks.of(
+    return Changes.of(
         [_overlap(found, across, slice(1, None)) for found, across in zip(before, wide, strict=True)],
         [_overlap(found, across, slice(None, -1)) for found, across in zip(after, wide, strict=True)],
     )
@@ -98,7 +98,7 @@ def _is_wide(rgb: RGB) -> bool:
     return bool(width >= height)
 
 
-def _overlap(found: Answer, across: bool, part: slice) -> Answer:
+def _overlap(found: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
     heatmap = found.heatmap[:, part] if across else found.heatmap[part]
     return replace(found, heatmap=np.ascontiguousarray(heatmap))
 
@@ -109,12 +109,12 @@ def _calibration(drifts: Drifts, quant: QuantSpec, progress: Progress) -> Drift 
     if not calibrated or len(drifts.subject.calibration.files) < 2:
         return None
 
-    def measure() -> Marks:
+    def measure() -> Changes:
         answers = []
         for half in _halves(drifts.subject):
             network = drifts.bench.networks.quantized(half, quant, progress)
             answers.append(drifts.answers(network, drifts.crops, progress))
-        return Marks.of(*answers)
+        return Changes.of(*answers)
 
     found = drifts.kept("calibration twins", decides(drifts.subject, quant), measure)
     return found.drift(drifts.labels)

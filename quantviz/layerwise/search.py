@@ -25,7 +25,7 @@ import numpy as np
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.allocate import Bits, Move, after, fitted, path
-from quantviz.layerwise.drift import Drifts, Marks, accuracy, decides, layers_of, resolved, switchboard
+from quantviz.layerwise.drift import Changes, Drifts, accuracy, decides, layers_of, resolved, switchboard
 from quantviz.layerwise.sensitivity import step
 from quantviz.layerwise.specs import Candidate, Drift, SearchResult
 from quantviz.specs import (
@@ -171,7 +171,7 @@ class _Search:
         acts = {layer.name: self.quant.bits_of(layer.name)[1] for layer in self.layers}
         return tuple(LayerBits(name, bits.get(name), act_bits) for name, act_bits in acts.items())
 
-    def _marks(self, drifts: Drifts, bits: Mapping[str, int | None], tell: Progress) -> Marks:
+    def _marks(self, drifts: Drifts, bits: Mapping[str, int | None], tell: Progress) -> Changes:
         spec = self._spec(bits)
         return drifts.marks(lambda: self.board().set(spec), decides(drifts.subject, spec), tell)
 
@@ -326,7 +326,7 @@ def _mean(values: np.typing.NDArray[np.float64]) -> float:
     return float(scored.mean()) if len(scored) else 1.0
 
 
-def _ratio(marks: Marks) -> float:
+def _ratio(marks: Changes) -> float:
     return float(marks.noise.sum() / marks.signal.sum())
 
 

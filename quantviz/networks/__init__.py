@@ -6,17 +6,17 @@ torch is in :mod:`quantviz.networks.build`.
 
 from quantviz.networks.classes import class_names, synset_class
 from quantviz.networks.table import DEFAULT_MODEL, MODELS, spec
-from quantviz.networks.weights import LocatedWeights, State, fetch, resolve, state
+from quantviz.networks.weights import LocatedWeights, WeightsState, fetch, resolve, weights_state
 
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
     "LocatedWeights",
-    "State",
+    "WeightsState",
     "class_names",
     "fetch",
     "resolve",
     "spec",
-    "state",
     "synset_class",
+    "weights_state",
 ]

@@ -23,7 +23,7 @@ from quantviz.specs import (
     no_progress,
 )
 
-State = Literal["bundled", "cached", "downloadable"]
+WeightsState = Literal["bundled", "cached", "downloadable"]
 
 UNTRAINED = "untrained"
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -84,7 +84,7 @@ def resolve(
     raise _unknown(spec, choice)
 
 
-def state(spec: ModelSpec, name: str | None = None) -> State:
+def weights_state(spec: ModelSpec, name: str | None = None) -> WeightsState:
     """Say where published weights are, without reading them.
 
     Args:

@@ -14,7 +14,7 @@ from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary
 from quantviz.study.summary import title as title_of
 
 Number = Literal["count", "number", "near_1", "near_0", "tenths", "p"]
-Kind = Literal["text", Number, "spread", "interval", "interval_near_0", "change", "part", "rate"]
+ColumnKind = Literal["text", Number, "spread", "interval", "interval_near_0", "change", "part", "rate"]
 Value = str | int | float | Estimate | Rate | None
 
 GROUPS: Final = {
@@ -48,7 +48,7 @@ class Column:
 
     key: str
     title: str
-    kind: Kind = "text"
+    kind: ColumnKind = "text"
     detail: bool = False
 
 

@@ -146,8 +146,8 @@ class Comparison:
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
         key: the store's key, the digest of everything that decides the result.
-        engine: what computed the float map's activation, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
-        engine_note: why torch did it though another was asked for, or "".
+        backend: what computed the float map's activation, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        backend_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
     """
 
@@ -167,8 +167,8 @@ class Comparison:
     cached: bool
     versions: Mapping[str, str]
     key: str
-    engine: str = "torch"
-    engine_note: str = ""
+    backend: str = "torch"
+    backend_note: str = ""
     deployed: Deployed | None = None
 
     @property

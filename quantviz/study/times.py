@@ -33,7 +33,7 @@ from quantviz.study.evidence import found_calibration, found_weights
 from quantviz.study.planning import deciding
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 from quantviz.study.specs.summary import MapTimes
-from quantviz.study.sweep.lane import study_subject
+from quantviz.study.sweep.rows import study_subject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,7 +167,7 @@ def _measured(
 
     subject = study_subject(bench, plan, model, quant, weights, calibration, progress)
     cam = replace(plan.cam, layer=subject.layer)
-    parted = bench.engines.reference(subject, progress), bench.engines.deployed(subject, quant, progress)
+    parted = bench.backends.reference(subject, progress), bench.backends.deployed(subject, quant, progress)
     networks: dict[str, tuple[nn.Module, CamSpec]] = {
         "float": (bench.networks.reference(subject, progress), cam),
         "float_onnxruntime": (parted[0], replace(cam, layer=parted[0].layer)),

@@ -88,7 +88,7 @@ def choose_request(
     on_integers = deployed and _deployed(quant)
     cam = _map(linked, model)
     target = _target(linked) if targets else "float"
-    engine: Literal["torch", "onnxruntime"] = "onnxruntime" if on_integers else "torch"
+    backend: Literal["torch", "onnxruntime"] = "onnxruntime" if on_integers else "torch"
     return CompareRequest(
         model=model,
         weights=weights,
@@ -96,7 +96,7 @@ def choose_request(
         cam=cam,
         target=target,
         saliency=None,
-        engine=engine,
+        backend=backend,
         deployed=on_integers,
     )
 
@@ -156,7 +156,7 @@ def _picture(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], Imag
 def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
     spec = networks.spec(model)
     names = [weights.name for weights in spec.weights]
-    told = {name: networks.state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
+    told = {name: networks.weights_state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
     file = None if study is None else study.weights(model)
     value = linked.select(
         "Weights",

@@ -115,8 +115,8 @@ def _answer(comparison: Comparison) -> None:
         )
     if comparison.deployed is not None:
         _deployed(comparison, comparison.deployed)
-    if comparison.engine_note:
-        st.info(comparison.engine_note, icon=":material/info:")
+    if comparison.backend_note:
+        st.info(comparison.backend_note, icon=":material/info:")
     for name, reason in comparison.degenerate.items():
         st.warning(
             f"The {name} map carries no evidence ({reason}); it is not scored.", icon=":material/visibility_off:"
@@ -131,9 +131,9 @@ def _deployed(comparison: Comparison, deployed: Deployed) -> None:
     else:
         st.markdown(words)
     if deployed.milliseconds:
-        engines = {"torch": "torch", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn"}
+        backends = {"torch": "torch", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn"}
         names = {
-            "float": f"float ({engines[comparison.engine]})",
+            "float": f"float ({backends[comparison.backend]})",
             "quantized": "simulated (torch)",
             "deployed": "deployed (ONNX Runtime)",
         }

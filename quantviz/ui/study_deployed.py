@@ -64,12 +64,12 @@ def exported(requests: Sequence[CompareRequest]) -> bool:
             continue
         with visible_progress() as progress:
             subject = bench.subject(request, progress)
-        if bench.engines.ready(subject, request.quant):
+        if bench.backends.ready(subject, request.quant):
             continue
         command = ["prepare", "--model", request.model, "--scheme", scheme_name(request.quant), "--cache", str(folder)]
         command += ["--weights", request.weights] if request.weights else []
         command += ["--layer", request.cam.layer] if request.cam.layer else []
-        if bench.engines.export_apart(subject, request.quant, command):
+        if bench.backends.export_apart(subject, request.quant, command):
             st.fragment(_wait_for_export, run_every=1)(subject, request.quant)
             return False
     return True
@@ -77,7 +77,7 @@ def exported(requests: Sequence[CompareRequest]) -> bool:
 
 def _wait_for_export(subject: Subject, quant: QuantSpec) -> None:
     st.info(f"{subject.spec.name} is being exported to ONNX; some seconds.", icon=_AT_WORK)
-    if not workbench().engines.at_work(subject, quant):
+    if not workbench().backends.at_work(subject, quant):
         st.rerun()
 
 

@@ -1,4 +1,4 @@
-"""Networks of which the engine gives all logits, and torch differentiates the explained class alone."""
+"""Networks of which the backend gives all logits, and torch differentiates the explained class alone."""
 
 import gc
 import threading
@@ -92,7 +92,7 @@ def test_every_method_gives_the_map_of_the_whole_network(networks, method):
 
 
 def test_ablation_compares_logits_of_one_source(networks):
-    # An engine whose logits are off by more than most channels matter must not move AblationCAM's map.
+    # A backend whose logits are off by more than most channels matter must not move AblationCAM's map.
     network = networks("squeezenet1_1")[0]
     outputs = outputs_before(network, "features.12", SMALL)
     front = FrontModule(network, outputs, logits=True).eval()

@@ -132,11 +132,11 @@ def bench(tmp_path_factory):
 
 
 def test_a_comparison_takes_the_float_map_from_ncnn(bench):
-    request = CompareRequest(SQUEEZE, "untrained", engine="ncnn", saliency=None)
+    request = CompareRequest(SQUEEZE, "untrained", backend="ncnn", saliency=None)
     found = bench.compare(request, images.bundled("coffee"))
     by_torch = bench.compare(CompareRequest(SQUEEZE, "untrained", saliency=None), images.bundled("coffee"))
-    assert found.engine == "ncnn"
-    assert found.engine_note == ""
+    assert found.backend == "ncnn"
+    assert found.backend_note == ""
     first, second = found.reference, by_torch.reference
     np.testing.assert_allclose(first.heatmap.values, second.heatmap.values, atol=1e-3)
     # Its rounding is its own: this is not torch's map from the cache.
@@ -147,15 +147,15 @@ def test_a_comparison_takes_the_float_map_from_ncnn(bench):
 
 
 def test_a_network_that_ncnn_cannot_run_is_computed_in_torch_and_says_so(bench):
-    request = CompareRequest("efficientnet_b0", "untrained", engine="ncnn", saliency=None)
+    request = CompareRequest("efficientnet_b0", "untrained", backend="ncnn", saliency=None)
     found = bench.compare(request, images.bundled("coffee"))
-    assert found.engine == "torch"
-    assert found.engine_note.startswith("ncnn cannot run this network: node ")
-    assert found.engine_note.endswith("has no translation. The float map is computed in torch.")
+    assert found.backend == "torch"
+    assert found.backend_note.startswith("ncnn cannot run this network: node ")
+    assert found.backend_note.endswith("has no translation. The float map is computed in torch.")
 
 
 def test_the_command_line_names_the_engine(run, bench):
-    options = ["--model", SQUEEZE, "--weights", "untrained", "--engine", "ncnn", "--deployed"]
+    options = ["--model", SQUEEZE, "--weights", "untrained", "--backend", "ncnn", "--deployed"]
     status, told, complaint = run("compare", "coffee", *options)
     assert (status, complaint) == (0, "")
     assert "float (ncnn)" in told

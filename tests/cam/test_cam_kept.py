@@ -219,15 +219,15 @@ def test_the_noise_floor_runs_the_float_network_on_its_twins_only(store, forward
 
 
 def test_engines_share_theirs(store, forwards):
-    request = replace(SQUEEZENET, engine="onnxruntime", deployed=True, saliency=None)
+    request = replace(SQUEEZENET, backend="onnxruntime", deployed=True, saliency=None)
     bench = Workbench(store)
     bench.compare(request, SAMPLE)
     forwards.clear()
     found = bench.compare(replace(request, cam=CamSpec("hirescam"), target=7), SAMPLE)
     subject, image = bench.subject(request), bench.models(request, SAMPLE)[2]
     networks = {
-        "reference": bench.engines.reference(subject, no_progress),
-        "deployed": bench.engines.deployed(subject, request.quant, no_progress),
+        "reference": bench.backends.reference(subject, no_progress),
+        "deployed": bench.backends.deployed(subject, request.quant, no_progress),
     }
     for name, network in networks.items():
         result = found.deployed.result if name == "deployed" else found.reference

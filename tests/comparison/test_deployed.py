@@ -1,4 +1,4 @@
-"""Comparisons with ONNX Runtime: the float network by another engine, and the quantized one as deployed."""
+"""Comparisons with ONNX Runtime: the float network by another backend, and the quantized one as deployed."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from quantviz.figures import maps_figure, paper_png, predictions_figure
 from quantviz.specs import CamSpec, LayerBits, QuantSpec, QuantvizError, UsageError, spec_of
 from quantviz.store import TensorStore
 
-REQUEST = CompareRequest("squeezenet1_1", "untrained", engine="onnxruntime", deployed=True)
+REQUEST = CompareRequest("squeezenet1_1", "untrained", backend="onnxruntime", deployed=True)
 SAMPLE = images.bundled("chelsea")
 
 
@@ -37,7 +37,7 @@ def found(bench):
 
 def test_the_deployed_map_is_close_to_the_simulated_one(found):
     deployed = found.deployed
-    assert found.engine == "onnxruntime"
+    assert found.backend == "onnxruntime"
     assert set(deployed.scores) == {"deployed_v_quantized", "deployed_v_float", "deployed_v_saliency"}
     assert 0.99 < deployed.scores["deployed_v_quantized"].cc < 1
     assert deployed.result.class_index == found.reference.class_index
@@ -46,11 +46,11 @@ def test_the_deployed_map_is_close_to_the_simulated_one(found):
 
 
 def test_the_float_map_is_that_of_torch(bench, found):
-    plain = bench.compare(replace(REQUEST, engine="torch", deployed=False), SAMPLE)
-    assert (plain.engine, plain.deployed) == ("torch", None)
+    plain = bench.compare(replace(REQUEST, backend="torch", deployed=False), SAMPLE)
+    assert (plain.backend, plain.deployed) == ("torch", None)
     assert plain.key != found.key
     difference = np.abs(plain.reference.heatmap.values - found.reference.heatmap.values)
-    assert 0 < difference.max() < 1e-3  # another engine rounds otherwise
+    assert 0 < difference.max() < 1e-3  # another backend rounds otherwise
     assert np.array_equal(plain.quantized.heatmap.values, found.quantized.heatmap.values)
 
 
@@ -77,12 +77,12 @@ def test_an_export_is_kept_and_made_again_where_it_is_damaged(folder, found):
     largest.write_bytes(data)
     with TensorStore(folder / "tensors") as store:
         workbench = Workbench(store)
-        assert not workbench.engines.ready(workbench.subject(REQUEST), REQUEST.quant)
+        assert not workbench.backends.ready(workbench.subject(REQUEST), REQUEST.quant)
 
 
 def test_the_json_tells_scores_predictions_flips_and_milliseconds(found):
     data = json.loads(json.dumps(report(found), allow_nan=False))
-    assert data["engine"] == {"name": "onnxruntime", "note": ""}
+    assert data["backend"] == {"name": "onnxruntime", "note": ""}
     block = data["deployed"]
     assert len(block["predictions"]) == 5
     assert block["flipped_from_float"] == (block["predictions"][0]["index"] != data["predictions"]["float"][0]["index"])
@@ -143,21 +143,21 @@ def test_other_grids_and_corrected_biases_are_deployed(bench, tmp_path):
 
 
 def test_the_papers_protocol_and_layers_that_cannot_be_parted_stay_in_torch_and_say_so(bench):
-    request = CompareRequest("squeezenet1_1", "untrained", QuantSpec(protocol="paper"), engine="onnxruntime")
+    request = CompareRequest("squeezenet1_1", "untrained", QuantSpec(protocol="paper"), backend="onnxruntime")
     found = bench.compare(request, SAMPLE)
-    assert found.engine == "torch"
-    assert "calibrated protocol only" in found.engine_note
-    request = CompareRequest("resnet50", "untrained", engine="onnxruntime")
+    assert found.backend == "torch"
+    assert "calibrated protocol only" in found.backend_note
+    request = CompareRequest("resnet50", "untrained", backend="onnxruntime")
     subject = replace(bench.subject(request), layer="layer4.2.relu")  # which runs three times
-    reason = bench.engines.prepare(subject, QuantSpec(), lambda *_: None)
+    reason = bench.backends.prepare(subject, QuantSpec(), lambda *_: None)
     assert reason.count(". ") == 0
     assert "cannot be parted" in reason
     with pytest.raises(QuantvizError, match="cannot be parted"):
-        bench.engines.deployed(subject, QuantSpec(), lambda *_: None)
+        bench.backends.deployed(subject, QuantSpec(), lambda *_: None)
 
 
 def test_methods_of_many_passes_are_not_timed(bench):
-    request = replace(REQUEST, cam=CamSpec("ablationcam", "features.3.squeeze"), engine="torch", saliency=None)
+    request = replace(REQUEST, cam=CamSpec("ablationcam", "features.3.squeeze"), backend="torch", saliency=None)
     found = bench.compare(request, SAMPLE)
     assert found.deployed.milliseconds == {}
     assert found.deployed.scores["deployed_v_quantized"].cc > 0.9
@@ -175,26 +175,26 @@ def test_an_export_runs_in_a_process_of_its_own(tmp_path):
         bench = Workbench(store)
         subject = bench.subject(REQUEST)
         options = ["--model", REQUEST.model, "--weights", "untrained", "--cache", str(tmp_path)]
-        engines, quant = bench.engines, REQUEST.quant
-        assert not engines.ready(subject, quant)
-        assert engines.export_apart(subject, quant, ["prepare", *options])
-        wait_until(lambda: not engines.at_work(subject, quant))
-        assert not engines.export_apart(subject, quant, [])
-        assert engines.ready(subject, quant)
+        backends, quant = bench.backends, REQUEST.quant
+        assert not backends.ready(subject, quant)
+        assert backends.export_apart(subject, quant, ["prepare", *options])
+        wait_until(lambda: not backends.at_work(subject, quant))
+        assert not backends.export_apart(subject, quant, [])
+        assert backends.ready(subject, quant)
 
 
 def test_an_export_that_fails_says_why(tmp_path):
     with TensorStore(tmp_path / "tensors") as store:
         bench = Workbench(store)
         subject, wrong = bench.subject(REQUEST), ["prepare", "--model", "nonesuch"]
-        assert bench.engines.export_apart(subject, REQUEST.quant, wrong)
-        wait_until(lambda: not bench.engines.at_work(subject, REQUEST.quant))
+        assert bench.backends.export_apart(subject, REQUEST.quant, wrong)
+        wait_until(lambda: not bench.backends.at_work(subject, REQUEST.quant))
         with pytest.raises(QuantvizError, match=r"export to ONNX failed: .*nonesuch"):
-            bench.engines.export_apart(subject, REQUEST.quant, wrong)
+            bench.backends.export_apart(subject, REQUEST.quant, wrong)
 
 
 def test_the_command_line_shows_the_third_network(run, folder, found):
-    options = ["--model", "squeezenet1_1", "--weights", "untrained", "--engine", "onnxruntime", "--deployed"]
+    options = ["--model", "squeezenet1_1", "--weights", "untrained", "--backend", "onnxruntime", "--deployed"]
     status, told, complaint = run("compare", "chelsea", *options, "--cache", folder)
     assert (status, complaint) == (0, "")
     assert "deployed v simulated" in told

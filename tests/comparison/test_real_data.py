@@ -13,7 +13,7 @@ import torch
 
 from quantviz import cam, images, networks, scores
 from quantviz.comparison.calibration import calibration_set
-from quantviz.comparison.deploy import ENGINES
+from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.protocols import finished
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.sequence import sequence
@@ -143,25 +143,27 @@ def test_the_papers_protocol_gives_what_the_published_code_gives(name, width, tm
 def test_deployed_maps_are_those_of_the_simulation(name, tmp_path, record_property):
     samples = [images.load(file) for file in images.folder(PICTURES)[::5]]
     weights = None if networks.spec(name).weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
-    request = CompareRequest(name, weights, saliency=None, engine="onnxruntime", deployed=True)
+    request = CompareRequest(name, weights, saliency=None, backend="onnxruntime", deployed=True)
     with TensorStore(tmp_path) as store:
         bench = Workbench(store)
         found = [bench.compare(request, sample) for sample in samples]
         floats = {
-            engine: [
-                bench.float_result(replace(request, engine=engine), sample, None, found[0].weights.preprocessing)
+            backend: [
+                bench.float_result(replace(request, backend=backend), sample, None, found[0].weights.preprocessing)
                 for sample in samples
             ]
-            for engine in ENGINES
+            for backend in BACKENDS
         }
     pairs = ("deployed_v_quantized", "deployed_v_float")
     cc = {pair: [comparison.deployed.scores[pair].cc for comparison in found] for pair in pairs}
     told = {pair: (round(float(np.mean(marks)), 5), round(min(marks), 5)) for pair, marks in cc.items()}
     own = [(result.deployed.result.predictions[0].index, result.quantized.predictions[0].index) for result in found]
     told["other top-1"] = sum(first != second for first, second in own)
-    maps = {engine: np.stack([result.heatmap.values for result in results]) for engine, results in floats.items()}
-    engines = {engine: float(np.abs(maps[engine] - maps["torch"]).max()) for engine in ENGINES if engine != "torch"}
-    print(f"\n{name}: mean and least CC of Grad-CAM++ over 40 images", told, "and float maps against torch's", engines)
+    maps = {backend: np.stack([result.heatmap.values for result in results]) for backend, results in floats.items()}
+    backends = {
+        backend: float(np.abs(maps[backend] - maps["torch"]).max()) for backend in BACKENDS if backend != "torch"
+    }
+    print(f"\n{name}: mean and least CC of Grad-CAM++ over 40 images", told, "and float maps against torch's", backends)
     record_property("cc", told)
     assert np.mean(cc["deployed_v_quantized"]) >= 0.99
-    assert all(0 < difference < 1e-3 for difference in engines.values())
+    assert all(0 < difference < 1e-3 for difference in backends.values())

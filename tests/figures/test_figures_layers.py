@@ -9,7 +9,7 @@ import pytest
 from layers_support import drift
 
 from quantviz import figures
-from quantviz.figures.marks import KINDS, depth_axis, log_axis, short
+from quantviz.figures.layer_style import KINDS, depth_axis, log_axis, short
 from quantviz.layerwise.specs import LayerDrift, NoiseFloor, Sensitivity
 from quantviz.specs import LayerBits, LayerCost, UsageError
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from quantviz import images, networks, quantize
 from quantviz.comparison import CompareRequest, Workbench
-from quantviz.layerwise.drift import Answer, Drifts, Marks, decides, learns, model_cost, resolved, switchboard
+from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, learns, model_cost, resolved, switchboard
 from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor
 from quantviz.layerwise.sensitivity import only_layer, sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
@@ -134,7 +134,7 @@ def test_a_switched_layer_that_does_not_exist_is_refused(parts):
 
 
 def answer(logits, heatmap):
-    return Answer(np.asarray(heatmap, np.float32), np.asarray(logits, float), int(np.argmax(logits)))
+    return MapAndLogits(np.asarray(heatmap, np.float32), np.asarray(logits, float), int(np.argmax(logits)))
 
 
 def test_drift_is_what_its_definitions_say(noise_picture):
@@ -144,12 +144,12 @@ def test_drift_is_what_its_definitions_say(noise_picture):
     maps[1, 2] = 0  # a map that has lost all evidence
     before = [answer(*pair) for pair in zip(first, maps[0], strict=True)]
     after = [answer(*pair) for pair in zip(second, maps[1], strict=True)]
-    drift = Marks.of(before, after).drift([int(second[0].argmax()), None, -1])
+    drift = Changes.of(before, after).drift([int(second[0].argmax()), None, -1])
     expected = [1 - np.corrcoef(maps[0, i].ravel(), maps[1, i].ravel())[0, 1] for i in range(2)]
     assert drift.cams[:2] == pytest.approx(expected, abs=1e-6)
     assert drift.cams[2] == 1.0
     assert drift.cam == pytest.approx(np.mean([*expected, 1.0]), abs=1e-6)
-    nothing = Marks.of(after, after).drift([None] * 3)  # where the float map carries none, there is nothing to lose
+    nothing = Changes.of(after, after).drift([None] * 3)  # where the float map carries none, there is nothing to lose
     assert nothing.cams == (pytest.approx(0), pytest.approx(0), None)
     assert nothing.cam == pytest.approx(0)
     log_p, log_q = (torch.log_softmax(torch.tensor(values), dim=1) for values in (first, second))
@@ -163,7 +163,7 @@ def test_drift_is_what_its_definitions_say(noise_picture):
 
 def test_no_change_is_no_drift():
     same = [answer([1.0, 800.0], np.eye(4))]
-    drift = Marks.of(same, same).drift([None])
+    drift = Changes.of(same, same).drift([None])
     assert (drift.cam, drift.kl, drift.sqnr, drift.flips, drift.accuracy) == (0.0, 0.0, None, 0.0, None)
 
 

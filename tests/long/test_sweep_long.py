@@ -57,7 +57,7 @@ import os, sys
 from pathlib import Path
 import torch, timm, torchvision, pytorch_grad_cam
 import quantviz.cam, quantviz.quantize, quantviz.networks.build, quantviz.quantize.paper
-from quantviz.study.sweep.executor import Engine
+from quantviz.study.sweep.executor import Executor
 from quantviz.study.planning import SweepRequest
 from quantviz.study.sweep.run import sweep
 from quantviz.specs import spec_of
@@ -75,7 +75,7 @@ for line in sys.stdin:
             if "images" in message or "squeezenet1_1, " in message:
                 os.pwrite(done, b"%.9f" % part, 0)
         with TensorStore(cache) as store:
-            sweep(request, out, store, tell, engine=Engine(workers=workers))
+            sweep(request, out, store, tell, executor=Executor(workers=workers))
         os._exit(0)
     print(pid, flush=True)
     _, status = os.waitpid(pid, 0)
@@ -225,7 +225,7 @@ def test_a_ray_cluster_that_is_already_there(tmp_path, monkeypatch):
                         break
                 time.sleep(0.2)
             time.sleep(5)  # the rest of the cluster
-            more = ("--engine", "ray", "--workers", 2, "--address", f"127.0.0.1:{port}")
+            more = ("--executor", "ray", "--workers", 2, "--address", f"127.0.0.1:{port}")
             monkeypatch.setitem(ENVIRONMENT, "RAY_AUTH_MODE", "token")  # a cluster has one by default
             told = quantviz(words(dataset, tmp_path / "ray", (SQUEEZE,), *options, *more), cache, timeout=300)
             assert "6 of 6 pieces computed" in told

@@ -167,8 +167,8 @@ def test_labels():
 
 def test_listing_and_finding_import_no_torch():
     code = (
-        "import sys; from quantviz.networks import MODELS, resolve, state\n"
-        "assert [state(entry) for entry in MODELS.values()][0] == 'bundled'\n"
+        "import sys; from quantviz.networks import MODELS, resolve, weights_state\n"
+        "assert [weights_state(entry) for entry in MODELS.values()][0] == 'bundled'\n"
         "assert resolve(MODELS['efficientnet_lite0']).ref.source == 'bundled'\n"
         "assert not {'torch', 'torchvision', 'timm', 'safetensors'} & set(sys.modules)"
     )

@@ -18,7 +18,7 @@ import torch
 import weights_support
 from weights_support import BODY, DEFAULT, SQUEEZENET, espresso, real_weights
 
-from quantviz.networks import fetch, resolve, spec, state
+from quantviz.networks import fetch, resolve, spec, weights_state
 from quantviz.networks.build import build
 from quantviz.networks.weights import hub_folder
 from quantviz.specs import PublishedWeights, UsageError, WeightsUnavailable
@@ -143,16 +143,16 @@ def test_hub_folder_is_torchs(environment, monkeypatch):
 
 
 def test_state_follows_the_hubs_cache(home):
-    assert state(DEFAULT) == "bundled"
+    assert weights_state(DEFAULT) == "bundled"
     resnet = spec("resnet50")
-    assert {state(resnet), state(resnet, "imagenet1k_v2")} == {"downloadable"}
+    assert {weights_state(resnet), weights_state(resnet, "imagenet1k_v2")} == {"downloadable"}
     home.mkdir(parents=True)
     (home / "resnet50-11ad3fa6.pth").write_bytes(b"x")
-    assert (state(resnet), state(resnet, "IMAGENET1K_V2")) == ("downloadable", "cached")
+    assert (weights_state(resnet), weights_state(resnet, "IMAGENET1K_V2")) == ("downloadable", "cached")
 
 
 def test_unknown_choices_are_refused_with_the_known_ones(home):
-    for call in (resolve, state, fetch):
+    for call in (resolve, weights_state, fetch):
         with pytest.raises(UsageError, match=r"'V3' of resnet50 are unknown; use IMAGENET1K_V1, IMAGENET1K_V2"):
             call(spec("resnet50"), "V3")
     with pytest.raises(UsageError, match="'' of"):
@@ -218,7 +218,7 @@ def test_a_failing_server_leaves_one_message_and_nothing_else(server, home, monk
     assert str(home) in message
     assert "`quantviz fetch-weights squeezenet1_1`" in message
     assert left_behind(home) == []
-    assert state(entry) == "downloadable"
+    assert weights_state(entry) == "downloadable"
 
 
 def test_a_download_with_the_wrong_digest_is_dropped(server, home):

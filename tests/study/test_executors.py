@@ -14,7 +14,7 @@ from quantviz.specs import QuantvizError, UsageError
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import plan_of
-from quantviz.study.sweep.executor import Engine
+from quantviz.study.sweep.executor import Executor
 from quantviz.study.sweep.run import sweep
 from quantviz.study.sweep.schedule import Schedule, before
 from quantviz.study.sweep.worker import RemoteWorker, job_of
@@ -37,7 +37,7 @@ def test_several_processes_find_the_same_and_a_killed_one_is_replaced(study, ask
             killed.extend(kill_workers())
 
     with TensorStore(cache / "tensors") as store:
-        found = sweep(asked, tmp_path / "two", store, kill_one, engine=Engine(workers=2))
+        found = sweep(asked, tmp_path / "two", store, kill_one, executor=Executor(workers=2))
     assert found.computed == found.pieces == 10
     assert found.rate > 0
     assert len(killed) == 2
@@ -49,7 +49,7 @@ def test_a_piece_that_kills_every_worker_is_given_up(asked, cache, tmp_path):
     with TensorStore(cache / "tensors") as store:
         told = rf"ended 3 times on pictures 1 to 1 under {SQUEEZE}.*signal 9, Killed.*what was done is kept"
         with pytest.raises(QuantvizError, match=told):
-            sweep(asked, tmp_path / "study", store, lambda *_: kill_workers(), engine=Engine(workers=2))
+            sweep(asked, tmp_path / "study", store, lambda *_: kill_workers(), executor=Executor(workers=2))
     assert not kill_workers()
 
 
@@ -63,7 +63,7 @@ def test_what_a_worker_refuses_ends_the_sweep_with_its_sentence(asked, cache, tm
 
     asked, told = replace(asked, weights={SQUEEZE: str(weights)}), r"lost\.safetensors.*cannot be opened"
     with TensorStore(cache / "tensors") as store, pytest.raises(QuantvizError, match=told):
-        sweep(asked, tmp_path / "study", store, lose, engine=Engine(workers=2))
+        sweep(asked, tmp_path / "study", store, lose, executor=Executor(workers=2))
     assert not kill_workers()
     assert StudyFolder(tmp_path / "study").progress() is None
 
@@ -144,7 +144,7 @@ def test_ray_finds_the_same_and_replaces_a_killed_actor(study, asked, cache, tmp
         """Return the actors that were given a piece: they import torch, and have some of that before them."""
         return [pid for pid in children(process.pid) if named(pid, b"ray::_Actor") and has_loaded(pid, b"libtorch")]
 
-    with sweeping(asked, out, cache, "--engine", "ray", "--workers", 2) as process:
+    with sweeping(asked, out, cache, "--executor", "ray", "--workers", 2) as process:
         wait_for(process, at_work)
         os.kill(at_work()[0], signal.SIGKILL)
         started = children(process.pid)
@@ -157,21 +157,24 @@ def test_ray_finds_the_same_and_replaces_a_killed_actor(study, asked, cache, tmp
 
 
 def test_what_an_engine_cannot_be(asked, cache, tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"Engine 'spark' is unknown; use one of local, ray"):
-        Engine("spark")
+    with pytest.raises(UsageError, match=r"Executor 'spark' is unknown; use one of local, ray"):
+        Executor("spark")
     with pytest.raises(UsageError, match="0 workers"):
-        Engine(workers=0)
-    with pytest.raises(UsageError, match=r"add --engine ray"):
-        Engine(address="auto")
+        Executor(workers=0)
+    with pytest.raises(UsageError, match=r"add --executor ray"):
+        Executor(address="auto")
     monkeypatch.setitem(sys.modules, "ray", None)
     with TensorStore(cache / "tensors") as store:
         with pytest.raises(UsageError, match=r'pip install "quantviz\[ray\]"'):
-            sweep(asked, tmp_path / "study", store, engine=Engine("ray"))
+            sweep(asked, tmp_path / "study", store, executor=Executor("ray"))
     assert not (tmp_path / "study").exists()
 
 
 def test_a_piece_before_which_there_is_none_starts_from_nothing(study):
     plan = plan_with(study, ("a", "b"), batch=2)
-    for lane in plan.lanes:
-        chained = lane[0].protocol == "paper"
-        assert [before(plan, piece) for piece in lane] == [None, *(lane[:-1] if chained else [None] * (len(lane) - 1))]
+    for run in plan.runs:
+        chained = run[0].protocol == "paper"
+        assert [before(plan, piece) for piece in run] == [
+            None,
+            *(run[:-1] if chained else [None] * (len(run) - 1)),
+        ]

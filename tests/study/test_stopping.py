@@ -196,7 +196,7 @@ def test_sigterm_ends_a_sweep_that_ignores_control_c(lasting, cache, tmp_path):
 
 def test_control_c_ends_ray_too(asked, cache, tmp_path):
     out = tmp_path / "study"
-    with sweeping(asked, out, cache, "--engine", "ray", "--workers", 1) as process:
+    with sweeping(asked, out, cache, "--executor", "ray", "--workers", 1) as process:
         wait_for(process, lambda: any(named(pid, b"raylet") for pid in children(process.pid)))
         started = children(process.pid)
         words = b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started if named(pid, b"raylet"))

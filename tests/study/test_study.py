@@ -100,9 +100,9 @@ def test_pieces_cover_every_picture_of_every_model_and_protocol_once():
     seen = [(piece.model, piece.protocol, index) for piece in plan.pieces for index in range(piece.start, piece.stop)]
     assert len(seen) == len(set(seen)) == 2 * 2 * 5
     assert max(piece.stop - piece.start for piece in plan.pieces) == 2
-    for lane in plan.lanes:
-        assert len({(piece.model, piece.protocol) for piece in lane}) == 1
-        assert [piece.start for piece in lane] == [0, 2, 4]
+    for run in plan.runs:
+        assert len({(piece.model, piece.protocol) for piece in run}) == 1
+        assert [piece.start for piece in run] == [0, 2, 4]
 
 
 def test_columns_are_named_by_comparison_and_metric():

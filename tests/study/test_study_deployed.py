@@ -35,7 +35,7 @@ from quantviz.study.planning import SweepRequest, deciding
 from quantviz.study.replay import ReplayRequest, replay
 from quantviz.study.specs.plan import SIMULATION_COLUMNS, STUDY_METRICS
 from quantviz.study.summary import summary, summary_table
-from quantviz.study.sweep.executor import Engine
+from quantviz.study.sweep.executor import Executor
 from quantviz.study.sweep.jobs import SweepOrder, start
 from quantviz.study.sweep.merge import merge
 from quantviz.study.sweep.run import sweep
@@ -156,7 +156,7 @@ def test_an_interrupted_study_goes_on_to_the_same_bytes(study, asked, store, tmp
 
 
 def test_workers_and_shards_make_the_same_bytes(study, asked, store, tmp_path):
-    sweep(asked, tmp_path / "workers", store, engine=Engine(workers=2))
+    sweep(asked, tmp_path / "workers", store, executor=Executor(workers=2))
     assert results(tmp_path / "workers") == results(study)
     for number in (1, 2):
         sweep(asked, tmp_path / f"shard{number}", store, shard=(number, 2))

@@ -206,21 +206,21 @@ class StudyPlan:
         return tuple(replace(quant, protocol=protocol) for quant in self.quants)
 
     @property
-    def lanes(self) -> tuple[tuple[Piece, ...], ...]:
+    def runs(self) -> tuple[tuple[Piece, ...], ...]:
         """The pieces of each model and protocol, in the order in which they are computed."""
         count = ceil(len(self.images) / self.batch)
-        lanes = []
+        runs = []
         for model in range(len(self.models)):
             for place, protocol in enumerate(self.protocols):
                 first = (model * len(self.protocols) + place) * count
                 ends = [(at * self.batch, min((at + 1) * self.batch, len(self.images))) for at in range(count)]
-                lanes.append(tuple(Piece(first + at, model, protocol, *end) for at, end in enumerate(ends)))
-        return tuple(lanes)
+                runs.append(tuple(Piece(first + at, model, protocol, *end) for at, end in enumerate(ends)))
+        return tuple(runs)
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """All pieces, by number."""
-        return tuple(piece for lane in self.lanes for piece in lane)
+        return tuple(piece for run in self.runs for piece in run)
 
     def difference(self, other: StudyPlan) -> str:
         """Say in a few words what another plan has otherwise, or "" where both make the same study."""

@@ -8,10 +8,10 @@ from typing import Any, Final, Literal, Protocol
 
 from quantviz.specs import UsageError
 from quantviz.study.specs.plan import Piece
-from quantviz.study.sweep.lane import State
-from quantviz.study.sweep.worker import Kind
+from quantviz.study.sweep.rows import ObserverState
+from quantviz.study.sweep.worker import EventKind
 
-ENGINES: Final = ("local", "ray")
+EXECUTORS: Final = ("local", "ray")
 
 
 LEFT_BEHIND: Final[set[str]] = set()
@@ -19,7 +19,7 @@ LEFT_BEHIND: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Executor:
     """Who computes.
 
     Attributes:
@@ -30,7 +30,7 @@ class Engine:
             the sweep.
 
     Raises:
-        UsageError: an unknown kind, no worker, or an address for an engine that has none.
+        UsageError: an unknown kind, no worker, or an address for an executor that has none.
     """
 
     kind: Literal["local", "ray"] = "local"
@@ -38,12 +38,12 @@ class Engine:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ENGINES:
-            raise UsageError(f"Engine {self.kind!r} is unknown; use one of {', '.join(ENGINES)}.")
+        if self.kind not in EXECUTORS:
+            raise UsageError(f"Executor {self.kind!r} is unknown; use one of {', '.join(EXECUTORS)}.")
         if self.workers < 1:
             raise UsageError(f"{self.workers} workers compute nothing; use 1 or more.")
         if self.address is not None and self.kind != "ray":
-            raise UsageError(f"Address {self.address!r} is of a Ray cluster; add --engine ray.")
+            raise UsageError(f"Address {self.address!r} is of a Ray cluster; add --executor ray.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Event:
     """
 
     member: int
-    kind: Kind
+    kind: EventKind
     value: Any = None
 
 
@@ -69,7 +69,7 @@ class Team(Protocol):
     def start(self, member: int) -> None:
         """Begin a worker, or begin it anew after it died; it tells when it is ready."""
 
-    def give(self, member: int, piece: Piece, state: State) -> None:
+    def give(self, member: int, piece: Piece, state: ObserverState) -> None:
         """Let a worker compute a piece."""
 
     def events(self, seconds: float) -> Iterator[Event]:

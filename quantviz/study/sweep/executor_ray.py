@@ -14,8 +14,8 @@ from typing import Any
 from quantviz.specs import UsageError
 from quantviz.study.specs.plan import Piece
 from quantviz.study.sweep.executor import LEFT_BEHIND, Event
-from quantviz.study.sweep.lane import State
-from quantviz.study.sweep.worker import Job, Kind, RemoteWorker
+from quantviz.study.sweep.rows import ObserverState
+from quantviz.study.sweep.worker import EventKind, Job, RemoteWorker
 
 _OBJECTS = 128 * 2**20  # bytes of shared memory for a cluster of our own: plans and rows are small
 _ANSWER = 5.0  # seconds; Ray itself waits for a minute and prints meanwhile
@@ -32,18 +32,18 @@ class _Actor:
     def __init__(self, job: Job) -> None:
         self._worker = RemoteWorker(job)
 
-    def ready(self) -> tuple[Kind, Any]:
+    def ready(self) -> tuple[EventKind, Any]:
         return "ready", os.getpid()
 
-    def open(self, piece: Piece) -> tuple[Kind, Any]:
+    def open(self, piece: Piece) -> tuple[EventKind, Any]:
         return self._worker.open(piece)
 
-    def compute(self, piece: Piece, state: State) -> tuple[Kind, Any]:
+    def compute(self, piece: Piece, state: ObserverState) -> tuple[EventKind, Any]:
         return self._worker.compute(piece, state, lambda: None)
 
 
 class RayTeam:
-    """Actors of a Ray cluster, each on one processor core; as ``engines.Team``.
+    """Actors of a Ray cluster, each on one processor core; as ``executors.Team``.
 
     A cluster of our own has no dashboard and ends with the sweep. Nothing is sent to whoever makes Ray.
 
@@ -74,7 +74,7 @@ class RayTeam:
         actor = self._actors[member] = self._make.remote(self._job)
         self._asked[actor.ready.remote()] = member
 
-    def give(self, member: int, piece: Piece, state: State) -> None:
+    def give(self, member: int, piece: Piece, state: ObserverState) -> None:
         """See ``Team``."""
         actor = self._actors[member]
         self._asked[actor.open.remote(piece)] = member

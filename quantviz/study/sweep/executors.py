@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 
 from quantviz.study.specs.plan import Piece
-from quantviz.study.sweep.executor import Engine, Event, Team
-from quantviz.study.sweep.lane import State
+from quantviz.study.sweep.executor import Event, Executor, Team
+from quantviz.study.sweep.rows import ObserverState
 from quantviz.study.sweep.worker import Job
 
 _SERVE = (
@@ -42,7 +42,7 @@ class LocalTeam:
         """See ``Team``; the process itself begins with its first piece."""
         self._ready.append(member)
 
-    def give(self, member: int, piece: Piece, state: State) -> None:
+    def give(self, member: int, piece: Piece, state: ObserverState) -> None:
         """See ``Team``."""
         if member not in self._members:
             self._begin(member)
@@ -102,27 +102,27 @@ def _ended(status: int) -> str:
     return f"signal {-status}, {signal.strsignal(-status)}"
 
 
-def check(engine: Engine) -> None:
+def check(executor: Executor) -> None:
     """Refuse what this machine cannot do, before anything is written.
 
     Raises:
         UsageError: Ray is not installed.
     """
-    if engine.kind == "ray":
+    if executor.kind == "ray":
         from quantviz.study.sweep.executor_ray import check_installed
 
         check_installed()
 
 
-def assemble(engine: Engine, job: Job, most: int) -> Team:
-    """Return the workers of an engine, not more than can have something to do at the same time, ``most``.
+def assemble(executor: Executor, job: Job, most: int) -> Team:
+    """Return the workers of an executor, not more than can have something to do at the same time, ``most``.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at its address.
     """
-    size = min(engine.workers, most)
-    if engine.kind == "ray":
+    size = min(executor.workers, most)
+    if executor.kind == "ray":
         from quantviz.study.sweep.executor_ray import RayTeam
 
-        return RayTeam(job, size, engine.address)
+        return RayTeam(job, size, executor.address)
     return LocalTeam(job, size)

@@ -25,7 +25,7 @@ from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest
 from quantviz.study.specs.plan import StudyProgress, parse_bits
 
-State = Literal["starting", "running", "stopped", "failed", "finished"]
+JobState = Literal["starting", "running", "stopped", "failed", "finished"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _TAIL = 4096  # bytes of a log that its last line is looked for in
@@ -74,7 +74,7 @@ class SweepJob:
     """
 
     path: Path
-    state: State
+    state: JobState
     progress: StudyProgress | None
     message: str
 

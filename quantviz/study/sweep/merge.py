@@ -43,9 +43,9 @@ def share(plan: StudyPlan, shard: Shard | None) -> tuple[Piece, ...]:
     if shard is None:
         return plan.pieces
     number, count = _checked(shard)
-    chained = [lane for lane in plan.lanes if sequential(plan, lane[0].protocol)]
-    alone = [piece for lane in plan.lanes if not sequential(plan, lane[0].protocol) for piece in lane]
-    mine = alone[number - 1 :: count] + [piece for lane in chained[number - 1 :: count] for piece in lane]
+    chained = [run for run in plan.runs if sequential(plan, run[0].protocol)]
+    alone = [piece for run in plan.runs if not sequential(plan, run[0].protocol) for piece in run]
+    mine = alone[number - 1 :: count] + [piece for run in chained[number - 1 :: count] for piece in run]
     return tuple(sorted(mine, key=lambda piece: piece.number))
 
 

@@ -15,11 +15,11 @@ from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest, plan_of
 from quantviz.study.specs.plan import Piece, StudyPlan
-from quantviz.study.sweep.executor import LEFT_BEHIND, Engine, Team
+from quantviz.study.sweep.executor import LEFT_BEHIND, Executor, Team
 from quantviz.study.sweep.executors import assemble, check
-from quantviz.study.sweep.lane import study_subject
 from quantviz.study.sweep.merge import share
 from quantviz.study.sweep.pace import Pace
+from quantviz.study.sweep.rows import study_subject
 from quantviz.study.sweep.schedule import Schedule, before
 from quantviz.study.sweep.worker import Computed, PieceWorker, job_of, one_thread
 
@@ -50,7 +50,7 @@ def sweep(
     store: TensorStore,
     progress: Progress = no_progress,
     *,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
     shard: tuple[int, int] | None = None,
 ) -> Swept:
     """Make a study, or go on with one; whenever it is killed, the same call goes on where it was.
@@ -64,7 +64,7 @@ def sweep(
         out: the study's folder.
         store: where ranges and learned weights are kept; maps are not.
         progress: told what is being done; whatever it raises ends the call, and every worker with it.
-        engine: who computes; None: this process alone.
+        executor: who computes; None: this process alone.
         shard: (i, n): compute the i-th of n shares, which ``merge`` makes a study of; None: everything.
 
     Raises:
@@ -73,8 +73,8 @@ def sweep(
         QuantvizError: a network cannot be made, or not deployed where that is asked for; a picture changed meanwhile;
             or workers keep being killed.
     """
-    engine, folder = engine or Engine(), StudyFolder(out)
-    check(engine)
+    executor, folder = executor or Executor(), StudyFolder(out)
+    check(executor)
     known = folder.plan()
     plan = replace(plan_of(request, known, progress), shard=shard)
     pieces = share(plan, shard)
@@ -84,7 +84,7 @@ def sweep(
         plan = _begun(folder, plan, request, store, progress)
         todo = [piece for piece in pieces if not folder.has(plan, piece)]
         with Pace(folder, plan, pieces, todo, request.command, progress) as pace:
-            _compute(engine, plan, request, store, folder, todo, pace)
+            _compute(executor, plan, request, store, folder, todo, pace)
             if shard is None:
                 pace.say("Writing the results")
                 folder.finish(plan)
@@ -131,7 +131,7 @@ def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, 
             bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
             with one_thread():
                 subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress)
-                bench.engines.deployed(subject, plain, progress)
+                bench.backends.deployed(subject, plain, progress)
 
 
 def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:
@@ -151,7 +151,7 @@ def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:
 
 
 def _compute(
-    engine: Engine,
+    executor: Executor,
     plan: StudyPlan,
     request: SweepRequest,
     store: TensorStore,
@@ -163,15 +163,15 @@ def _compute(
     if not todo:
         return
     schedule = Schedule(plan, todo)
-    if engine.kind == "local" and min(engine.workers, schedule.most_workers) == 1:
+    if executor.kind == "local" and min(executor.workers, schedule.most_workers) == 1:
         worker = PieceWorker(plan, request, store)
         for piece in todo:
             found = worker.compute(piece, _state(folder, plan, piece), partial(pace.step, piece), pace.say)
             _commit(folder, plan, piece, found, pace)
         return
     pace.say("Starting the workers", None)
-    job = job_of(plan, request, store, foreign=engine.kind == "ray")
-    team = assemble(engine, job, schedule.most_workers)
+    job = job_of(plan, request, store, foreign=executor.kind == "ray")
+    team = assemble(executor, job, schedule.most_workers)
     try:
         _direct(team, schedule, folder, plan, pace)
     finally:

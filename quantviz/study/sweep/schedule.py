@@ -17,7 +17,7 @@ def sequential(plan: StudyPlan, protocol: str) -> bool:
     return "online_ranges" in plan.quants_of(protocol)[0].deviations
 
 
-Lane = tuple[int, str]
+Run = tuple[int, str]
 
 
 class Schedule:
@@ -33,13 +33,13 @@ class Schedule:
     """
 
     def __init__(self, plan: StudyPlan, todo: Sequence[Piece]) -> None:
-        self._waiting: dict[Lane, deque[Piece]] = {}
+        self._waiting: dict[Run, deque[Piece]] = {}
         for piece in todo:
             self._waiting.setdefault((piece.model, piece.protocol), deque()).append(piece)
-        self._chained = {lane for lane in self._waiting if sequential(plan, lane[1])}
-        self._has: dict[int, Lane] = {}
-        self._opened: set[Lane] = set()
-        self._opening: dict[int, Lane] = {}
+        self._chained = {run for run in self._waiting if sequential(plan, run[1])}
+        self._has: dict[int, Run] = {}
+        self._opened: set[Run] = set()
+        self._opening: dict[int, Run] = {}
         self._busy: dict[int, Piece] = {}
         self._deaths: Counter[int] = Counter()
         self._plan, self.left = plan, len(todo)
@@ -47,30 +47,30 @@ class Schedule:
     @property
     def most_workers(self) -> int:
         """How many workers can have something to do at the same time."""
-        return sum(1 if lane in self._chained else len(pieces) for lane, pieces in self._waiting.items())
+        return sum(1 if run in self._chained else len(pieces) for run, pieces in self._waiting.items())
 
     def take(self, member: int) -> Piece | None:
         """Return the piece that a worker without one computes next, or None where it has to wait."""
-        lanes = [lane for lane, pieces in self._waiting.items() if pieces and self._free(member, lane)]
-        if not lanes:
+        runs = [run for run, pieces in self._waiting.items() if pieces and self._free(member, run)]
+        if not runs:
             return None
         crowd = Counter(self._has.values())
 
-        def order(lane: Lane) -> tuple[bool, bool, bool, float]:
-            share = len(self._waiting[lane]) / (1 + crowd[lane])
-            return lane != self._has.get(member), lane not in self._chained, crowd[lane] > 0, -share
+        def order(run: Run) -> tuple[bool, bool, bool, float]:
+            share = len(self._waiting[run]) / (1 + crowd[run])
+            return run != self._has.get(member), run not in self._chained, crowd[run] > 0, -share
 
-        lane = min(lanes, key=order)
-        piece = self._busy[member] = self._waiting[lane].popleft()
-        if self._has.get(member) != lane:
-            self._opening[member] = lane
-        self._has[member] = lane
+        run = min(runs, key=order)
+        piece = self._busy[member] = self._waiting[run].popleft()
+        if self._has.get(member) != run:
+            self._opening[member] = run
+        self._has[member] = run
         return piece
 
     def opened(self, member: int) -> None:
         """Note that a worker has the networks of its piece."""
-        if lane := self._opening.pop(member, None):
-            self._opened.add(lane)
+        if run := self._opening.pop(member, None):
+            self._opened.add(run)
 
     def done(self, member: int) -> Piece:
         """Return the piece that a worker is done with."""
@@ -101,12 +101,12 @@ class Schedule:
             "command: what was done is kept."
         )
 
-    def _free(self, member: int, lane: Lane) -> bool:
+    def _free(self, member: int, run: Run) -> bool:
         others = [piece for other, piece in self._busy.items() if other != member]
-        if lane in self._chained and any((piece.model, piece.protocol) == lane for piece in others):
+        if run in self._chained and any((piece.model, piece.protocol) == run for piece in others):
             return False
         opening = {model for other, (model, _) in self._opening.items() if other != member}
-        return lane == self._has.get(member) or lane in self._opened or lane[0] not in opening
+        return run == self._has.get(member) or run in self._opened or run[0] not in opening
 
 
 def before(plan: StudyPlan, piece: Piece) -> Piece | None:

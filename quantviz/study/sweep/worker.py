@@ -27,7 +27,7 @@ from quantviz.specs import Progress, QuantvizError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest, deciding
 from quantviz.study.specs.plan import Piece, StudyPlan, StudyRow
-from quantviz.study.sweep.lane import Lane, State
+from quantviz.study.sweep.rows import ObserverState, RowMaker
 
 _AHEAD = 2
 _TELL_EVERY = 0.2  # seconds between two messages of progress to the sweep
@@ -35,8 +35,8 @@ _TELL_EVERY = 0.2  # seconds between two messages of progress to the sweep
 T = TypeVar("T")
 V = TypeVar("V")
 
-Computed = tuple[list[StudyRow], State]
-Kind = Literal["ready", "opened", "step", "said", "done", "failed", "died"]
+Computed = tuple[list[StudyRow], ObserverState]
+EventKind = Literal["ready", "opened", "step", "said", "done", "failed", "died"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class PieceWorker:
 
     def __init__(self, plan: StudyPlan, request: SweepRequest, store: TensorStore) -> None:
         self.plan, self.request, self.store = plan, request, store
-        self._lane: Lane | None = None
+        self._maker: RowMaker | None = None
         self._at: tuple[int, str] | None = None
 
     def open(self, piece: Piece, progress: Progress = no_progress) -> None:
@@ -97,14 +97,14 @@ class PieceWorker:
         """
         if self._at == (piece.model, piece.protocol):
             return
-        self._lane, self._at = None, None  # before the next ones are made: two sets may not fit into memory
+        self._maker, self._at = None, None  # before the next ones are made: two sets may not fit into memory
         bench = Workbench(self.store, float_models=1, quantized_models=len(self.plan.quants))
         with one_thread():
-            self._lane = Lane(bench, self.plan, self.request, piece, progress)
+            self._maker = RowMaker(bench, self.plan, self.request, piece, progress)
         self._at = piece.model, piece.protocol
 
     def compute(
-        self, piece: Piece, state: State, step: Callable[[], None], progress: Progress = no_progress
+        self, piece: Piece, state: ObserverState, step: Callable[[], None], progress: Progress = no_progress
     ) -> Computed:
         """Return the rows of a piece, and the state that the next one of its model and protocol starts from.
 
@@ -118,17 +118,17 @@ class PieceWorker:
             QuantvizError: a network cannot be made, or a picture changed or vanished meanwhile.
         """
         self.open(piece, progress)
-        lane = self._lane
-        assert lane is not None
+        maker = self._maker
+        assert maker is not None
         rows: list[StudyRow] = []
         with one_thread():
-            lane.restore(state)
+            maker.restore(state)
             places = range(piece.start, piece.stop)
-            with closing(_ahead(places, lambda index: lane.load(self.plan.images[index]))) as pictures:
+            with closing(_ahead(places, lambda index: maker.load(self.plan.images[index]))) as pictures:
                 for index, picture in zip(places, pictures, strict=True):
-                    rows += lane.rows(index, picture)
+                    rows += maker.rows(index, picture)
                     step()
-            return rows, lane.state()
+            return rows, maker.state()
 
 
 class RemoteWorker:
@@ -144,17 +144,17 @@ class RemoteWorker:
             os.chdir(job.folder)
         self._worker = PieceWorker(job.plan, job.request, TensorStore(job.cache, size_limit=job.cache_limit))
 
-    def open(self, piece: Piece, progress: Progress = no_progress) -> tuple[Kind, Any]:
+    def open(self, piece: Piece, progress: Progress = no_progress) -> tuple[EventKind, Any]:
         """Make the networks of a piece: ("opened", None), or ("failed", a QuantvizError)."""
 
-        def work() -> tuple[Kind, Any]:
+        def work() -> tuple[EventKind, Any]:
             self._check()
             self._worker.open(piece, progress)
             return "opened", None
 
         return self._attempt(work)
 
-    def compute(self, piece: Piece, state: State, step: Callable[[], None]) -> tuple[Kind, Any]:
+    def compute(self, piece: Piece, state: ObserverState, step: Callable[[], None]) -> tuple[EventKind, Any]:
         """Compute a piece: ("done", as ``PieceWorker.compute``), or ("failed", a QuantvizError)."""
         return self._attempt(lambda: ("done", self._worker.compute(piece, state, step)))
 
@@ -166,7 +166,7 @@ class RemoteWorker:
                 same = "use machines of one kind" if name == KERNELS else "install the same"
                 raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
 
-    def _attempt(self, work: Callable[[], tuple[Kind, Any]]) -> tuple[Kind, Any]:
+    def _attempt(self, work: Callable[[], tuple[EventKind, Any]]) -> tuple[EventKind, Any]:
         try:
             return work()
         except QuantvizError as error:

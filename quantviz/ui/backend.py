@@ -30,11 +30,11 @@ def until_exported(request: CompareRequest) -> CompareRequest:
     with visible_progress() as progress:
         subject = bench.subject(request, progress)
     for quant in (QuantSpec(), request.quant):
-        if bench.engines.ready(subject, quant):
+        if bench.backends.ready(subject, quant):
             continue
-        if bench.engines.export_apart(subject, quant, _command(request, quant)):
+        if bench.backends.export_apart(subject, quant, _command(request, quant)):
             _wait(subject, quant)
-            return replace(request, engine="torch", deployed=False)
+            return replace(request, backend="torch", deployed=False)
     return request
 
 
@@ -53,5 +53,5 @@ def _wait(subject: Subject, quant: QuantSpec) -> None:
         "Until then, here is the comparison without deployed int8.",
         icon=":material/hourglass_top:",
     )
-    if not workbench().engines.at_work(subject, quant):
+    if not workbench().backends.at_work(subject, quant):
         st.rerun()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _CLASSES = 1000
 
-State = dict[str, dict[str, list[float]]]
+ObserverState = dict[str, dict[str, list[float]]]
 """Bit-widths -> place in the network -> least and greatest value that its observer has seen on average."""
 
 
@@ -141,7 +141,7 @@ def study_subject(
     return subject
 
 
-class Lane:
+class RowMaker:
     """One model under one protocol: its networks at every bit-width, and what their observers have seen.
 
     Under the deployed protocol ``networks`` are the deployed ones, and ``simulated`` those that stand for them.
@@ -167,7 +167,7 @@ class Lane:
         self.simulated: dict[str, nn.Module] = {}
         if self.protocol == DEPLOYED:
             self.simulated = self.networks
-            deployed = {quant.label: bench.engines.deployed(subject, quant, progress) for quant in self.quants}
+            deployed = {quant.label: bench.backends.deployed(subject, quant, progress) for quant in self.quants}
             self.networks = dict(deployed)
 
     def load(self, image: StudyImage) -> Picture | str:
@@ -245,9 +245,9 @@ class Lane:
             return str(error)
         return finished(result, quant or self.quants[0], picture.size)
 
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """Return what the observers have seen; nothing where the protocol has none."""
-        found: State = {}
+        found: ObserverState = {}
         for name, network in self.networks.items():
             for place, quantizer in _observers(network):
                 if quantizer.low is not None and quantizer.high is not None:
