@@ -62,7 +62,8 @@ def report(comparison: Comparison) -> dict[str, Any]:
 
 def _backend(comparison: Comparison) -> dict[str, Any]:
     """Return what computed the float map, under its name of before as well, for those who read that."""
-    return dict.fromkeys(("backend", "engine"), {"name": comparison.backend, "note": comparison.backend_note})
+    backend = {"name": comparison.backend, "note": comparison.backend_note}
+    return {"backend": backend, "engine": backend}
 
 
 def deployed_words(comparison: Comparison) -> str:
