@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from quantviz.comparison.loaded import Networks, Subject
+from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
 from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
@@ -52,14 +52,14 @@ class _Exported:
 
 
 class Backends:
-    """Networks parted at their target over one ``Networks``; any number of threads may share it.
+    """Networks parted at their target over one ``LoadedNetworks``; any number of threads may share it.
 
     Args:
         networks: the loaded models and their quantized copies.
         kept: how many of a kind to keep in memory.
     """
 
-    def __init__(self, networks: Networks, *, kept: int = 3) -> None:
+    def __init__(self, networks: LoadedNetworks, *, kept: int = 3) -> None:
         self.networks = networks
         self._exported: Pool[_Exported] = Pool(kept)
         self._floats: Pool[Split] = Pool(kept)

@@ -68,7 +68,7 @@ class Subject:
         return digest_of(decides | rest)
 
 
-class Networks:
+class LoadedNetworks:
     """Float networks and quantized copies over one store; any number of threads may share it.
 
     Args:

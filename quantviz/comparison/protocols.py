@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
-from quantviz.comparison.loaded import Networks, Subject
+from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.pool import Pool
 from quantviz.specs import (
     CALIBRATED,
@@ -40,13 +40,13 @@ _SEED_DIGITS = 15
 
 
 class ProtocolNetworks:
-    """Networks under protocols over one ``Networks``; any number of threads may share it.
+    """Networks under protocols over one ``LoadedNetworks``; any number of threads may share it.
 
     Args:
         networks: the loaded models and their calibrated copies.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: LoadedNetworks) -> None:
         self.networks = networks
         self._trained: Pool[nn.Module] = Pool(2)
         self._bases: Pool[nn.Module] = Pool(2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from quantviz import images, networks, scores
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import Backends, milliseconds
-from quantviz.comparison.loaded import Networks, Subject, versions
+from quantviz.comparison.loaded import LoadedNetworks, Subject, versions
 from quantviz.comparison.machine import backend_versions, integer_kernels
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.protocols import (
@@ -105,7 +105,7 @@ class Workbench:
 
     def __init__(self, store: TensorStore, *, float_models: int = 3, quantized_models: int = 4) -> None:
         self.store = store
-        self.networks = Networks(store, float_models=float_models, quantized_models=quantized_models)
+        self.networks = LoadedNetworks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
         self.backends = Backends(self.networks, kept=float_models)
         self._crops: Pool[RGB] = Pool(_CROPS)
