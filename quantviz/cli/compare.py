@@ -18,12 +18,12 @@ from quantviz.comparison import (
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
+    comparison_data,
     deployed_words,
     faithfulness,
     measure,
     npz_bytes,
-    report,
-    report_tables,
+    tables_data,
     truth_source,
 )
 from quantviz.layerwise.drift import model_cost
@@ -129,10 +129,10 @@ def _write_out(
     if maps is not None:
         write_file(maps, npz_bytes(found))
     if json_path is not None:
-        more: dict[str, Any] = {"metrics": report_tables(tables)} if tables else {}
+        more: dict[str, Any] = {"metrics": tables_data(tables)} if tables else {}
         more |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
         more |= {"cost": asdict(cost) if cost else None}
-        emit_json(report(found) | more, json_path)
+        emit_json(comparison_data(found) | more, json_path)
         return
     _show_comparison(found)
     if cost is not None:

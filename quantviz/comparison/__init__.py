@@ -4,7 +4,7 @@ from quantviz.comparison.deploy import BACKENDS, check_deployable
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
-from quantviz.comparison.output import arrays, deployed_words, npz_bytes, report, report_tables
+from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, tables_data
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -20,6 +20,7 @@ __all__ = [
     "Workbench",
     "arrays",
     "check_deployable",
+    "comparison_data",
     "deployed_words",
     "describe_faithfulness",
     "faithfulness",
@@ -27,8 +28,7 @@ __all__ = [
     "measure_map",
     "npz_bytes",
     "read_truth",
-    "report",
-    "report_tables",
+    "tables_data",
     "target_layers",
     "truth_source",
 ]

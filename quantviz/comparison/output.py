@@ -13,7 +13,7 @@ from quantviz.scores import CONVENTIONS
 from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, MetricTable, WeightsRef
 
 
-def report(comparison: Comparison) -> dict[str, Any]:
+def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON-able data; the README describes every key."""
     weights, quant = comparison.weights, comparison.quant
     (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
@@ -61,7 +61,7 @@ def report(comparison: Comparison) -> dict[str, Any]:
 
 
 def _backend(comparison: Comparison) -> dict[str, Any]:
-    """Return what computed the float map, under its name of before as well, for those who read that."""
+    """Return what computed the float map; older readers look for it under ``engine``."""
     backend = {"name": comparison.backend, "note": comparison.backend_note}
     return {"backend": backend, "engine": backend}
 
@@ -104,7 +104,7 @@ def _deployed(comparison: Comparison) -> dict[str, Any] | None:
     }
 
 
-def report_tables(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:
+def tables_data(tables: Sequence[MetricTable]) -> list[dict[str, Any]]:
     """Return tables of metrics as JSON-able data."""
     return [asdict(table) | {"notes": list(table.notes)} for table in tables]
 

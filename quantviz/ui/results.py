@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
-from quantviz.comparison import FaithfulnessRow, deployed_words, npz_bytes, report, report_tables
+from quantviz.comparison import FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
 from quantviz.figures.panels import percent
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
@@ -232,7 +232,7 @@ def _cell(marks: Scores, metric: str) -> str:
 
 
 def _downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
-    result = report(comparison) | {"metrics": report_tables(tables)}
+    result = comparison_data(comparison) | {"metrics": tables_data(tables)}
     if rows:
         result["faithfulness"] = [asdict(row) for row in rows]
     stem = f"quantviz-{comparison.model}-{comparison.quant.label}-{comparison.cam.method}"

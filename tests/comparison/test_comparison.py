@@ -19,7 +19,7 @@ from comparison_support import SAMPLE, SQUEEZENET, bits, write_picture
 from safetensors.torch import save_file
 
 from quantviz import images, networks, scores
-from quantviz.comparison import CompareRequest, Workbench, arrays, npz_bytes, report
+from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, npz_bytes
 from quantviz.comparison.pool import Pool
 from quantviz.specs import CamSpec, QuantSpec, UsageError
 from quantviz.store import TensorStore
@@ -73,7 +73,7 @@ def test_maps_are_float32_in_unit_range_on_the_stated_grids(shared):
 
 def test_the_report_is_json_and_the_maps_file_gives_the_maps_back(shared):
     found = shared.compare(CompareRequest(), SAMPLE)
-    told = json.loads(json.dumps(report(found), allow_nan=False))
+    told = json.loads(json.dumps(comparison_data(found), allow_nan=False))
     assert told["weights"]["sha256"] == found.weights.sha256
     assert told["image"] == {"sha256": SAMPLE.id, "size": [451, 300], "name": "chelsea", "notes": []}
     assert told["quantization"]["calibration"]["source"] == "bundled photographs"
@@ -215,7 +215,7 @@ def test_class_rules(shared):
     assert (chosen.reference.class_index, chosen.quantized.class_index) == (7, 7)
     assert (fixed.class_rule, own.class_rule, chosen.class_rule) == ("float", "own", 7)
     assert bits(own)["float"] == bits(fixed)["float"]
-    assert report(own)["class_index_quantized"] == own.quantized.class_index
+    assert comparison_data(own)["class_index_quantized"] == own.quantized.class_index
 
 
 @pytest.mark.parametrize("target", [-1, 1000, 10**9])

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from quantviz import images, networks
-from quantviz.comparison import CompareRequest, Workbench, arrays, report
+from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data
 from quantviz.comparison.calibration import MAX_IMAGES, calibration_set
 from quantviz.specs import ImageError, QuantSpec, UsageError
 
@@ -65,7 +65,7 @@ def test_without_saliency_only_the_two_networks_are_scored(shared):
     found = shared.compare(replace(SQUEEZENET, saliency=None), SAMPLE)
     assert found.saliency is None
     assert set(found.scores) == {"quantized_v_float"}
-    assert report(found)["scores"]["float_v_saliency"] is None
+    assert comparison_data(found)["scores"]["float_v_saliency"] is None
     assert "saliency" not in arrays(found)
 
 
@@ -130,7 +130,7 @@ def test_untrained_weights_are_labelled(shared):
     found = shared.compare(SQUEEZENET, SAMPLE)
     assert (found.weights.source, found.weights.name, found.weights.trained) == ("untrained", "untrained", False)
     assert len(found.weights.sha256) == 64
-    assert report(found)["weights"]["trained"] is False
+    assert comparison_data(found)["weights"]["trained"] is False
 
 
 def test_a_users_checkpoint_with_ten_classes(store, tmp_path):
@@ -143,6 +143,6 @@ def test_a_users_checkpoint_with_ten_classes(store, tmp_path):
         assert found.cached is cached
         assert (found.weights.source, found.weights.name, found.weights.classes) == ("file", path.name, 10)
         assert found.reference.predictions[0].label == f"class {found.reference.predictions[0].index}"
-        assert report(found)["weights"]["classes"] == 10
+        assert comparison_data(found)["weights"]["classes"] == 10
     with pytest.raises(UsageError, match="classes 0 to 9"):
         bench.compare(replace(request_, target=10), SAMPLE)

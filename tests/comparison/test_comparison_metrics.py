@@ -16,7 +16,7 @@ from quantviz.comparison import (
     describe_faithfulness,
     faithfulness,
     measure,
-    report_tables,
+    tables_data,
 )
 from quantviz.specs import ImageError, QuantSpec, UsageError
 from quantviz.store import TensorStore
@@ -83,7 +83,7 @@ def test_a_second_time_nothing_is_computed(bench, comparison, monkeypatch):
         raise AssertionError("a metric was computed again")
 
     monkeypatch.setattr(scores, "measure", computed)
-    assert report_tables(measure(bench, REQUEST, comparison)) == report_tables(first)
+    assert tables_data(measure(bench, REQUEST, comparison)) == tables_data(first)
 
 
 def crop_box(sample):
@@ -119,7 +119,7 @@ def test_ground_truth_of_each_kind(bench, comparison, sample, kind):
     assert "another image's" in table.absent
     values = [found.value for found in table.columns["float"].values() if found.value is not None]
     assert len(values) >= 3
-    json.dumps(report_tables([table]), allow_nan=False)
+    json.dumps(tables_data([table]), allow_nan=False)
 
 
 def test_chosen_metrics_and_wrong_ones(bench, comparison, sample):

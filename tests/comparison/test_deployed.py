@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from quantviz import images
-from quantviz.comparison import CompareRequest, Workbench, arrays, deployed_words, report
+from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, deployed_words
 from quantviz.comparison.deploy import EXPORTING, check_deployable
 from quantviz.figures import maps_figure, paper_png, predictions_figure
 from quantviz.specs import CamSpec, LayerBits, QuantSpec, QuantvizError, UsageError, spec_of
@@ -57,7 +57,7 @@ def test_the_float_map_is_that_of_torch(bench, found):
 def test_a_comparison_comes_back_from_the_store_as_it_was(bench, found):
     again = bench.compare(REQUEST, SAMPLE)
     assert again.cached
-    assert report(again)["deployed"] == report(found)["deployed"]
+    assert comparison_data(again)["deployed"] == comparison_data(found)["deployed"]
     assert np.array_equal(again.deployed.result.heatmap.values, found.deployed.result.heatmap.values)
 
 
@@ -81,7 +81,7 @@ def test_an_export_is_kept_and_made_again_where_it_is_damaged(folder, found):
 
 
 def test_the_json_tells_scores_predictions_flips_and_milliseconds(found):
-    data = json.loads(json.dumps(report(found), allow_nan=False))
+    data = json.loads(json.dumps(comparison_data(found), allow_nan=False))
     assert data["backend"] == {"name": "onnxruntime", "note": ""}
     block = data["deployed"]
     assert len(block["predictions"]) == 5

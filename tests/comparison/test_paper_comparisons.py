@@ -15,7 +15,7 @@ from PIL import Image
 
 from quantviz import cam, images, scores
 from quantviz.cli import main
-from quantviz.comparison import CompareRequest, Workbench, report
+from quantviz.comparison import CompareRequest, Workbench, comparison_data
 from quantviz.comparison.protocols import ProtocolNetworks, finished
 from quantviz.comparison.sequence import sequence
 from quantviz.layerwise.attribution import attribution, rounded_shares, shapley
@@ -49,7 +49,7 @@ def test_a_comparison_under_the_papers_protocol(squeezenet, bench, tmp_path):
     assert found.reference.class_index == found.reference.predictions[0].index
     assert found.quantized.class_index == found.quantized.predictions[0].index
     assert np.array_equal(found.crop, images.crop(SAMPLES[0].rgb, found.weights.preprocessing))
-    told = json.loads(json.dumps(report(found)))["quantization"]
+    told = json.loads(json.dumps(comparison_data(found)))["quantization"]
     assert told["protocol"] == "paper"
     assert told["deviations"] == dict(DEVIATIONS)
     assert (told["calibration"], told["headroom"]) == (None, 1.0)
