@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar, Protocol, TypeGuard
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from quantviz.cam.saved import SavedTensors
 from quantviz.cam.sparse import SparseGradients
 from quantviz.specs import QuantvizError, UsageError
 
@@ -65,7 +66,7 @@ class Features:
         leaf: the target layer's output, (N, C, h, w) float32.
         logits: (N, classes) float32.
         size: (H, W) of the images.
-        nbytes: what ``weigh`` found, and the arrays made since.
+        nbytes: what ``measure`` found, and the arrays made since.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, layer: str | None, *, gradients: bool) -> None:
@@ -178,33 +179,17 @@ class Features:
         found: npt.NDArray[np.float32] = torch.softmax(self.logits.detach(), dim=1).numpy()
         return found
 
-    def weigh(self, model: nn.Module) -> None:
-        """Set ``nbytes`` to what the pass holds: the activation, the logits, and what was saved for differentiation.
+    def measure(self, model: nn.Module, saved: SavedTensors) -> None:
+        """Set ``nbytes`` to what the pass holds: the activation, the logits, and what was saved for gradients.
 
         The model's own weights, which are saved there too, are not counted.
+
+        Args:
+            model: whose pass this is.
+            saved: was active during the pass.
         """
-        held = {tensor.untyped_storage().data_ptr(): tensor for tensor in _recorded(self.logits)}
-        held |= {tensor.untyped_storage().data_ptr(): tensor for tensor in (self.leaf, self.logits, *self._values)}
-        for weight in (*model.parameters(), *model.buffers()):
-            held.pop(weight.untyped_storage().data_ptr(), None)
-        self.nbytes = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
-
-
-def _recorded(logits: Tensor) -> Iterator[Tensor]:
-    """Yield the tensors that were saved for the gradient of the logits, each operation's own."""
-    seen: set[Any] = set()
-    waiting: list[Any] = [logits.grad_fn]
-    while waiting:
-        operation = waiting.pop()
-        if operation is None or operation in seen:
-            continue
-        seen.add(operation)
-        waiting += [before for before, _ in operation.next_functions]
-        for name in dir(operation):
-            if name.startswith("_saved_") or name == "saved_tensors":  # torch's names for what an operation saved
-                saved = getattr(operation, name)
-                values = saved if isinstance(saved, (list, tuple)) else (saved,)
-                yield from (value for value in values if isinstance(value, Tensor))
+        own = (*model.parameters(), *model.buffers())
+        self.nbytes = saved.nbytes((self.leaf, self.logits, *self._values), own)
 
 
 Summed = tuple[Array, float]

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from quantviz.cam.features import Features
+from quantviz.cam.saved import SavedTensors
 
 Key = tuple[weakref.ref[nn.Module], str | None, str]
 """The network, the target layer's dotted name, and the sha256 of the input's values."""
@@ -55,8 +56,10 @@ class KeptFeatures:
             if found is not None:
                 self._passes.move_to_end(key)
                 return found
-        found = Features(model, images, layer, gradients=True)
-        found.weigh(model)
+        saved = SavedTensors()
+        with saved:
+            found = Features(model, images, layer, gradients=True)
+        found.measure(model, saved)
         with self._guard:
             self._passes[key] = found
         return found

@@ -158,6 +158,38 @@ def test_the_size_is_what_the_recorded_pass_holds(networks):
     assert 30 << 20 < sizes["features.0.0"] < 80 << 20
 
 
+class Custom(torch.nn.Module):
+    """A convolution to two channels, and behind it whatever is asked for."""
+
+    def __init__(self, behind):
+        super().__init__()
+        self.features = torch.nn.Conv2d(1, 2, 1)
+        self.behind = behind
+        self.requires_grad_(False).eval()
+
+    def forward(self, image):
+        return self.behind(self.features(image))
+
+
+def test_a_recorded_pass_holds_each_tensor_once_and_none_that_was_freed():
+    def behind(values):
+        (values.exp() * 2).sum()  # what only an unused result needs is not kept
+        grown = values.exp()
+        return (grown * grown.sin()).mean(dim=(2, 3))
+
+    kept = KeptFeatures()
+    kept.features(Custom(behind), torch.ones(1, 1, 5, 5), "features")
+    # The target's output, what exp gave, which two more operations need too, and what sin gave; two logits.
+    assert kept.nbytes == 4 * (3 * 50 + 2)
+
+
+@pytest.mark.parametrize("kept", [None, KeptFeatures()], ids=["used once", "kept"])
+def test_a_saved_tensor_that_is_overwritten_is_an_error_and_no_wrong_map(kept):
+    model = Custom(lambda values: values.exp().mul_(2).mean(dim=(2, 3)))
+    with pytest.raises(RuntimeError, match=r"in.?place"):
+        explain(model, torch.ones(1, 1, 5, 5), CamSpec("gradcam", "features"), 0, kept=kept)
+
+
 def test_features_of_a_network_that_is_gone_go_with_the_next_pass():
     kept, image = KeptFeatures(), torch.ones(1, 1, 6, 6)
     first, second = tiny(1.0), tiny(2.0)
