@@ -11,7 +11,8 @@ from PIL import Image
 from quantviz import images
 from quantviz.specs import DEPLOYED, CalibrationRef, CamSpec, Preprocessing, WeightsRef, spec_of
 from quantviz.study.folder import StudyFolder
-from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, StudyRow, parse_bits
+from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, parse_bits
+from quantviz.study.specs.row import StudyRow
 
 LITE, SQUEEZE = "efficientnet_lite0", "squeezenet1_1"
 CAT, ESPRESSO = "n02123159", "n07920052"  # tiger cat, 282; espresso, 967

@@ -18,7 +18,8 @@ from quantviz.specs import QuantvizError, StoreError, UsageError
 from quantviz.study import process
 from quantviz.study.plan_file import plan_bytes, read_plan
 from quantviz.study.results import Results
-from quantviz.study.specs.plan import Piece, StudyPlan, StudyProgress, StudyRow
+from quantviz.study.specs.plan import Piece, StudyPlan, StudyProgress
+from quantviz.study.specs.row import StudyRow
 from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
 
 _PLAN, _PIECES, _RESULTS, _LOCK, _PROGRESS = "plan.json", "pieces", "results.parquet", "lock", "progress.json"

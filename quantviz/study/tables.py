@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from quantviz.study.specs.plan import SIMULATION_COLUMNS, StudyRow
+from quantviz.study.specs.plan import SIMULATION_COLUMNS
+from quantviz.study.specs.row import StudyRow
 
 _KINDS = {
     "int": pa.int32(),

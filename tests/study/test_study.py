@@ -24,9 +24,9 @@ from quantviz.study.specs.plan import (
     StudyImage,
     StudyModel,
     StudyPlan,
-    StudyRow,
     parse_bits,
 )
+from quantviz.study.specs.row import StudyRow
 
 PREPROCESSING = Preprocessing(256, 224, "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

@@ -32,7 +32,8 @@ from quantviz.specs import (
     scheme_name,
 )
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import Piece, StudyImage, StudyModel, StudyPlan, StudyRow, TruthFile
+from quantviz.study.specs.plan import Piece, StudyImage, StudyModel, StudyPlan, TruthFile
+from quantviz.study.specs.row import StudyRow
 
 if TYPE_CHECKING:
     from torch import nn

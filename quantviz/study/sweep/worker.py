@@ -26,7 +26,8 @@ from quantviz.comparison.workbench import Workbench
 from quantviz.specs import Progress, QuantvizError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest, deciding
-from quantviz.study.specs.plan import Piece, StudyPlan, StudyRow
+from quantviz.study.specs.plan import Piece, StudyPlan
+from quantviz.study.specs.row import StudyRow
 from quantviz.study.sweep.rows import ObserverState, RowMaker
 
 _AHEAD = 2
