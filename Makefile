@@ -7,7 +7,7 @@ PORT ?= 8501
 .PHONY: run setup test long check lint clean lock
 
 run: setup  ## start the dashboard
-	$(BIN)/streamlit run app.py --server.address $(ADDRESS) --server.port $(PORT)
+	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT)
 
 setup: $(VENV)/.installed  ## install the locked runtime dependencies and the quantviz command
 

@@ -17,6 +17,7 @@ from quantviz.cli.protocol import attribute
 from quantviz.cli.published import published_command
 from quantviz.cli.report import replay_command, report_command
 from quantviz.cli.score import pair, score
+from quantviz.cli.serve import serve_command
 from quantviz.cli.study import merge_command, sweep_command
 from quantviz.cli.summary import summary_command
 from quantviz.specs import QuantvizError
@@ -60,5 +61,5 @@ for _command in (compare, sensitivity_command, search_command, attribute, score,
     cli.add_command(_command)
 for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
     cli.add_command(_command)
-for _command in (prepare, bench_command):
+for _command in (prepare, bench_command, serve_command):
     cli.add_command(_command)

@@ -30,7 +30,8 @@ def default_directory() -> Path:
     try:
         if chosen := os.environ.get("QUANTVIZ_CACHE"):
             return Path(chosen).expanduser().absolute()
-        if (checkout / "pyproject.toml").is_file():
+        # Some packages leave a pyproject.toml of theirs beside all installed packages; app.py is ours alone.
+        if (checkout / "pyproject.toml").is_file() and (checkout / "app.py").is_file():
             return checkout / "cache"
         user = Path(os.environ.get("XDG_CACHE_HOME", ""))
         return (user if user.is_absolute() else Path.home() / ".cache") / "quantviz"

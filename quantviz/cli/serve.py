@@ -1,0 +1,50 @@
+"""The command that starts the dashboard."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+import quantviz
+from quantviz.specs import QuantvizError
+
+
+@click.command("serve")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8501, show_default=True, help="The port that the page has."
+)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen at; 0.0.0.0 lets other machines see the page.",
+)
+def serve_command(port: int, address: str) -> None:
+    """Start the dashboard and serve it until Ctrl-C.
+
+    The page has no login: at an address that other machines reach, everybody there can use it.
+    """
+    app = dashboard() / "app.py"
+    # -P keeps Python files of the working folder from being imported instead of libraries.
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(app)]
+    options = [f"--server.address={address}", f"--server.port={port}"]
+    # The server takes this process's place, so that Ctrl-C and kill reach it.
+    os.execv(sys.executable, [*command, *options])
+
+
+def dashboard() -> Path:
+    """Return the folder with ``app.py``, ``pages/`` and Streamlit's settings: an installed package's, or a checkout's.
+
+    Raises:
+        QuantvizError: there is none.
+    """
+    package = Path(quantviz.__file__).parent
+    for folder in (package / "_dashboard", package.parent):
+        if (folder / "app.py").is_file() and (folder / "pages").is_dir():
+            return folder
+    raise QuantvizError(
+        f"The dashboard is neither in {package / '_dashboard'} nor in {package.parent}; install quantviz again."
+    )
