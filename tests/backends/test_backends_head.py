@@ -43,7 +43,7 @@ def headed(network, layer, image=SMALL):
 
 
 @pytest.fixture(scope="module")
-def networks(float_model):
+def pairs(float_model):
     """Return a function from a model's name to its float and its W8A8 network, for its own target layer."""
 
     def made(name):
@@ -70,8 +70,8 @@ def test_the_head_is_the_layer_that_makes_the_logits(float_model, name):
 
 
 @pytest.mark.parametrize("name", HEADED)
-def test_a_map_is_that_of_the_whole_network(networks, name):
-    for network in networks(name):
+def test_a_map_is_that_of_the_whole_network(pairs, name):
+    for network in pairs(name):
         layer = networks.spec(name).layer
         split = headed(network, layer)
         for index in (None, 7):
@@ -84,16 +84,16 @@ def test_a_map_is_that_of_the_whole_network(networks, name):
 
 
 @pytest.mark.parametrize("method", [method for method in CAM_METHODS if method != "scorecam"])
-def test_every_method_gives_the_map_of_the_whole_network(networks, method):
-    network = networks("squeezenet1_1")[1]
+def test_every_method_gives_the_map_of_the_whole_network(pairs, method):
+    network = pairs("squeezenet1_1")[1]
     split = headed(network, "features.12")
     whole = explain(network, SMALL, CamSpec(method, "features.12"), 3)
     same(explain(split, SMALL, CamSpec(method, split.layer), 3), whole, 1e-5)
 
 
-def test_ablation_compares_logits_of_one_source(networks):
+def test_ablation_compares_logits_of_one_source(pairs):
     # A backend whose logits are off by more than most channels matter must not move AblationCAM's map.
-    network = networks("squeezenet1_1")[0]
+    network = pairs("squeezenet1_1")[0]
     outputs = outputs_before(network, "features.12", SMALL)
     front = FrontModule(network, outputs, logits=True).eval()
     off = HeadedSplit(
@@ -103,16 +103,16 @@ def test_ablation_compares_logits_of_one_source(networks):
     same(explain(off, SMALL, CamSpec("ablationcam", off.layer), 3), whole, 1e-4)
 
 
-def test_images_of_a_batch_explain_each_its_own_class(networks):
-    network = networks("mobilenet_v2")[0]
+def test_images_of_a_batch_explain_each_its_own_class(pairs):
+    network = pairs("mobilenet_v2")[0]
     split, images = headed(network, "features.18"), torch.cat([SMALL, SMALL.flip(3), -SMALL])
     found = explain_batch(split, images, CamSpec("gradcam++", split.layer), [3, 900, 3])
     for image, index, each in zip(images, (3, 900, 3), found, strict=True):
         same(each, explain(network, image[None], CamSpec("gradcam++", "features.18"), index), 1e-4)
 
 
-def test_what_comes_behind_the_target_runs_for_one_class_alone(networks):
-    network = networks("squeezenet1_1")[0]
+def test_what_comes_behind_the_target_runs_for_one_class_alone(pairs):
+    network = pairs("squeezenet1_1")[0]
     split, sizes = headed(network, "features.12"), []
     handle = network.get_submodule("classifier.1").register_forward_hook(
         lambda module, _inputs, output: sizes.append((len(module.weight), output.shape[1]))
@@ -155,8 +155,8 @@ def test_a_network_without_such_a_head_is_parted_as_before(behind, head):
     assert head_of(network, "body", outputs, SMALL) == head
 
 
-def test_another_class_of_a_kept_picture_runs_the_front_no_second_time(networks):
-    network = networks("mobilenet_v2")[0]
+def test_another_class_of_a_kept_picture_runs_the_front_no_second_time(pairs):
+    network = pairs("mobilenet_v2")[0]
     outputs, runs = outputs_before(network, "features.18", SMALL), []
     front = FrontModule(network, outputs, logits=True).eval()
     split = HeadedSplit(
@@ -175,8 +175,8 @@ def test_another_class_of_a_kept_picture_runs_the_front_no_second_time(networks)
     assert gone() is None
 
 
-def test_the_rest_has_one_thread_and_others_keep_theirs(networks):
-    network = networks("mobilenet_v2")[0]
+def test_the_rest_has_one_thread_and_others_keep_theirs(pairs):
+    network = pairs("mobilenet_v2")[0]
     split, seen = headed(network, "features.18"), []
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -204,9 +204,9 @@ def test_the_rest_has_one_thread_and_others_keep_theirs(networks):
 
 
 @pytest.fixture(scope="module", params=["squeezenet1_1", "mobilenet_v2", "resnet50"])
-def export(request, networks):
+def export(request, pairs):
     """Return a model's name, its float and W8A8 network, its outputs and its export with logits."""
-    base, simulated = networks(request.param)
+    base, simulated = pairs(request.param)
     outputs = outputs_before(base, networks.spec(request.param).layer, SMALL)
     return request.param, base, simulated, outputs, exported(base, outputs, SMALL, logits=True)
 
@@ -300,8 +300,8 @@ def test_an_export_falls_into_what_is_before_the_target_and_behind(export):
     assert head in names[1]
 
 
-def test_many_maps_of_a_headed_network_come_from_one_pass(networks):
-    network = networks("mobilenet_v2")[0]
+def test_many_maps_of_a_headed_network_come_from_one_pass(pairs):
+    network = pairs("mobilenet_v2")[0]
     split = headed(network, "features.18")
     wanted = [
         (CamSpec(method, split.layer), index) for method in ("gradcam", "eigencam", "layercam") for index in (1, 9)
@@ -311,9 +311,9 @@ def test_many_maps_of_a_headed_network_come_from_one_pass(networks):
     assert cam.lock_of(split) is not None
 
 
-def test_maps_made_at_the_same_time_are_those_made_in_turn(networks):
+def test_maps_made_at_the_same_time_are_those_made_in_turn(pairs):
     layer = networks.spec("squeezenet1_1").layer
-    splits = [headed(network, layer) for network in networks("squeezenet1_1")]
+    splits = [headed(network, layer) for network in pairs("squeezenet1_1")]
     wanted = [(split, CamSpec("gradcam++", split.layer)) for split in splits]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -329,9 +329,9 @@ def test_maps_made_at_the_same_time_are_those_made_in_turn(networks):
         torch.set_num_threads(before)
 
 
-def test_an_error_of_one_map_is_told_and_holds_no_lock(networks):
+def test_an_error_of_one_map_is_told_and_holds_no_lock(pairs):
     layer = networks.spec("squeezenet1_1").layer
-    base, simulated = networks("squeezenet1_1")
+    base, simulated = pairs("squeezenet1_1")
     split = headed(simulated, layer)
     before = torch.get_num_threads()
     torch.set_num_threads(2)

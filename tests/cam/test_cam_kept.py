@@ -12,8 +12,7 @@ import torch
 from cam_support import tiny
 from comparison_support import SAMPLE, SQUEEZENET, bits
 
-from quantviz import cam, images
-from quantviz import networks as catalog
+from quantviz import cam, images, networks
 from quantviz.cam import KeptFeatures, explain, explain_many
 from quantviz.comparison import Workbench
 from quantviz.comparison.protocols import ProtocolNetworks, explained, seed_of
@@ -34,12 +33,12 @@ def raw(found):
 
 
 @pytest.fixture(scope="module")
-def networks(float_model, photograph):
+def pairs(float_model, photograph):
     """Return a function from a model's name to its float and its W8A8 network, and an input."""
 
     def made(name):
         image = photograph(name)
-        base = float_base(float_model(name), QuantSpec(), image, catalog.spec(name).layer)
+        base = float_base(float_model(name), QuantSpec(), image, networks.spec(name).layer)
         return base, assemble(base, QuantSpec(8, 8), calibrate(base, [image])), image
 
     return made
@@ -48,11 +47,11 @@ def networks(float_model, photograph):
 # -- maps
 
 
-@pytest.mark.parametrize("name", catalog.MODELS)
-def test_maps_of_a_kept_pass_are_those_of_their_own_pass_to_the_bit(networks, forwards, name):
-    *both, image = networks(name)
+@pytest.mark.parametrize("name", networks.MODELS)
+def test_maps_of_a_kept_pass_are_those_of_their_own_pass_to_the_bit(pairs, forwards, name):
+    *both, image = pairs(name)
     image = image if name in SMALL else image[..., :96, :96].clone()
-    wanted = [(CamSpec(method, catalog.spec(name).layer), index) for method in FAST for index in (None, 7)]
+    wanted = [(CamSpec(method, networks.spec(name).layer), index) for method in FAST for index in (None, 7)]
     for network in both:
         alone = [raw(found) for found in explain_many(network, image, wanted)]
         for order in (wanted, wanted[::-1]):
@@ -63,8 +62,8 @@ def test_maps_of_a_kept_pass_are_those_of_their_own_pass_to_the_bit(networks, fo
 
 
 @pytest.mark.parametrize("method", MANY_PASSES)
-def test_methods_of_many_passes_share_the_first_one(networks, forwards, method):
-    network, _, image = networks("squeezenet1_1")
+def test_methods_of_many_passes_share_the_first_one(pairs, forwards, method):
+    network, _, image = pairs("squeezenet1_1")
     image, spec = image[..., :96, :96].clone(), CamSpec(method, "features.3.squeeze")
     forwards.clear()
     alone = raw(explain(network, image, spec, 281))
@@ -75,8 +74,8 @@ def test_methods_of_many_passes_share_the_first_one(networks, forwards, method):
     assert len(forwards) == own - 1
 
 
-def test_another_network_layer_or_picture_is_a_pass_of_its_own(networks, forwards):
-    base, network, image = networks("squeezenet1_1")
+def test_another_network_layer_or_picture_is_a_pass_of_its_own(pairs, forwards):
+    base, network, image = pairs("squeezenet1_1")
     kept, spec = KeptFeatures(), CamSpec("gradcam", "features.12")
     moved = image.clone()
     moved[0, 0, 0, 0] += 1e-3
@@ -92,8 +91,8 @@ def test_another_network_layer_or_picture_is_a_pass_of_its_own(networks, forward
     assert len(forwards) == 8
 
 
-def test_threads_share_one_pass(networks, forwards):
-    network, _, image = networks("squeezenet1_1")
+def test_threads_share_one_pass(pairs, forwards):
+    network, _, image = pairs("squeezenet1_1")
     wanted = [(CamSpec(method, "features.12"), index) for method in FAST for index in range(3)]
     expected = [raw(found) for found in explain_many(network, image, wanted)]
     forwards.clear()
@@ -107,8 +106,8 @@ def test_threads_share_one_pass(networks, forwards):
 # -- memory
 
 
-def test_what_is_kept_stays_below_the_limit_the_last_used_longest(networks, photograph, forwards):
-    network, _, first = networks("squeezenet1_1")
+def test_what_is_kept_stays_below_the_limit_the_last_used_longest(pairs, photograph, forwards):
+    network, _, first = pairs("squeezenet1_1")
     spec, measured = CamSpec("gradcam", "features.12"), KeptFeatures()
     explain(network, first, spec, 1, kept=measured)
     one = measured.nbytes
@@ -126,8 +125,8 @@ def test_what_is_kept_stays_below_the_limit_the_last_used_longest(networks, phot
     assert len(forwards) == 4
 
 
-def test_a_pass_too_large_is_used_and_not_kept_and_the_others_stay(networks, forwards):
-    network, _, image = networks("squeezenet1_1")
+def test_a_pass_too_large_is_used_and_not_kept_and_the_others_stay(pairs, forwards):
+    network, _, image = pairs("squeezenet1_1")
     kept, late, early = KeptFeatures(8 << 20), CamSpec("gradcam", "features.12"), CamSpec("gradcam", "features.0")
     explain(network, image, late, 1, kept=kept)
     held_before = kept.nbytes
@@ -138,16 +137,16 @@ def test_a_pass_too_large_is_used_and_not_kept_and_the_others_stay(networks, for
     assert forwards == []
 
 
-def test_gradients_of_many_classes_count(networks):
-    network, _, image = networks("squeezenet1_1")
+def test_gradients_of_many_classes_count(pairs):
+    network, _, image = pairs("squeezenet1_1")
     kept, spec = KeptFeatures(8 << 20), CamSpec("gradcam", "features.12")
     for index in range(30):
         explain(network, image, spec, index, kept=kept)
         assert kept.nbytes <= 8 << 20
 
 
-def test_the_size_is_what_the_recorded_pass_holds(networks):
-    network, _, image = networks("mobilenet_v2")
+def test_the_size_is_what_the_recorded_pass_holds(pairs):
+    network, _, image = pairs("mobilenet_v2")
     sizes = {}
     for layer in ("features.18", "features.0.0"):
         kept = KeptFeatures(1 << 30)
@@ -203,8 +202,8 @@ def test_features_of_a_network_that_is_gone_go_with_the_next_pass():
     assert kept.nbytes == one
 
 
-def test_calls_that_fail_do_not_fill_the_memory(networks, photograph):
-    network, _, _ = networks("squeezenet1_1")
+def test_calls_that_fail_do_not_fill_the_memory(pairs, photograph):
+    network, _, _ = pairs("squeezenet1_1")
     kept = KeptFeatures(1 << 19)  # below one pass
     for name in ("chelsea", "coffee"):
         with pytest.raises(UsageError, match="Class 1000 does not exist"):
@@ -304,8 +303,8 @@ def test_the_own_class_of_a_sequence_is_of_the_same_pass(store, name):
         assert results[0] == results[1]
 
 
-def test_what_a_caller_does_to_a_result_does_not_reach_the_next_one(networks):
-    network, _, image = networks("squeezenet1_1")
+def test_what_a_caller_does_to_a_result_does_not_reach_the_next_one(pairs):
+    network, _, image = pairs("squeezenet1_1")
     kept, spec = KeptFeatures(), CamSpec("gradcam", "features.12")
     found = cam.explain(network, image, spec, kept=kept)
     expected = raw(found)
