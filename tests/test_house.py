@@ -215,7 +215,7 @@ def test_tasks_are_found_to_import_every_step():
         ("quantviz/study/sweep/run.py", "import pyarrow.parquet as pq"),
         ("quantviz/specs.py", "import torch"),
         ("quantviz/figures.py", "import streamlit as st"),
-        ("quantviz/figures/study.py", "from quantviz.study.summary import summary"),
+        ("quantviz/figures/interactive/study.py", "from quantviz.study.summary import summary"),
         ("quantviz/comparison/workbench.py", "from pytorch_grad_cam import GradCAM"),
         ("quantviz/comparison/workbench.py", "from quantviz.figures import overlay"),
         ("quantviz/cli/compare.py", "from quantviz.cam import explain"),

@@ -44,7 +44,7 @@ def bench_command(
     if json_path is not None:
         emit_json(report_json(report), json_path)
     if plot is not None:
-        from quantviz.figures.speed import speed_png
+        from quantviz.figures.print.speed import speed_png
 
         write_file(plot, speed_png(report))
 

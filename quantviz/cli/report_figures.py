@@ -9,7 +9,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from quantviz import figures
-from quantviz.figures.study import Measure
+from quantviz.figures.interactive.study import Measure
 from quantviz.report.html import ReportFigure
 from quantviz.report.tables import comparison_title, metric_title
 from quantviz.study.filters import ranking
@@ -71,8 +71,8 @@ def report_figures(found: StudySummary, table: StudyTable) -> list[ReportFigure]
 
 def figure_files(found: StudySummary, table: StudyTable) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, its bytes) of each figure for paper, as SVG and as PNG."""
-    from quantviz.figures import study_print as paper
-    from quantviz.figures.print_page import FORMS
+    from quantviz.figures.print import study as paper
+    from quantviz.figures.print.page import FORMS
 
     for form in FORMS:
         for comparison, metrics in _scores(found, table):

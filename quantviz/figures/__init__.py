@@ -4,15 +4,15 @@ Maps lie over the picture in grey, so that a hue always means a value of the col
 from several threads.
 """
 
-from quantviz.figures.choices import attribution_figure, bits_figure, front_figure, shown_shares
-from quantviz.figures.distributions import distribution_figure
-from quantviz.figures.interactive import maps_figure, predictions_figure
+from quantviz.figures.interactive.choices import attribution_figure, bits_figure, front_figure, shown_shares
+from quantviz.figures.interactive.distributions import distribution_figure
+from quantviz.figures.interactive.grid import grid_figure
+from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
+from quantviz.figures.interactive.maps import maps_figure, predictions_figure
+from quantviz.figures.interactive.study import accuracy_figure, drift_figure, ranking_figure
 from quantviz.figures.layer_style import number, times
-from quantviz.figures.layers import depth_figure, floor_figure, ranked_figure
 from quantviz.figures.panels import COLOURS
-from quantviz.figures.paper import paper_png
-from quantviz.figures.study import accuracy_figure, drift_figure, ranking_figure
-from quantviz.figures.study_grid import grid_figure
+from quantviz.figures.print.maps import paper_png
 
 __all__ = [
     "COLOURS",

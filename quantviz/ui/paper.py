@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.figures.published import agreement_figure, triangle_figure
+from quantviz.figures.interactive.published import agreement_figure, triangle_figure
 from quantviz.layerwise.specs import Attribution
 from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER
 from quantviz.study.published import (

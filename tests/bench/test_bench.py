@@ -29,7 +29,7 @@ from quantviz.cam import explain
 from quantviz.cli import cli
 from quantviz.cli.bench import report_json
 from quantviz.comparison.workbench import Workbench
-from quantviz.figures.speed import speed_png
+from quantviz.figures.print.speed import speed_png
 from quantviz.specs import QuantvizError, UsageError, no_progress
 from quantviz.store import TensorStore
 

@@ -10,7 +10,7 @@ from study_support import labelled_pictures, synthetic_plan, synthetic_study
 from quantviz import figures
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.figures.distributions import by_bits, density, metric_name, spread
+from quantviz.figures.interactive.distributions import by_bits, density, metric_name, spread
 from quantviz.layerwise.pictures import dataset
 from quantviz.specs import QuantSpec, UsageError
 from quantviz.store import TensorStore

@@ -17,7 +17,7 @@ from study_support import synthetic_plan, synthetic_study
 
 from quantviz.cli import main
 from quantviz.cli.report_figures import figure_files, report_figures
-from quantviz.figures.study_print import accuracy_print, distribution_print, drift_print, ranking_print
+from quantviz.figures.print.study import accuracy_print, distribution_print, drift_print, ranking_print
 from quantviz.report.html import ReportFigure, study_html
 from quantviz.report.latex import escaped, latex_bytes
 from quantviz.report.tables import Column, ReportTable, csv_bytes, headline, shown, study_tables

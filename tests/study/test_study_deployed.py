@@ -21,7 +21,7 @@ from quantviz.cli.report_figures import report_figures
 from quantviz.comparison.machine import KERNELS
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.figures import study_print
+from quantviz.figures.print import study as study_print
 from quantviz.report.html import study_html
 from quantviz.report.tables import csv_bytes, headline, study_tables
 from quantviz.report.times import times_table

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.figures.distributions import ORDERED, by_bits, metric_name, spread
+from quantviz.figures.interactive.distributions import ORDERED, by_bits, metric_name, spread
+from quantviz.figures.interactive.study import DRIFT, MODEL_MARKS, Measure
 from quantviz.figures.layer_style import GREY, log_axis, number
 from quantviz.figures.panels import COLOURS, percent
-from quantviz.figures.print_page import SMALL, Form, saved
-from quantviz.figures.study import DRIFT, MODEL_MARKS, Measure
+from quantviz.figures.print.page import SMALL, Form, saved
 from quantviz.specs import UsageError
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.distributions import by_bits, marked, metric_name
+from quantviz.figures.interactive.distributions import by_bits, marked, metric_name
 from quantviz.figures.layer_style import GREY, frame, log_axis, number, rows_axis
 from quantviz.figures.panels import COLOURS, percent
 from quantviz.specs import UsageError
