@@ -37,8 +37,9 @@ _DRAWS, _FEWEST_RESAMPLES = 10_000_000, 999  # what bounds the time where skewed
 
 GRID_BITS = 38
 """Values are told apart down to 2^-38 (about 4e-12) of the largest: coarser than rounding, finer than any score.
-Without it a - b makes tiny false signs and breaks ties, which rank tests and the bootstrap take for evidence. Sums of
-up to 2^13 such values are exact."""
+Without it a - b makes tiny false signs and breaks ties, which rank tests and the bootstrap take for evidence."""
+
+_EXACT_SUM = 2**15  # so many values of 38 bits add up to 53 bits, which float64 holds exactly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +51,14 @@ class Sample:
         scale: a power of two, so that dividing by it is exact.
         excluded: values left out.
         infinite: those among them that are infinite.
+        mean: of ``unit``, its sum rounded once, so that it mirrors and permutes exactly; None without values.
     """
 
     unit: Float64
     scale: float
     excluded: int
     infinite: int
+    mean: float | None
 
     @property
     def n(self) -> int:
@@ -66,13 +69,6 @@ class Sample:
     def constant(self) -> bool:
         """True when all values are equal."""
         return bool(self.n and np.ptp(self.unit) == 0)
-
-    @property
-    def mean(self) -> float | None:
-        """Mean of ``unit``; an exactly rounded sum, so that it mirrors and permutes exactly."""
-        if self.constant:
-            return float(self.unit[0])
-        return math.fsum(self.unit) / self.n if self.n else None
 
     @property
     def sd(self) -> float | None:
@@ -145,9 +141,10 @@ def _sorted(values: Float64, given: int, infinite: int) -> Sample:
     unit = values / scale
     # The bootstrap draws by position. Sorted by magnitude, and equal magnitudes by the mean's direction, it gives the
     # same interval for shuffled images and the mirrored one for swapped precisions.
-    direction = math.copysign(1.0, math.fsum(unit))
-    unit = unit[np.lexsort((unit * direction, np.abs(unit)))]
-    return Sample(unit, scale, given - values.size, infinite)
+    total = float(unit.sum()) if unit.size <= _EXACT_SUM else math.fsum(unit)
+    unit = unit[np.lexsort((unit * math.copysign(1.0, total), np.abs(unit)))]
+    mean = None if not unit.size else float(unit[0]) if np.ptp(unit) == 0 else total / unit.size
+    return Sample(unit, scale, given - values.size, infinite, mean)
 
 
 def mean_intervals(data: Sample, confidences: tuple[float, ...], seed: int) -> list[Interval | None]:
@@ -244,15 +241,25 @@ def _both(bias: float, confidence: float) -> Float64:
 
 def _resampled(values: Float64, seed: int) -> Float64:
     """Return the means of seeded resamples of ``values``, float64 (n,)."""
-    count = min(RESAMPLES, max(_FEWEST_RESAMPLES, _DRAWS // values.size))
-    drawn = _kept(values.size, seed) if values.size <= MOST else _drawn(values.size, count, seed)
+    n = values.size
+    if n <= MOST:  # sums of so few values are exact in any order, so that a product of matrices gives the same
+        return np.concatenate([often.astype(np.float64) @ values for often in _counts(n, seed)]) / n
+    drawn = _drawn(n, min(RESAMPLES, max(_FEWEST_RESAMPLES, _DRAWS // n)), seed)
     return np.concatenate([np.take(values, places).mean(axis=1) for places in drawn])
 
 
-@lru_cache(maxsize=8)
-def _kept(n: int, seed: int) -> tuple[npt.NDArray[np.uint16], ...]:
-    """Return what is drawn of up to ``MOST`` values, 20 MB or less; kept, since a study has many of one size."""
-    return tuple(places.astype(np.uint16) for places in _drawn(n, RESAMPLES, seed))
+@lru_cache(maxsize=16)
+def _counts(n: int, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Return how often each resample draws each of up to ``MOST`` values, (resamples, n) in parts, 10 MB or less.
+
+    Kept, because a study has many samples of one size.
+    """
+    counts = []
+    for places in _drawn(n, RESAMPLES, seed):
+        rows = np.arange(len(places))[:, None]
+        often = np.bincount((rows * n + places).ravel(), minlength=places.size)
+        counts.append(often.reshape(places.shape).astype(np.uint8))
+    return tuple(counts)
 
 
 def _drawn(n: int, count: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
