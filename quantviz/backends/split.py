@@ -36,7 +36,7 @@ class NotSplittableError(QuantvizError):
 class Split(nn.Module):
     """A network whose part up to the target layer is computed by ``front``; it takes what the network takes.
 
-    Run it under ``cam.lock_of(split)``. The rest's modules are the network's own, not copies.
+    One thread at a time may run it. The rest's modules are the network's own, not copies.
 
     Args:
         network: in eval mode, its parameters without gradients; left as it was.

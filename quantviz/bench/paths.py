@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from quantviz import cam, images
+from quantviz.cam import Locked
 from quantviz.cam.peers import Peer, library_maps, peers
 from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -74,7 +76,7 @@ class Bench:
         request: model, untrained weights, W8A8.
         subject: of the request.
         cam: Grad-CAM++ at the model's own target layer.
-        plain: the network as its constructor makes it.
+        plain: the network as its constructor makes it; every parameter asks for its gradient.
         reference: the float network that quantviz takes maps of.
         simulated: its quantized copy.
         prepared: ``plain`` as ``torch.ao.quantization.prepare_qat`` makes it, in eval mode.
@@ -85,11 +87,11 @@ class Bench:
     request: CompareRequest
     subject: Subject
     cam: CamSpec
-    plain: nn.Module
-    reference: nn.Module
-    simulated: nn.Module
-    prepared: nn.Module
-    fake: nn.Module
+    plain: Locked[nn.Module]
+    reference: Locked[nn.Module]
+    simulated: Locked[nn.Module]
+    prepared: Locked[nn.Module]
+    fake: Locked[nn.Module]
 
 
 def bench_of(workbench: Workbench, model: str, progress: Progress) -> Bench:
@@ -100,21 +102,16 @@ def bench_of(workbench: Workbench, model: str, progress: Progress) -> Bench:
     """
     request = CompareRequest(model, UNTRAINED, QUANT)
     subject = workbench.subject(request, progress)
-    plain = workbench.networks.load(subject.spec, subject.located, progress).module
+    plain = workbench.networks.load(subject.spec, subject.located, progress).network
     reference = workbench.protocols.reference(subject, QUANT, progress)
     simulated = workbench.protocols.quantized(subject, QUANT, progress)
-    # As whoever loads a model has it: every parameter asks for its gradient.
-    return Bench(
-        workbench,
-        request,
-        subject,
-        replace(request.cam, layer=subject.layer),
-        plain.requires_grad_(True),
-        reference,
-        simulated,
-        prepared(plain, workbench.networks.example(subject)),
-        fake_quantized(plain, simulated).requires_grad_(True),
-    )
+    with plain.locked() as module, simulated.locked() as rounded:
+        # As whoever loads a model has it: every parameter asks for its gradient.
+        module.requires_grad_(True)
+        trained = Locked(prepared(module, workbench.networks.example(subject)))
+        fake = Locked(fake_quantized(module, rounded).requires_grad_(True))
+    cam_spec = replace(request.cam, layer=subject.layer)
+    return Bench(workbench, request, subject, cam_spec, plain, reference, simulated, trained, fake)
 
 
 def prepared(model: nn.Module, example: Tensor) -> nn.Module:
@@ -182,14 +179,15 @@ def _rounding(grid: Any) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tens
 
 def calls(bench: Bench, inputs: Tensor) -> Calls:
     """Return what is timed on these inputs (N, 3, H, W), by its key in ``TITLES``."""
-    with torch.no_grad():
-        classes = [int(index) for index in bench.plain(inputs).argmax(dim=1)]
 
-    def forward() -> None:
-        with torch.no_grad():
-            bench.plain(inputs)
+    def forward() -> Tensor:
+        with torch.no_grad(), bench.plain.locked() as module:
+            logits: Tensor = module(inputs)
+        return logits
 
-    def maps(network: nn.Module) -> None:
+    classes = [int(index) for index in forward().argmax(dim=1)]
+
+    def maps(network: Locked[nn.Module]) -> None:
         if len(inputs) == 1:
             cam.explain(network, inputs, bench.cam, classes[0])
         else:
@@ -199,7 +197,7 @@ def calls(bench: Bench, inputs: Tensor) -> Calls:
         maps(bench.reference)
         maps(bench.simulated)
 
-    def peer(function: Peer, network: nn.Module) -> Callable[[], None]:
+    def peer(function: Peer, network: Locked[nn.Module]) -> Callable[[], None]:
         return lambda: _of_peer(function, network, bench.subject.layer, inputs, classes)
 
     found: Calls = {PLAIN: forward, LIBRARY: peer(library_maps, bench.plain)}
@@ -242,8 +240,8 @@ def backend_maps(
     """
     backends = workbench.backends
 
-    def maps(*networks: Split) -> Callable[[], Any]:
-        wanted = [(network, replace(cam_spec, layer=network.layer)) for network in networks]
+    def maps(*networks: Locked[Split]) -> Callable[[], Any]:
+        wanted = [(network, replace(cam_spec, layer=parted_layer(network))) for network in networks]
         return lambda: cam.explain_each(wanted, image, class_index)
 
     each = 1 if torch.get_num_threads() > 1 else None
@@ -258,11 +256,12 @@ def backend_maps(
     return found
 
 
-def _of_peer(function: Peer, network: nn.Module, layer: str, inputs: Tensor, classes: list[int]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other libraries' own, at every call
-        function(network, network.get_submodule(layer), inputs, classes)
-    network.zero_grad()  # every weight's gradient is as large as the weights
+def _of_peer(function: Peer, network: Locked[nn.Module], layer: str, inputs: Tensor, classes: list[int]) -> None:
+    with network.locked() as module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other libraries' own, at every call
+            function(module, module.get_submodule(layer), inputs, classes)
+        module.zero_grad()  # every weight's gradient is as large as the weights
 
 
 def inputs_of(bench: Bench, count: int) -> Tensor:
@@ -310,9 +309,9 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
 
         def bare() -> None:
             with torch.no_grad(), one_thread():
-                maker.float_network(inputs)
-                for network in maker.networks.values():
-                    network(inputs)
+                for network in (maker.float_network, *maker.networks.values()):
+                    with network.locked() as module:
+                        module(inputs)
 
         def swept() -> None:
             with one_thread():

@@ -4,17 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from quantviz.cam.criteria import FAITHFULNESS, FaithfulnessMetric
+from quantviz.cam.locked import Locked, lockable
 
 if TYPE_CHECKING:
     from quantviz.cam.kept import KeptFeatures
-    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_each, explain_many, lock_of
+    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_each, explain_many
     from quantviz.cam.perturbation import faithfulness
 else:
     # What needs torch is imported when it is first asked for; the words about the metrics do not need it.
     _HOMES = {
         "faithfulness": "perturbation",
         "KeptFeatures": "kept",
-        **dict.fromkeys(("Explanation", "explain", "explain_batch", "explain_each", "explain_many", "lock_of"), "maps"),
+        **dict.fromkeys(("Explanation", "explain", "explain_batch", "explain_each", "explain_many"), "maps"),
     }
 
     def __getattr__(name: str) -> object:
@@ -30,10 +31,11 @@ __all__ = [
     "Explanation",
     "FaithfulnessMetric",
     "KeptFeatures",
+    "Locked",
     "explain",
     "explain_batch",
     "explain_each",
     "explain_many",
     "faithfulness",
-    "lock_of",
+    "lockable",
 ]

@@ -19,11 +19,9 @@ The test suite holds them against pytorch-grad-cam, which computes the same. Wha
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,10 +38,8 @@ from quantviz.cam import features as formulas
 from quantviz.cam.channels import Scored, ablationcam, scorecam
 from quantviz.cam.features import Array, Features, Formula, is_headed
 from quantviz.cam.kept import KeptFeatures
+from quantviz.cam.locked import Locked, lockable
 from quantviz.specs import CamSpec, Heatmap, Progress, UsageError, no_progress
-
-_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
-_LOCKS_GUARD = threading.Lock()
 
 # Rounding of float32 sums over a few thousand channels stays below this part of the summands.
 _ROUNDING = 1e-5
@@ -84,7 +80,7 @@ class Explanation:
 
 
 def explain(
-    model: nn.Module,
+    model: nn.Module | Locked[nn.Module],
     image: Tensor,
     cam: CamSpec,
     class_index: int | None = None,
@@ -94,7 +90,7 @@ def explain(
     """Return the class activation map of one image.
 
     Args:
-        model: classifier in eval mode, float or quantized. One call at a time runs a model; others wait.
+        model: classifier in eval mode, float or quantized, bare or ``Locked``. One call at a time runs it; others wait.
         image: (1, 3, H, W) float32.
         cam: method and target layer; the layer must be named.
         class_index: the class to explain, or None for the model's own top-1.
@@ -111,7 +107,7 @@ def explain(
 
 
 def explain_many(
-    model: nn.Module,
+    model: nn.Module | Locked[nn.Module],
     image: Tensor,
     wanted: Sequence[tuple[CamSpec, int | None]],
     progress: Progress = no_progress,
@@ -137,13 +133,13 @@ def explain_many(
     passes: dict[str | None, Features] = {}
     found = []
     try:
-        with lock_of(model):
+        with lockable(model).locked() as module:
             for cam, index in wanted:
-                with _threads_for(model, cam.method):
+                with _threads_for(module, cam.method):
                     if cam.layer not in passes:
                         recorded = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
-                        passes[cam.layer] = _features(model, image, cam.layer, recorded, kept)
-                    found.append(_explanations(model, image, cam, passes[cam.layer], [index], progress)[0])
+                        passes[cam.layer] = _features(module, image, cam.layer, recorded, kept)
+                    found.append(_explanations(module, image, cam, passes[cam.layer], [index], progress)[0])
     finally:
         if kept is not None:
             kept.trim()
@@ -151,7 +147,10 @@ def explain_many(
 
 
 def explain_batch(
-    model: nn.Module, images: Tensor, cam: CamSpec, class_indices: Sequence[int | None] | None = None
+    model: nn.Module | Locked[nn.Module],
+    images: Tensor,
+    cam: CamSpec,
+    class_indices: Sequence[int | None] | None = None,
 ) -> list[Explanation]:
     """Return one map of each image of a batch, four images to a forward pass; not by the methods with many passes.
 
@@ -177,16 +176,16 @@ def explain_batch(
     for index in classes:
         _check_class(index)
     found: list[Explanation] = []
-    with lock_of(model), _threads_for(model, cam.method):
+    with lockable(model).locked() as module, _threads_for(module, cam.method):
         for start in range(0, len(classes), _AT_ONCE):
             part, wanted = images[start : start + _AT_ONCE], classes[start : start + _AT_ONCE]
-            features = _features(model, part, cam.layer, cam.method in _BY_GRADIENT)
-            found += _explanations(model, part, cam, features, wanted, no_progress)
+            features = _features(module, part, cam.layer, cam.method in _BY_GRADIENT)
+            found += _explanations(module, part, cam, features, wanted, no_progress)
     return found
 
 
 def explain_each(
-    wanted: Sequence[tuple[nn.Module, CamSpec]], image: Tensor, class_index: int | None = None
+    wanted: Sequence[tuple[nn.Module | Locked[nn.Module], CamSpec]], image: Tensor, class_index: int | None = None
 ) -> list[Explanation]:
     """Return one map of an image by each of several networks, at the same time, in a thread each.
 
@@ -205,7 +204,7 @@ def explain_each(
     if torch.get_num_threads() < len(wanted):
         return [explain(model, image, cam, class_index) for model, cam in wanted]
 
-    def one(model: nn.Module, cam: CamSpec) -> Explanation:
+    def one(model: nn.Module | Locked[nn.Module], cam: CamSpec) -> Explanation:
         torch.get_num_threads()  # a thread's first call sets how many it has
         with _controller().limit(limits=1):
             return explain(model, image, cam, class_index)
@@ -222,15 +221,6 @@ def explain_each(
 @lru_cache(maxsize=1)
 def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, torch.get_num_threads() - 1), "explain_each")
-
-
-@contextmanager
-def lock_of(model: nn.Module) -> Iterator[None]:
-    """Hold the lock under which a model is run while it carries hooks."""
-    with _LOCKS_GUARD:
-        lock = _LOCKS.setdefault(model, threading.RLock())
-    with lock:
-        yield
 
 
 def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quantviz.cam.criteria import FAITHFULNESS
-from quantviz.cam.maps import lock_of
+from quantviz.cam.locked import Locked, lockable
 from quantviz.specs import Heatmap, Progress, QuantvizError, Score, UsageError, no_progress
 
 STEPS = 16
@@ -52,7 +52,7 @@ _Judge = Callable[[_Inputs], npt.NDArray[np.float64]]
 
 
 def faithfulness(
-    model: nn.Module,
+    model: nn.Module | Locked[nn.Module],
     image: Tensor,
     heatmap: Heatmap,
     class_index: int,
@@ -66,7 +66,8 @@ def faithfulness(
     probabilities. The same input gives the same bits on one machine with one number of threads.
 
     Args:
-        model: classifier, float or quantized; run in eval mode and left as it was. One call at a time runs it.
+        model: classifier, float or quantized, bare or ``Locked``; run in eval mode and left as it was. Each of its
+            batches waits for other calls that run it.
         image: (1, C, H, W) float32, as the model takes it, normalized.
         heatmap: the model's own map, (H, W).
         class_index: the class that the map explains; its softmax probability is what is followed.
@@ -215,7 +216,7 @@ class _Imputer:
         return np.asarray(factors.solve(right))
 
 
-def _judge_of(model: nn.Module, class_index: int, progress: Progress) -> _Judge:
+def _judge_of(model: nn.Module | Locked[nn.Module], class_index: int, progress: Progress) -> _Judge:
     total, done = 2 * (STEPS + 1) + 2 * len(PERCENTILES), 0
 
     def judge(inputs: _Inputs) -> npt.NDArray[np.float64]:
@@ -230,9 +231,9 @@ def _judge_of(model: nn.Module, class_index: int, progress: Progress) -> _Judge:
     return judge
 
 
-def _probabilities(model: nn.Module, inputs: Tensor, class_index: int) -> npt.NDArray[np.float64]:
-    with lock_of(model), _evaluating(model), torch.no_grad():
-        logits = model(inputs).double()
+def _probabilities(model: nn.Module | Locked[nn.Module], inputs: Tensor, class_index: int) -> npt.NDArray[np.float64]:
+    with lockable(model).locked() as module, _evaluating(module), torch.no_grad():
+        logits = module(inputs).double()
     if class_index >= logits.shape[1]:
         raise UsageError(f"Class {class_index} does not exist; this model has classes 0 to {logits.shape[1] - 1}.")
     if not bool(torch.isfinite(logits).all()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from quantviz.cam import Locked
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
@@ -42,13 +43,14 @@ class _Exported:
     head: str | None
     refusal: str
 
-    def split(self, network: nn.Module, layer: str, front: Front) -> Split:
+    def split(self, network: Locked[nn.Module], layer: str, front: Front) -> Locked[Split]:
         """Return a network of this architecture, what is before its target by ``front``."""
         from quantviz.backends import HeadedSplit, Split
 
-        if self.head is None:
-            return Split(network, layer, self.outputs, front)
-        return HeadedSplit(network, layer, self.outputs, front, self.head)
+        with network.locked() as module:
+            if self.head is None:
+                return Locked(Split(module, layer, self.outputs, front))
+            return Locked(HeadedSplit(module, layer, self.outputs, front, self.head))
 
 
 class Backends:
@@ -62,8 +64,8 @@ class Backends:
     def __init__(self, networks: LoadedNetworks, *, kept: int = 3) -> None:
         self.networks = networks
         self._exported: Pool[_Exported] = Pool(kept)
-        self._floats: Pool[Split] = Pool(kept)
-        self._deployed: Pool[Split] = Pool(kept)
+        self._floats: Pool[Locked[Split]] = Pool(kept)
+        self._deployed: Pool[Locked[Split]] = Pool(kept)
         self._exporters: dict[str, subprocess.Popen[bytes]] = {}
         self._known: set[str] = set()
         self._guard = threading.Lock()
@@ -91,8 +93,8 @@ class Backends:
 
     def reference(
         self, subject: Subject, progress: Progress, backend: str = "onnxruntime", threads: int | None = None
-    ) -> Split:
-        """Return the float network, its part before the target on a backend; shared, run it under ``cam.lock_of``.
+    ) -> Locked[Split]:
+        """Return the float network, its part before the target on a backend.
 
         Args:
             subject: the network and its layer.
@@ -104,8 +106,7 @@ class Backends:
             NotSplittableError: it cannot be parted there, or the backend cannot run it.
         """
 
-        def make() -> Split:
-            from quantviz import cam
+        def make() -> Locked[Split]:
             from quantviz.backends import FrontModule, NotSplittableError, Session, by_ncnn, check_front
 
             found = self._front(subject, QuantSpec(), progress)
@@ -115,17 +116,17 @@ class Backends:
             if backend != "ncnn":
                 return found.split(base, subject.layer, Session(found.model, threads))
             front = by_ncnn(found.model, logits=found.head is not None, threads=threads)
-            with cam.lock_of(base):  # what ONNX Runtime computes was compared with torch at the export
-                whole = FrontModule(base, found.outputs, logits=found.head is not None).eval()
+            with base.locked() as module:  # what ONNX Runtime computes was compared with torch at the export
+                whole = FrontModule(module, found.outputs, logits=found.head is not None).eval()
                 check_front(front, whole, self.networks.example(subject), backend)
             return found.split(base, subject.layer, front)
 
         return self._floats.get((*_identity(subject), backend, threads or _threads()), make)
 
-    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None) -> Split:
+    def deployed(
+        self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None
+    ) -> Locked[Split]:
         """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
-
-        Shared, run it under ``cam.lock_of``.
 
         Args:
             subject: the network and its layer.
@@ -139,7 +140,7 @@ class Backends:
         """
         check_deployable(quant)
 
-        def make() -> Split:
+        def make() -> Locked[Split]:
             from quantviz.backends import NotSplittableError, Session
 
             found = self._front(subject, quant, progress)
@@ -211,17 +212,16 @@ class Backends:
         return self._exported.get((*_identity(subject), quant.equalize), make)
 
     def _export(self, subject: Subject, quant: QuantSpec, progress: Progress) -> StoredRecord:
-        from quantviz import cam
         from quantviz.backends import NotSplittableError, exported, head_of, outputs_before
 
         base = self.networks.base(subject, quant, progress)
         progress(EXPORTING, None)
         try:
-            with cam.lock_of(base):
+            with base.locked() as module:
                 example = self.networks.example(subject)
-                outputs = outputs_before(base, subject.layer, example)
-                head = head_of(base, subject.layer, outputs, example)
-                model = exported(base, outputs, example, logits=head is not None)
+                outputs = outputs_before(module, subject.layer, example)
+                head = head_of(module, subject.layer, outputs, example)
+                model = exported(module, outputs, example, logits=head is not None)
         except NotSplittableError as error:
             return StoredRecord({}, {"outputs": [], "head": "", "refusal": str(error)})
         told = {"outputs": outputs, "head": head or "", "refusal": ""}
@@ -229,7 +229,6 @@ class Backends:
 
     def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> bytes:
         """Return the model on integers, from the store if it is there."""
-        from quantviz import cam
         from quantviz.backends import on_integers
 
         decides = {"front": _front_key(subject, quant), "quantization": quant}
@@ -238,13 +237,20 @@ class Backends:
         if record is None:
             simulated = self.networks.quantized(subject, quant, progress)
             batches = self.networks.batches(subject, progress, "Calibrating the integer kernels")
-            with cam.lock_of(simulated):
-                target = target_grid(simulated, subject.layer, self.networks.example(subject))
+            with simulated.locked() as module:
+                target = target_grid(module, subject.layer, self.networks.example(subject))
+                layers = integer_layers(module)
             inputs = (batch.numpy() for batch in batches())
-            model = on_integers(found.model, integer_layers(simulated), inputs, target)
+            model = on_integers(found.model, layers, inputs, target)
             record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
             self.networks.store.put(key, record)
         return record.arrays["onnx"].tobytes()
+
+
+def parted_layer(network: Locked[Split]) -> str:
+    """Return the dotted name of the layer that a parted network's maps are taken at."""
+    with network.locked() as module:
+        return module.layer
 
 
 def check_deployable(quant: QuantSpec) -> None:
@@ -327,7 +333,7 @@ def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> Activation
 
 
 def milliseconds(
-    networks: Mapping[str, tuple[nn.Module, CamSpec]], image: Tensor, class_index: int, rounds: int = _ROUNDS
+    networks: Mapping[str, tuple[Locked[nn.Module], CamSpec]], image: Tensor, class_index: int, rounds: int = _ROUNDS
 ) -> dict[str, float]:
     """Return what one map by each network takes on this machine: medians of a few runs, taken in turn.
 
@@ -342,9 +348,9 @@ def milliseconds(
     taken: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds + 1):
         for name, (network, spec) in networks.items():
-            with cam.lock_of(network):  # waiting for another thread is not its time
+            with network.locked() as module:  # waiting for another thread is not its time
                 started = time.perf_counter()
-                cam.explain(network, image, spec, class_index)
+                cam.explain(module, image, spec, class_index)
                 taken[name].append(1000 * (time.perf_counter() - started))
     return {name: round(statistics.median(values[1:]), 3) for name, values in taken.items()}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantviz import __version__, networks
+from quantviz.cam import Locked
 from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.records import pack_learned, pack_ranges, unpack_learned, unpack_ranges
@@ -31,9 +32,9 @@ _LEARNING_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A float model with the complete description of its weights."""
+    """A float network with the complete description of its weights."""
 
-    module: nn.Module
+    network: Locked[nn.Module]
     ref: WeightsRef
 
 
@@ -80,8 +81,8 @@ class LoadedNetworks:
     def __init__(self, store: TensorStore, *, float_models: int, quantized_models: int) -> None:
         self.store = store
         self._floats: Pool[Loaded] = Pool(float_models)
-        self._bases: Pool[nn.Module] = Pool(float_models)
-        self._quantized: Pool[nn.Module] = Pool(quantized_models)
+        self._bases: Pool[Locked[nn.Module]] = Pool(float_models)
+        self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models)
         self._kept: Pool[KeptFeatures] = Pool(1)
 
     def kept(self) -> KeptFeatures:
@@ -91,51 +92,50 @@ class LoadedNetworks:
         return self._kept.get("", KeptFeatures)
 
     def load(self, spec: ModelSpec, located: networks.LocatedWeights, progress: Progress) -> Loaded:
-        """Return the float model; shared, so run it under ``cam.lock_of`` and leave it as it is."""
+        """Return the float network as its constructor makes it."""
 
         def make() -> Loaded:
             progress(f"Loading {spec.name}", None)  # before torch is imported, which takes seconds the first time
             from quantviz.networks.build import build
 
-            return Loaded(*build(spec, located))
+            module, ref = build(spec, located)
+            return Loaded(Locked(module), ref)
 
         return self._floats.get((spec.name, located.ref.sha256, located.ref.source), make)
 
-    def reference(self, subject: Subject, progress: Progress) -> nn.Module:
-        """Return the float network that maps are taken of; shared, as ``load``.
+    def reference(self, subject: Subject, progress: Progress) -> Locked[nn.Module]:
+        """Return the float network that maps are taken of.
 
         It is the model with batch norm folded, which differs by float32's rounding and takes less time.
         """
         return self.base(subject, QuantSpec(), progress)
 
-    def base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
-        """Return the float network that is rounded (``quantize.float_base``); shared, as ``load``."""
+    def base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
+        """Return the float network that is rounded (``quantize.float_base``)."""
 
-        def make() -> nn.Module:
-            model = self.load(subject.spec, subject.located, progress).module
-            from quantviz import cam
+        def make() -> Locked[nn.Module]:
+            plain = self.load(subject.spec, subject.located, progress).network
             from quantviz.quantize import float_base
 
-            with cam.lock_of(model):
-                return float_base(model, quant, self.example(subject), subject.layer)
+            with plain.locked() as module:
+                return Locked(float_base(module, quant, self.example(subject), subject.layer))
 
         preprocessing = subject.ref.preprocessing
         key = (subject.spec.name, subject.ref.sha256, preprocessing, subject.layer, quant.equalize)
         return self._bases.get(key, make)
 
-    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
-        """Return the quantized copy under the calibrated protocol; shared, as ``load``."""
+    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
+        """Return the quantized copy under the calibrated protocol."""
 
-        def make() -> nn.Module:
-            from quantviz import cam
+        def make() -> Locked[nn.Module]:
             from quantviz.quantize import assemble
 
             base = self.base(subject, quant, progress)
             ranges = self.ranges(subject, quant, progress)
             learned = self.learned(subject, quant, progress)
             progress(f"Quantizing to {quant.label}", None)
-            with cam.lock_of(base):
-                return assemble(base, quant, ranges, learned)
+            with base.locked() as module:
+                return Locked(assemble(module, quant, ranges, learned))
 
         preprocessing, calibration = subject.ref.preprocessing, subject.calibration.ref.sha256
         key = (subject.spec.name, subject.ref.sha256, preprocessing, subject.layer, quant, calibration)
@@ -143,7 +143,6 @@ class LoadedNetworks:
 
     def ranges(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Ranges:
         """Return what each quantized layer reads on the calibration images, from the store if it is there."""
-        from quantviz import cam
         from quantviz.quantize import calibrate
 
         # Equalization leaves what is near the target as it was, so that ranges depend on where it is.
@@ -153,14 +152,14 @@ class LoadedNetworks:
         if record is not None:
             return unpack_ranges(record)
         base = self.base(subject, quant, progress)
-        with cam.lock_of(base):
-            ranges = calibrate(base, self.batches(subject, progress, "Calibrating the activation ranges"), quant.ranges)
+        batches = self.batches(subject, progress, "Calibrating the activation ranges")
+        with base.locked() as module:
+            ranges = calibrate(module, batches, quant.ranges)
         self.store.put(key, pack_ranges(ranges))
         return ranges
 
     def learned(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Mapping[str, LearnedLayer]:
         """Return the weights that are not just rounded to nearest, from the store if they are there."""
-        from quantviz import cam
         from quantviz.quantize import learn, learns
 
         if not learns(quant):
@@ -178,8 +177,8 @@ class LoadedNetworks:
             return unpack_learned(record)
         ranges = self.ranges(subject, quant, progress)
         batches = self.batches(subject, no_progress, "")
-        with cam.lock_of(base):
-            learned = learn(base, quant, ranges, batches, self._views(subject), progress)
+        with base.locked() as module:
+            learned = learn(module, quant, ranges, batches, self._views(subject), progress)
         self.store.put(key, pack_learned(learned))
         return learned
 
@@ -223,8 +222,9 @@ def deciding_versions() -> Mapping[str, str]:
     return {name: version(name) for name in ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")}
 
 
-def _kept(base: nn.Module, layer: str) -> str:
+def _kept(base: Locked[nn.Module], layer: str) -> str:
     """Name the target where it is a convolution, whose batch norm stays apart; "" elsewhere."""
     from torch import nn
 
-    return layer if isinstance(base.get_submodule(layer), nn.Conv2d) else ""
+    with base.locked() as module:
+        return layer if isinstance(module.get_submodule(layer), nn.Conv2d) else ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image
 
+from quantviz.cam import Locked, lockable
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.pool import Pool
 from quantviz.specs import (
@@ -48,38 +49,36 @@ class ProtocolNetworks:
 
     def __init__(self, networks: LoadedNetworks) -> None:
         self.networks = networks
-        self._trained: Pool[nn.Module] = Pool(2)
-        self._bases: Pool[nn.Module] = Pool(2)
-        self._frozen: Pool[nn.Module] = Pool(2)
+        self._trained: Pool[Locked[nn.Module]] = Pool(2)
+        self._bases: Pool[Locked[nn.Module]] = Pool(2)
+        self._frozen: Pool[Locked[nn.Module]] = Pool(2)
 
-    def reference(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
-        """Return the float network that maps are compared with; shared, run it under ``cam.lock_of``."""
+    def reference(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
+        """Return the float network that maps are compared with."""
 
-        def make() -> nn.Module:
-            from quantviz import cam
+        def make() -> Locked[nn.Module]:
             from quantviz.quantize import train_mode
 
-            model = self.networks.load(subject.spec, subject.located, progress).module
-            with cam.lock_of(model):
-                return train_mode(model)
+            plain = self.networks.load(subject.spec, subject.located, progress).network
+            with plain.locked() as module:
+                return Locked(train_mode(module))
 
         if "train_mode" not in quant.deviations:
             return self.networks.reference(subject, progress)
         return self._trained.get((subject.spec.name, subject.ref.sha256), make)
 
-    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
+    def quantized(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
         """Return the quantized network: a new one, that has seen no picture, with ``online_ranges``; else shared."""
 
-        def make() -> nn.Module:
-            from quantviz import cam
+        def make() -> Locked[nn.Module]:
             from quantviz.quantize import paper
 
             base = self._base(subject, quant, progress)
             online = "online_ranges" in quant.deviations
             ranges = None if online else self._ranges(subject, quant, base, progress)
             progress(f"Quantizing to {quant.label}", None)
-            with cam.lock_of(base):
-                return paper(base, quant, ranges)
+            with base.locked() as module:
+                return Locked(paper(module, quant, ranges))
 
         quant = network_quant(quant)
         if not quant.deviations:
@@ -90,12 +89,11 @@ class ProtocolNetworks:
 
     def settled(
         self, subject: Subject, quant: QuantSpec, sample: ImageSample, image: Tensor, progress: Progress
-    ) -> tuple[nn.Module, nn.Module]:
+    ) -> tuple[Locked[nn.Module], Locked[nn.Module]]:
         """Return the float and the quantized network as they are after one picture, for more passes of its variants.
 
         Where the protocol changes a network, it is a copy of its own, with the picture's draws; else it is shared.
         """
-        from quantviz import cam
         from quantviz.quantize import settled
 
         quant = network_quant(quant)
@@ -103,8 +101,8 @@ class ProtocolNetworks:
         for quantized, get in enumerate((self.reference, self.quantized)):
             network = get(subject, quant, progress)
             if _changes(quant, bool(quantized)):
-                with cam.lock_of(network):
-                    network = settled(network, image, seed_of(sample.id, bool(quantized)))
+                with network.locked() as module:
+                    network = Locked(settled(module, image, seed_of(sample.id, bool(quantized))))
             found.append(network)
         return found[0], found[1]
 
@@ -112,22 +110,20 @@ class ProtocolNetworks:
         """Return where a network's forward passes are kept; None where one picture's may differ from call to call."""
         return None if _changes(network_quant(quant), quantized) else self.networks.kept()
 
-    def _base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> nn.Module:
-        def make() -> nn.Module:
-            from quantviz import cam
+    def _base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
+        def make() -> Locked[nn.Module]:
             from quantviz.quantize import paper_base
 
-            model = self.networks.load(subject.spec, subject.located, progress).module
-            with cam.lock_of(model):
-                return paper_base(model, quant, self.networks.example(subject), subject.layer)
+            plain = self.networks.load(subject.spec, subject.located, progress).network
+            with plain.locked() as module:
+                return Locked(paper_base(module, quant, self.networks.example(subject), subject.layer))
 
         return self._bases.get((*_identity(subject), _frame(quant)), make)
 
     def _ranges(
-        self, subject: Subject, quant: QuantSpec, base: nn.Module, progress: Progress
+        self, subject: Subject, quant: QuantSpec, base: Locked[nn.Module], progress: Progress
     ) -> Mapping[str, tuple[float, float]]:
         """Return what passes each quantized place on the calibration images, from the store if it is there."""
-        from quantviz import cam
         from quantviz.quantize import site_ranges
 
         mixed = [(bits.name, bits.act_bits is None) for bits in quant.layer_bits]
@@ -141,8 +137,8 @@ class ProtocolNetworks:
         record = self.networks.store.get(key)
         if record is None:
             batches = self.networks.batches(subject, progress, "Calibrating the activation ranges")
-            with cam.lock_of(base):
-                found = site_ranges(base, quant, batches())
+            with base.locked() as module:
+                found = site_ranges(module, quant, batches())
             limits = np.array(list(found.values()), np.float64).reshape(-1, 2)
             record = StoredRecord({"limits": limits}, {"layers": list(found)})
             self.networks.store.put(key, record)
@@ -226,7 +222,7 @@ def seed_of(image: str, quantized: bool) -> int:
 
 
 def explained(
-    network: nn.Module,
+    network: nn.Module | Locked[nn.Module],
     image: Tensor,
     cam_spec: CamSpec,
     target: int | None,
@@ -255,9 +251,9 @@ def explained(
     from quantviz.quantize import seeded
 
     progress(f"{cam_spec.method} of the {name} model", None)
-    with cam.lock_of(network), seeded(network, seed):
+    with lockable(network).locked() as module, seeded(module, seed):
         found = cam.explain(
-            network, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
+            module, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
         )
     names = labels(len(found.probabilities))
     order = np.argsort(-found.probabilities, kind="stable")[:_TOP]

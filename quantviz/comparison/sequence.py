@@ -65,6 +65,6 @@ def sequence(
         kept = None if cam_spec.method in MANY_PASSES else cam.KeptFeatures()
         found = other = explained(network, image, cam_spec, index, seed, progress, quant.label, kept)
         if found.predictions[0].index != index:
-            with held(network):
+            with network.locked() as module, held(module):
                 other = explained(network, image, cam_spec, None, seed, progress, quant.label, kept)
         yield Step((fixed, found), (own, other))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from quantviz import images, networks, scores
+from quantviz.cam import Locked
 from quantviz.comparison.calibration import calibration_set
-from quantviz.comparison.deploy import Backends, milliseconds
+from quantviz.comparison.deploy import Backends, milliseconds, parted_layer
 from quantviz.comparison.loaded import LoadedNetworks, Subject, versions
 from quantviz.comparison.machine import backend_versions, integer_kernels
 from quantviz.comparison.pool import Pool
@@ -180,11 +181,11 @@ class Workbench:
 
     def models(
         self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
-    ) -> tuple[nn.Module, nn.Module, Tensor]:
+    ) -> tuple[Locked[nn.Module], Locked[nn.Module], Tensor]:
         """Return the float model, its quantized copy, and the picture as their input (1, 3, H, W).
 
-        Both models are shared: run them under ``cam.lock_of`` and leave them as they are. Under a protocol with
-        deviations they are as after this one picture: observers have seen it, and dropout draws what it drew then.
+        Under a protocol with deviations they are as after this one picture: observers have seen it, and dropout draws
+        what it drew then.
 
         Raises:
             as ``compare``.
@@ -276,7 +277,7 @@ class Workbench:
         """Return the third result, with its scores and what a map takes by each path."""
         network = self.backends.deployed(job.subject, job.request.quant, job.progress)
         image = _input(job)
-        spec = replace(job.cam, layer=network.layer)
+        spec = replace(job.cam, layer=parted_layer(network))
         found = explained(network, image, spec, target, 0, job.progress, "deployed", self.networks.kept())
         others = {"quantized": quantized.heatmap, "float": reference.heatmap}
         others |= {"saliency": salient} if salient is not None else {}
@@ -318,11 +319,11 @@ class Workbench:
         kept = self.protocols.kept(job.request.quant, quantized=quant is not None)
         return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float", kept)
 
-    def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[nn.Module, CamSpec]:
+    def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[Locked[nn.Module], CamSpec]:
         """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
         if quant is None and job.backend != "torch":
             split = self.backends.reference(job.subject, job.progress, job.backend)
-            return split, replace(job.cam, layer=split.layer)
+            return split, replace(job.cam, layer=parted_layer(split))
         made = self.protocols.quantized if quant else self.protocols.reference
         return made(job.subject, job.request.quant, job.progress), job.cam
 

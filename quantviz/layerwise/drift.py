@@ -32,7 +32,7 @@ from quantviz.specs import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.cam import KeptFeatures
+    from quantviz.cam import KeptFeatures, Locked
     from quantviz.quantize import Switchboard
 
 Float64 = npt.NDArray[np.float64]
@@ -200,7 +200,11 @@ class Drifts:
         return self.bench.networks.kept() if len(self.samples) <= _FEW else None
 
     def answers(
-        self, network: nn.Module, crops: Sequence[RGB], progress: Progress, kept: KeptFeatures | None = None
+        self,
+        network: nn.Module | Locked[nn.Module],
+        crops: Sequence[RGB],
+        progress: Progress,
+        kept: KeptFeatures | None = None,
     ) -> list[MapAndLogits]:
         """Return a network's answers on other pixels, each map of the class that the float network saw in the picture.
 
@@ -223,7 +227,11 @@ class Drifts:
 
 
 def answer(
-    network: nn.Module, image: Tensor, cam: CamSpec, class_index: int | None, kept: KeptFeatures | None = None
+    network: nn.Module | Locked[nn.Module],
+    image: Tensor,
+    cam: CamSpec,
+    class_index: int | None,
+    kept: KeptFeatures | None = None,
 ) -> MapAndLogits:
     """Return a network's map and logits of one image (1, 3, H, W); None explains its own top-1.
 
@@ -286,14 +294,13 @@ def learns(quant: QuantSpec) -> bool:
 
 def switchboard(bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress) -> Switchboard:
     """Return a network that takes on any bits of its layers, in the scheme of ``quant``."""
-    from quantviz import cam
     from quantviz.quantize import Switchboard
 
     base = bench.networks.base(subject, quant, progress)
     ranges = bench.networks.ranges(subject, quant, progress)
     learned = bench.networks.learned(subject, quant, progress)
-    with cam.lock_of(base):
-        return Switchboard(base, quant, ranges, learned)
+    with base.locked() as module:
+        return Switchboard(module, quant, ranges, learned)
 
 
 def layers_of(
@@ -303,12 +310,11 @@ def layers_of(
     key = subject.key("layers", version=VERSION, layer=subject.layer, equalize=quant.equalize)
     record = bench.store.get(key)
     if record is None:
-        from quantviz import cam
         from quantviz.quantize import layer_costs, other_values
 
         base = bench.networks.base(subject, quant, progress)
-        with cam.lock_of(base):
-            layers, others = layer_costs(base, bench.networks.example(subject)), other_values(base)
+        with base.locked() as module:
+            layers, others = layer_costs(module, bench.networks.example(subject)), other_values(module)
         record = StoredRecord({}, {"layers": [asdict(layer) for layer in layers], "others": others})
         bench.store.put(key, record)
     return tuple(LayerCost(**layer) for layer in record.metadata["layers"]), record.metadata["others"]

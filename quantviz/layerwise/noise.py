@@ -21,6 +21,8 @@ from quantviz.specs import RGB, CalibrationRef, ImageSample, Preprocessing, Prog
 if TYPE_CHECKING:
     from torch import nn
 
+    from quantviz.cam import Locked
+
 _MARGIN = 2  # of the wider crop; even, so that rounding its place halves the same way as the crop's own
 
 
@@ -135,5 +137,5 @@ def _halves(subject: Subject) -> list[Subject]:
     return found
 
 
-def _float(drifts: Drifts, progress: Progress) -> nn.Module:
+def _float(drifts: Drifts, progress: Progress) -> Locked[nn.Module]:
     return drifts.bench.networks.reference(drifts.subject, progress)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from quantviz import images
-from quantviz.comparison.deploy import milliseconds
+from quantviz.cam import Locked
+from quantviz.comparison.deploy import milliseconds, parted_layer
 from quantviz.comparison.machine import integer_kernels, processor
 from quantviz.comparison.protocols import MANY_PASSES, explained
 from quantviz.comparison.workbench import Workbench
@@ -168,11 +169,11 @@ def _measured(
     subject = study_subject(bench, plan, model, quant, weights, calibration, progress)
     cam = replace(plan.cam, layer=subject.layer)
     parted = bench.backends.reference(subject, progress), bench.backends.deployed(subject, quant, progress)
-    networks: dict[str, tuple[nn.Module, CamSpec]] = {
+    networks: dict[str, tuple[Locked[nn.Module], CamSpec]] = {
         "float": (bench.networks.reference(subject, progress), cam),
-        "float_onnxruntime": (parted[0], replace(cam, layer=parted[0].layer)),
+        "float_onnxruntime": (parted[0], replace(cam, layer=parted_layer(parted[0]))),
         "simulated": (bench.networks.quantized(subject, quant, progress), cam),
-        "deployed": (parted[1], replace(cam, layer=parted[1].layer)),
+        "deployed": (parted[1], replace(cam, layer=parted_layer(parted[1]))),
     }
     preprocessing = subject.ref.preprocessing
     crop = images.crop(images.bundled(_PICTURE).rgb, preprocessing)

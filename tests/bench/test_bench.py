@@ -8,6 +8,7 @@ import statistics
 import pytest
 import torch
 from click.testing import CliRunner
+from locked_support import opened
 from PIL import Image
 
 from quantviz.bench.paths import (
@@ -97,14 +98,14 @@ def made(tmp_path_factory):
 def test_the_fake_quantized_baseline_rounds_as_the_simulated_network_does(made):
     image = inputs_of(made, 1)
     with torch.no_grad():
-        logits = {name: getattr(made, name)(image)[0] for name in ("plain", "simulated", "fake", "prepared")}
+        logits = {name: opened(getattr(made, name))(image)[0] for name in ("plain", "simulated", "fake", "prepared")}
     # SqueezeNet has no batch norm to fold, so that grids and weights are the same; sums differ in their order.
     spread = float(logits["plain"].max() - logits["plain"].min())
     assert float((logits["fake"] - logits["simulated"]).abs().max()) < 0.05 * spread
     assert float((logits["fake"] - logits["plain"]).abs().max()) > 0
     assert float((logits["prepared"] - logits["plain"]).abs().max()) > 0
-    assert all(parameter.requires_grad for parameter in made.plain.parameters())
-    assert not any(parameter.requires_grad for parameter in made.simulated.parameters())
+    assert all(parameter.requires_grad for parameter in opened(made.plain).parameters())
+    assert not any(parameter.requires_grad for parameter in opened(made.simulated).parameters())
     found = explain(made.fake, image, made.cam, 5)
     assert found.heatmap.values.shape == (224, 224)
 
@@ -124,7 +125,7 @@ def test_the_fake_quantized_baseline_rounds_as_the_simulated_network_does(made):
 def test_each_path_runs_the_networks_that_it_says_once(made, path, expected, batch):
     timed, ran, hooks = calls(made, inputs_of(made, batch))[path], [], []
     for name in ("plain", "reference", "simulated", "prepared", "fake"):
-        first = next(layer for layer in getattr(made, name).modules() if isinstance(layer, torch.nn.Conv2d))
+        first = next(layer for layer in opened(getattr(made, name)).modules() if isinstance(layer, torch.nn.Conv2d))
         hooks.append(first.register_forward_pre_hook(lambda *_, name=name: ran.append(name)))
         if name == "plain":
             hooks.append(first.weight.register_hook(lambda _: ran.append("gradient")))

@@ -15,6 +15,7 @@ from comparison_support import SAMPLE, SQUEEZENET, bits
 from quantviz import cam, images, networks
 from quantviz.cam import KeptFeatures, explain, explain_many
 from quantviz.comparison import Workbench
+from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.protocols import ProtocolNetworks, explained, seed_of
 from quantviz.layerwise.noise import noise_floor
 from quantviz.quantize import assemble, calibrate, float_base, held
@@ -262,7 +263,7 @@ def test_engines_share_theirs(store, forwards):
     }
     for name, network in networks.items():
         result = found.deployed.result if name == "deployed" else found.reference
-        alone = explain(network, image, CamSpec("hirescam", network.layer), 7)
+        alone = explain(network, image, CamSpec("hirescam", parted_layer(network)), 7)
         assert result.heatmap.values.tobytes() == alone.heatmap.values.tobytes()
     # The timing runs the simulated network six times; the two in ONNX Runtime are not counted here.
     assert forwards == ["quantized"] * 6
@@ -297,7 +298,7 @@ def test_the_own_class_of_a_sequence_is_of_the_same_pass(store, name):
         kept, results = KeptFeatures(), []
         for network, shared in ((first, kept), (second, None)):
             explained(network, image, spec, 3, seed_of(sample.id, True), no_progress, "", shared)
-            with held(network):
+            with network.locked() as module, held(module):
                 found = explained(network, image, spec, None, seed_of(sample.id, True), no_progress, "", shared)
             results.append((found.heatmap.values.tobytes(), found.predictions))
         assert results[0] == results[1]

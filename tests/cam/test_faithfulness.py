@@ -16,8 +16,8 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
-from quantviz import cam, networks
-from quantviz.cam import FAITHFULNESS, explain, faithfulness
+from quantviz import networks
+from quantviz.cam import FAITHFULNESS, Locked, explain, faithfulness
 from quantviz.cam.perturbation import BLUR, PERCENTILES, STEPS
 from quantviz.quantize import calibrate, quantize
 from quantviz.specs import CamSpec, Heatmap, QuantSpec, QuantvizError, Score, UsageError
@@ -262,7 +262,7 @@ def test_threads_that_share_a_model_get_what_they_get_alone(lite, picture):
 def test_a_model_that_is_in_use_is_waited_for():
     model, image = small(), noise()
     with ThreadPoolExecutor(1) as pool:
-        with cam.lock_of(model):
+        with Locked(model).locked():
             future = pool.submit(faithfulness, model, image, tied_nowhere(image.shape[-2:]), 1)
             with pytest.raises(TimeoutError):
                 future.result(timeout=0.5)

@@ -10,6 +10,7 @@ import comparison_support
 import numpy as np
 import pytest
 import torch
+from locked_support import opened
 from paper_support import PHOTOGRAPHS, with_switches
 from PIL import Image
 
@@ -124,7 +125,8 @@ def test_eight_bit_maps_are_the_saved_ones(squeezenet, bench):
 
 def test_more_passes_of_a_picture_leave_its_observers_and_draws(squeezenet, bench):
     found = bench.compare(squeezenet, SAMPLES[2])
-    float_network, network, image = bench.models(squeezenet, SAMPLES[2])
+    *networks, image = bench.models(squeezenet, SAMPLES[2])
+    float_network, network = map(opened, networks)
     with torch.no_grad():
         first = network(image)
         network(image * 3)

@@ -11,6 +11,7 @@ import comparison_support
 import numpy as np
 import pytest
 import torch
+from locked_support import opened
 from safetensors.torch import save_file
 
 from quantviz import images, networks, quantize
@@ -322,7 +323,7 @@ def test_the_switchboard_of_a_request_is_its_quantized_network(atlas, request_):
     image = torch.from_numpy(images.normalize(drifts.crops[0], subject.ref.preprocessing))
     board = switchboard(bench, subject, request_.quant, no_progress)
     whole = bench.networks.quantized(subject, request_.quant, no_progress)
-    assert torch.equal(run(board.set(request_.quant), image), run(whole, image))
+    assert torch.equal(run(board.set(request_.quant), image), run(opened(whole), image))
 
 
 @pytest.mark.skipif(

@@ -41,7 +41,7 @@ def test_best_at_w4a8(name, tmp_path, record_property):
                 for file in images.folder(PICTURES)
             ]
         )
-        reference = bench.networks.load(subject.spec, subject.located, no_progress).module
+        reference = bench.networks.load(subject.spec, subject.located, no_progress).network
         for preset in ("standard", "best"):
             started = time.perf_counter()
             network = bench.networks.quantized(subject, spec_of(preset, 4, 8), no_progress)
@@ -57,8 +57,8 @@ def test_best_at_w4a8(name, tmp_path, record_property):
 
 def top_1(model, inputs):
     # The sample has every fifth class, and the files are sorted by class.
-    with torch.no_grad():
-        answers = torch.cat([model(batch).argmax(1) for batch in inputs.split(8)])
+    with torch.no_grad(), model.locked() as module:
+        answers = torch.cat([module(batch).argmax(1) for batch in inputs.split(8)])
     return round(float((answers == 5 * torch.arange(len(inputs))).double().mean()), 4)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from locked_support import opened
 from torch import nn
 
 from quantviz import cam, images, networks, quantize, scores
@@ -39,7 +40,7 @@ def setting(request, tmp_path_factory):
     with TensorStore(tmp_path_factory.mktemp("store")) as store:
         bench = Workbench(store)
         subject = bench.subject(CompareRequest(model=name, weights=weights))
-        model = bench.networks.load(subject.spec, subject.located, no_progress).module
+        model = opened(bench.networks.load(subject.spec, subject.located, no_progress).network)
         bundled = torch.cat([batch.clone() for batch in bench.networks.batches(subject, no_progress, "")()])
     preprocessing = subject.ref.preprocessing
     crops = (images.crop(images.load(file).rgb, preprocessing) for file in images.folder(PICTURES))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz import images, saliency, scores
+from quantviz.cam import Locked
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.protocols import explained, finished, seed_of, subject_of
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TruthSource
@@ -162,10 +163,10 @@ class RowMaker:
         self.preprocessing: Preprocessing = subject.ref.preprocessing
         self.cam = replace(plan.cam, layer=subject.layer)
         self.float_network = bench.protocols.reference(subject, self.quants[0], progress)
-        self.networks: dict[str, nn.Module] = {
+        self.networks: dict[str, Locked[nn.Module]] = {
             quant.label: bench.protocols.quantized(subject, quant, progress) for quant in self.quants
         }
-        self.simulated: dict[str, nn.Module] = {}
+        self.simulated: dict[str, Locked[nn.Module]] = {}
         if self.protocol == DEPLOYED:
             self.simulated = self.networks
             deployed = {quant.label: bench.backends.deployed(subject, quant, progress) for quant in self.quants}
@@ -232,14 +233,15 @@ class RowMaker:
         return marks | {"simulated_flipped": flipped}
 
     def _result(
-        self, picture: Picture, network: nn.Module, quant: QuantSpec | None, target: int | None
+        self, picture: Picture, network: Locked[nn.Module], quant: QuantSpec | None, target: int | None
     ) -> CamResult | str:
         """Return a network's result, or in one sentence why there is none; ``quant`` None is of the float network."""
         import torch
 
         name, seed = quant.label if quant else "float", seed_of(picture.id, quantized=quant is not None)
         image = torch.from_numpy(picture.input)
-        cam = replace(self.cam, layer=getattr(network, "layer", self.cam.layer))  # of the parted network its own
+        with network.locked() as module:
+            cam = replace(self.cam, layer=getattr(module, "layer", self.cam.layer))  # of the parted network its own
         try:
             result = explained(network, image, cam, target, seed, no_progress, name)
         except QuantvizError as error:
@@ -250,9 +252,10 @@ class RowMaker:
         """Return what the observers have seen; nothing where the protocol has none."""
         found: ObserverState = {}
         for name, network in self.networks.items():
-            for place, quantizer in _observers(network):
-                if quantizer.low is not None and quantizer.high is not None:
-                    found.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
+            with network.locked() as module:
+                for place, quantizer in _observers(module):
+                    if quantizer.low is not None and quantizer.high is not None:
+                        found.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
         return found
 
     def restore(self, state: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
@@ -260,10 +263,11 @@ class RowMaker:
         import torch
 
         for name, network in self.networks.items():
-            for place, quantizer in _observers(network):
-                low, high = state.get(name, {}).get(place, (None, None))
-                quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
-                quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
+            with network.locked() as module:
+                for place, quantizer in _observers(module):
+                    low, high = state.get(name, {}).get(place, (None, None))
+                    quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
+                    quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
 
 
 def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> bytes:
