@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8501
 
-.PHONY: run setup test long check lint clean lock
+.PHONY: run setup test long check lint docs clean lock
 
 run: setup  ## start the dashboard
 	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT)
@@ -24,11 +24,15 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test  ## what must be clean before a commit
+docs: $(VENV)/.installed-dev  ## build the documentation into docs/_build/html; any warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/tools/check_offline.py docs/_build/html
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+check: lint docs test  ## what must be clean before a commit
+
+$(VENV)/.installed: requirements.lock requirements-cuda.lock pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock --constraint requirements-cuda.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -38,8 +42,9 @@ $(VENV)/.installed-dev: requirements-dev.lock requirements-compiled.lock $(VENV)
 		echo "No C compiler: the tests that compare scores with pysaliency will be skipped."
 	touch $@
 
-lock: $(VENV)/.installed-dev  ## write the lock files from what is installed
+lock: $(VENV)/.installed-dev  ## write the lock files, and the list of licences, from what is installed
 	$(BIN)/python tests/tools/write_locks.py
+	$(BIN)/python docs/tools/write_licences.py
 
 clean:  ## remove the environment and the cache
-	rm -rf $(VENV) cache
+	rm -rf $(VENV) cache docs/_build

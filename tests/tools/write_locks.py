@@ -1,7 +1,7 @@
 """Write the lock files from what is installed: ``name==version`` lines, no addresses.
 
-requirements.lock holds the runtime dependencies and theirs, requirements-dev.lock what the dev extra adds, and
-requirements-compiled.lock what of that needs a C compiler.
+requirements.lock holds the runtime dependencies and theirs, requirements-cuda.lock those that only PyTorch's CUDA build
+needs, requirements-dev.lock what the dev extra adds, and requirements-compiled.lock what of that needs a C compiler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def closure(name: str, extra: str = "") -> set[str]:
     """Return the canonical names of everything that ``name`` needs on this platform, itself excluded."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [Requirement(f"{name}[{extra}]" if extra else name)]
     seen: set[tuple[str, str]] = set()
     while waiting:
@@ -29,18 +29,21 @@ def closure(name: str, extra: str = "") -> set[str]:
             for line in distribution(wanted.name).requires or ():
                 needed = Requirement(line)
                 if needed.marker is None or needed.marker.evaluate({"extra": chosen}):
-                    found.add(canonicalize_name(needed.name))
+                    names.add(canonicalize_name(needed.name))
                     waiting.append(needed)
-    return found - {canonicalize_name(name)}
+    return names - {canonicalize_name(name)}
 
 
 def main() -> None:
     runtime = closure("quantviz")
     dev = closure("quantviz", "dev") - runtime
+    # Constraints, not requirements: pip takes these versions if torch asks for them, which its CPU build does not.
+    cuda = {name for name in runtime if name.startswith(("nvidia-", "cuda-")) or name == "triton"}
     # pysaliency is compiled where it is installed; the Makefile goes on without it where there is no compiler.
     compiled = {"pysaliency"}
     for file, names in (
-        ("requirements.lock", runtime),
+        ("requirements.lock", runtime - cuda),
+        ("requirements-cuda.lock", cuda),
         ("requirements-dev.lock", dev - compiled),
         ("requirements-compiled.lock", compiled),
     ):
