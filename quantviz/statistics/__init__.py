@@ -1,13 +1,14 @@
 """Paired differences of scores over images, and what is needed to judge them. Imports specs only.
 
 One value per image and precision goes in; intervals, tests, effect sizes and plain sentences come out. SciPy and
-statsmodels do the work. Five calls are all there is::
+statsmodels do the work. Six calls are all there is::
 
     result = paired(w8a8, float32, margin=0.05)      # one comparison, differences a - b
     results = family({"W8A8": ..., "W4A8": ...})     # Holm's correction over several comparisons
     text = in_words(results["W8A8"], what="CC")      # the same in one or two sentences
     about = summary(w8a8)                            # one sample on its own
     adjusted = holm([0.01, 0.04, 0.03])              # bare p-values
+    low, high = wilson([3, 9], [10, 10])             # intervals of proportions
 
 Everything here takes the images for independent draws from the population that is spoken of. Do not use it on frames
 of one video, crops of one photograph or near-duplicates: the pairs must first be averaged within such a group.
@@ -15,6 +16,7 @@ of one video, crops of one photograph or near-duplicates: the pairs must first b
 
 from quantviz.statistics.correction import family, holm
 from quantviz.statistics.paired import paired, summary
+from quantviz.statistics.proportions import wilson
 from quantviz.statistics.results import Equivalence, Interval, PairedResult, SignedRank, Summary
 from quantviz.statistics.words import in_words
 
@@ -29,4 +31,5 @@ __all__ = [
     "in_words",
     "paired",
     "summary",
+    "wilson",
 ]

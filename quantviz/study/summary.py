@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +38,6 @@ SUMMARY_VERSION = 1
 """Raised whenever a change of the code changes a number of a summary, so that older cache entries are not read."""
 
 _MOST_REASONS = 20
-_WILSON_Z = 1.959963984540054  # the normal distribution's 0.975 quantile
 _MAPS = ("float", "quantized", "saliency")
 _COLUMNS = (
     *(f"{comparison}_{metric}" for comparison in COMPARISONS for metric in STUDY_METRICS),
@@ -174,20 +172,13 @@ def report_summary(found: StudySummary) -> dict[str, Any]:
 
 
 def rate(flags: Values) -> Rate:
-    """Return the part of ones among flags, float64 (n,), NaN where there is none.
-
-    The interval is (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n) with p = count / n and z = 1.96: Wilson,
-    Probable inference, the law of succession, and statistical inference, JASA 22(158), 1927.
-    """
+    """Return the part of ones among flags, float64 (n,), NaN where there is none."""
     known = flags[~np.isnan(flags)]
     n, count = len(known), int(known.sum())
     if not n:
         return Rate(0, 0, None, None)
-    part, square = count / n, _WILSON_Z**2
-    middle = part + square / (2 * n)
-    half = _WILSON_Z * math.sqrt(part * (1 - part) / n + square / (4 * n * n))
-    low, high = ((middle + side * half) / (1 + square / n) for side in (-1, 1))
-    return Rate(n, count, max(low, 0.0), min(high, 1.0))
+    low, high = statistics.wilson([count], [n])
+    return Rate(n, count, float(low[0]), float(high[0]))
 
 
 @dataclass(frozen=True, slots=True)

