@@ -76,20 +76,20 @@ def imported():
     return after
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(tmp_path_factory):
-    """Return the folder in which the server of a test file keeps its cache, empty at first."""
+    """Return the folder in which the server keeps its cache, empty at first."""
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(home):
-    """Return the address of a server that runs for one test file."""
+    """Return the address of the one server that all browser tests of a process share, as users do."""
     with browser_support().served(home) as found:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     with browser_support().opened_browser() as opened:
         yield opened

@@ -20,12 +20,12 @@ from quantviz.study.times import kept_times
 @pytest.fixture(scope="module")
 def study(home):
     """Return the folder of a small real study that the server finds; its network is exported in the server's store."""
-    (home / "pictures").mkdir()
+    (home / "deployed pictures").mkdir()
     for name in ("chelsea", "coffee"):
-        Image.fromarray(images.bundled(name).rgb[:160, :200]).save(home / "pictures" / f"{name}.png")
+        Image.fromarray(images.bundled(name).rgb[:160, :200]).save(home / "deployed pictures" / f"{name}.png")
     quants = (spec_of("standard", 8, 8), spec_of("standard", 4, 4))
     asked = SweepRequest(
-        home / "pictures",
+        home / "deployed pictures",
         (SQUEEZE,),
         quants,
         {SQUEEZE: "untrained"},
