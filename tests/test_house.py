@@ -21,11 +21,22 @@ STEPS = {
     "backends",
 }
 VALUES = {"specs", "layerwise.specs", "study.specs", "bench.specs"}
-FACES = {"comparison", "layerwise", "study", "study.sweep", "report", "bench", *VALUES, *STEPS - {"quantize", "cam"}}
+FACES = {
+    "comparison",
+    "layerwise",
+    "study",
+    "study.sweep",
+    "report",
+    "bench",
+    *VALUES,
+    *STEPS - {"quantize", "cam"},
+    "networks.onnx_files",
+}
 # Room -> the rooms that it may import. A step knows no other step; tasks know steps and the tasks before them.
 MAY_IMPORT = {
     "specs": set(),
     **{room: {"specs"} for room in STEPS},
+    "networks.onnx_files": {"specs", "networks"},
     "comparison": {"specs", *STEPS},
     "layerwise.specs": {"specs"},
     "layerwise": {"specs", "layerwise.specs", "comparison", *STEPS},
@@ -52,11 +63,22 @@ ONLY_IN = {
     "diskcache": {"store"},
     "pyarrow": {"study"},
     "ray": {"study.sweep"},
-    "torch": {"networks", "quantize", "cam", "backends", "comparison", "layerwise", "study", "study.sweep", "bench"},
-    "onnx": {"backends"},
+    "torch": {
+        "networks",
+        "networks.onnx_files",
+        "quantize",
+        "cam",
+        "backends",
+        "comparison",
+        "layerwise",
+        "study",
+        "study.sweep",
+        "bench",
+    },
+    "onnx": {"backends", "networks.onnx_files"},
     "onnxscript": {"backends"},
     "ncnn": {"backends"},
-    "onnxruntime": {"backends", "saliency"},
+    "onnxruntime": {"backends", "networks.onnx_files", "saliency"},
     "torchvision": {"networks"},
     "timm": {"networks"},
     "statsmodels": {"statistics"},

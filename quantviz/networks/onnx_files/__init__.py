@@ -1,0 +1,10 @@
+"""ONNX files of the user's: read, described, matched with each other, and run.
+
+Importing this package does not import torch, onnx or onnxruntime.
+"""
+
+from quantviz.networks.onnx_files.describe import describe, describe_pair
+from quantviz.networks.onnx_files.opened import Opened, open_file
+from quantviz.networks.onnx_files.pairs import FilePair, pair_of
+
+__all__ = ["FilePair", "Opened", "describe", "describe_pair", "open_file", "pair_of"]

@@ -1,0 +1,128 @@
+"""Small ONNX classifiers, and what toolchains make of them."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from weights_support import REAL
+
+SIDE, CLASSES = 48, 7
+LAST = "last"
+
+
+def real_onnx(name):
+    path = REAL / "onnx" / f"{name}.onnx"
+    if not path.is_file():
+        pytest.skip(f"no real ONNX file at {path}; set QUANTVIZ_REAL_DATA")
+    return path
+
+
+def real_pictures(count):
+    folder = REAL / "imagenet-sample" / "val"
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}; set QUANTVIZ_REAL_DATA")
+    paths = sorted(folder.glob("*/*.JPEG"))
+    return paths[:: max(1, len(paths) // count)][:count]
+
+
+def pictures(count=4, seed=0, side=SIDE):
+    """Return inputs (count, 3, side, side) with structure: smooth shapes and a little noise."""
+    random = np.random.default_rng(seed)
+    coarse = random.normal(size=(count, 3, 6, 6)).repeat(side // 6, 2).repeat(side // 6, 3)
+    return (coarse + 0.3 * random.normal(size=coarse.shape)).astype(np.float32)
+
+
+class Builder:
+    """Writes a graph node by node, its weights drawn by a seed."""
+
+    def __init__(self, seed=0):
+        self.nodes, self.stored, self.random = [], [], np.random.default_rng(seed)
+
+    def weight(self, name, values):
+        self.stored.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def node(self, op, inputs, output, **attributes):
+        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    def conv(self, source, name, channels, kernel=3, stride=1, group=1):
+        weight = self.random.normal(size=(channels[1], channels[0] // group, kernel, kernel))
+        scale = (2 / weight[0].size) ** 0.5
+        inputs = [
+            source,
+            self.weight(f"{name}.weight", (weight * scale).astype(np.float32)),
+            self.weight(f"{name}.bias", (0.1 * self.random.normal(size=channels[1])).astype(np.float32)),
+        ]
+        pads = [kernel // 2] * 4
+        shape = {"kernel_shape": [kernel, kernel], "pads": pads, "strides": [stride, stride], "group": group}
+        return self.node("Conv", inputs, name, **shape)
+
+    def model(self, output, opset, batch="N", layout="NCHW", side=SIDE):
+        shape = [batch, 3, side, side] if layout == "NCHW" else [batch, side, side, 3]
+        graph = helper.make_graph(
+            self.nodes,
+            "small",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, CLASSES])],
+            self.stored,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model
+
+
+def small(opset=17, batch="N", layout="NCHW", softmax=False, seed=0):
+    """Return a network with a residual, a depthwise convolution, Relu and Clip, pooling and one linear layer."""
+    make = Builder(seed)
+    source = "input"
+    if layout == "NHWC":
+        source = make.node("Transpose", ["input"], "turned", perm=[0, 3, 1, 2])
+    stem = make.node("Relu", [make.conv(source, "stem", (3, 8), stride=2)], "stem_relu")
+    deep = make.conv(stem, "deep", (8, 8), group=8)
+    limits = [make.weight("low", np.float32(0)), make.weight("high", np.float32(6))]
+    deep = make.node("Clip", [deep, *limits], "deep_clip")
+    point = make.conv(deep, "point", (8, 8), kernel=1)
+    added = make.node("Add", [stem, point], "added")
+    last = make.node("Relu", [make.conv(added, "conv_last", (8, 16), stride=2)], LAST)
+    pooled = make.node("GlobalAveragePool", [last], "pooled")
+    flat = make.node("Flatten", [pooled], "flat", axis=1)
+    weight = make.weight("head.weight", make.random.normal(size=(CLASSES, 16)).astype(np.float32))
+    bias = make.weight("head.bias", make.random.normal(size=CLASSES).astype(np.float32))
+    logits = make.node("Gemm", [flat, weight, bias], "logits", transB=1)
+    if softmax:
+        logits = make.node("Softmax", [logits], "probabilities", axis=1)
+    return make.model(logits, opset, batch, layout)
+
+
+def saved(folder, model, name="float.onnx"):
+    path = folder / name
+    onnx.save(model, path)
+    return path
+
+
+class Pictures(CalibrationDataReader):
+    def __init__(self, layout="NCHW", count=6):
+        values = pictures(count, seed=1)
+        values = values.transpose(0, 2, 3, 1) if layout == "NHWC" else values
+        self._left = iter([{"input": np.ascontiguousarray(entry[None])} for entry in values])
+
+    def get_next(self):
+        return next(self._left, None)
+
+
+def quantized(path, name, layout="NCHW", **options):
+    """Return the path of what ONNX Runtime's static quantizer makes of a file."""
+    given = {"quant_format": QuantFormat.QDQ, "per_channel": True, "weight_type": QuantType.QInt8} | options
+    prepared = path.with_name(f"prepared-{name}")
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    quantize_static(str(prepared), str(path.with_name(name)), Pictures(layout), **given)
+    return path.with_name(name)
+
+
+def dynamic(path, name, **options):
+    """Return the path of what ONNX Runtime's dynamic quantizer makes of a file."""
+    quantize_dynamic(str(path), str(path.with_name(name)), **options)
+    return path.with_name(name)
