@@ -194,7 +194,7 @@ def _show_comparison(found: Comparison) -> None:
         click.echo(f"Saliency: {salient.source}, {'a computed prediction' if salient.predicted else 'supplied'}.")
     if found.deployed is not None:
         _show_deployed(found, found.deployed)
-    for note in (*found.sample.notes, weights.note, found.backend_note):
+    for note in (*found.sample.notes, weights.note, found.backend_note, *found.notes):
         if note:
             click.echo(f"Note: {note}")
     click.echo(f"{found.seconds:.2f} s{', from the cache' if found.cached else ''}")

@@ -10,25 +10,18 @@ from typing import Any
 import numpy as np
 
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, MetricTable, WeightsRef
+from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, GivenQuant, MetricTable, WeightsRef
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON-able data; the README describes every key."""
-    weights, quant = comparison.weights, comparison.quant
+    weights = comparison.weights
     (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
-    online = "online_ranges" in quant.deviations
     return {
         "model": comparison.model,
         "weights": weights_data(weights),
         "preprocessing": asdict(weights.preprocessing),
-        "quantization": {
-            "label": quant.label,
-            **asdict(quant),
-            "deviations": {name: DEVIATIONS[name] for name in DEVIATIONS if name in quant.deviations},
-            "headroom": 1.0 if online else quant.headroom,
-            "calibration": None if online else asdict(comparison.calibration),
-        },
+        "quantization": _quantization(comparison),
         "cam": {**asdict(comparison.cam), "grid": list(comparison.reference.native.values.shape)},
         "class_rule": comparison.class_rule,
         "class_index": comparison.reference.class_index,
@@ -54,9 +47,25 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "degenerate": comparison.degenerate,
         **_backend(comparison),
         "deployed": _deployed(comparison),
+        "notes": list(comparison.notes),
         "seconds": round(comparison.seconds, 4),
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
+    }
+
+
+def _quantization(comparison: Comparison) -> dict[str, Any]:
+    """Return how the network was quantized; of one that came quantized, what is known."""
+    quant, calibration = comparison.quant, comparison.calibration
+    if isinstance(quant, GivenQuant):
+        return {"label": quant.label, **quant.details, "deviations": {}, "calibration": None}
+    online = "online_ranges" in quant.deviations
+    return {
+        "label": quant.label,
+        **asdict(quant),
+        "deviations": {name: DEVIATIONS[name] for name in DEVIATIONS if name in quant.deviations},
+        "headroom": 1.0 if online else quant.headroom,
+        "calibration": None if online or calibration is None else asdict(calibration),
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal, get_args
 
@@ -102,9 +102,9 @@ class QuantSpec:
     def __post_init__(self) -> None:
         _check_bits("weight", self.weight_bits, optional=False)
         _check_bits("activation", self.act_bits, optional=True)
-        for field, known in _CHOICES.items():
-            if getattr(self, field) not in known:
-                raise UsageError(f"{field} {getattr(self, field)!r} is unknown; use one of {', '.join(known)}.")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(known)}.")
         object.__setattr__(self, "protocol", _canonical(self.protocol))
         ordered = tuple(sorted(self.layer_bits, key=lambda bits: bits.name))
         for before, after in pairwise(ordered):
@@ -140,6 +140,34 @@ class QuantSpec:
         weights = {bits.weight_bits for bits in self.layer_bits} | {self.weight_bits}
         acts = {bits.act_bits for bits in self.layer_bits} | {self.act_bits}
         return f"mixed W{_span(weights)}" + (f"A{_span(acts)}" if any(acts) else "")
+
+    @property
+    def title(self) -> str:
+        """The label with the weights' grid: ``"W8A8 symmetric per-channel"``."""
+        return f"{self.label} {self.scheme} {self.granularity.replace('_', '-')}"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenQuant:
+    """What is known of a network that came to us quantized: a module in memory, a file.
+
+    Attributes:
+        label: what it is called beside the float network: ``"quantized"``, ``"int8 QDQ"``.
+        details: JSON-able: what is known of how it was quantized, and what it is known by (its sha256, say).
+    """
+
+    label: str = "quantized"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def deviations(self) -> frozenset[str]:
+        """Deviations from the calibrated protocol: none, since no protocol of ours made it."""
+        return frozenset()
+
+    @property
+    def title(self) -> str:
+        """The label."""
+        return self.label
 
 
 def with_layers(spec: QuantSpec, layers: Sequence[LayerBits]) -> QuantSpec:
@@ -233,12 +261,12 @@ def scheme_name(spec: QuantSpec) -> str:
     for preset in PRESETS:
         made = spec_of(preset)
         words = [preset]
-        for field in sorted(fields):
-            value = getattr(spec, field)
-            if getattr(made, field) != value:
-                words += [word for word, settings in _WORDS.items() if settings == {field: value}]
+        for name in sorted(fields):
+            value = getattr(spec, name)
+            if getattr(made, name) != value:
+                words += [word for word, settings in _WORDS.items() if settings == {name: value}]
         settled = spec_of(",".join(words))
-        fits = all(getattr(settled, field) == getattr(spec, field) for field in fields)
+        fits = all(getattr(settled, name) == getattr(spec, name) for name in fields)
         if fits and (not best or (len(words), preset != "standard") < (len(best), best[0] != "standard")):
             best = words
     return ",".join(best)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantviz.specs.basics import RGB, FloatMap, frozen
-from quantviz.specs.quantization import QuantSpec
+from quantviz.specs.quantization import GivenQuant, QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
 
 
@@ -127,13 +127,13 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """One image, one float model and its quantized copy: the maps, what they were made with, and their agreement.
+    """One image, a float and a quantized network: the maps, what they were made with, and their agreement.
 
     Attributes:
-        model: name of the architecture.
-        weights: which weights.
-        quant: bit-widths and scheme.
-        calibration: what the activation ranges come from.
+        model: name of the architecture, or of the float network.
+        weights: which weights the float network has.
+        quant: bit-widths and scheme; or what is known of a network that came quantized.
+        calibration: what the activation ranges come from; None where the network came quantized.
         cam: method and (named) target layer.
         class_rule: ``"float"``, ``"own"`` or the chosen class index.
         sample: the picture.
@@ -145,16 +145,17 @@ class Comparison:
         seconds: what this call took.
         cached: True when every map came from the store.
         versions: of quantviz and of the libraries that decide the result.
-        key: the store's key, the digest of everything that decides the result.
+        key: the store's key, the digest of everything that decides the result; "" where it is not known.
         backend: what computed the float map's activation, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         backend_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
+        notes: what a reader must know beside the numbers (the two maps are on different grids, say).
     """
 
     model: str
     weights: WeightsRef
-    quant: QuantSpec
-    calibration: CalibrationRef
+    quant: QuantSpec | GivenQuant
+    calibration: CalibrationRef | None
     cam: CamSpec
     class_rule: str | int
     sample: ImageSample
@@ -170,6 +171,7 @@ class Comparison:
     backend: str = "torch"
     backend_note: str = ""
     deployed: Deployed | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def flipped(self) -> bool:

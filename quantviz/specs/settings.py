@@ -90,15 +90,15 @@ class WeightsRef:
     """Which weights are in a model: everything a reader needs to get the same ones.
 
     Attributes:
-        source: ``"bundled"``, ``"file"`` (the user's), ``"hub"`` or ``"untrained"``.
+        source: ``"bundled"``, ``"file"`` (the user's), ``"hub"``, ``"untrained"`` or ``"memory"`` (a module's own).
         name: name of the published weights, the user's file name, or ``"untrained"``.
-        sha256: of the file's bytes; for untrained weights, of the seeded tensors' names and bytes.
+        sha256: of the file's bytes; for untrained weights and a module's own, of the tensors' names and bytes.
         preprocessing: the matching preprocessing.
         classes: number of classes.
         note: what was adapted while loading (observer entries ignored, say), or "".
     """
 
-    source: Literal["bundled", "file", "hub", "untrained"]
+    source: Literal["bundled", "file", "hub", "untrained", "memory"]
     name: str
     sha256: str
     preprocessing: Preprocessing

@@ -15,7 +15,7 @@ from quantviz.comparison import FaithfulnessRow, comparison_data, deployed_words
 from quantviz.figures.panels import percent
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
-from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, MetricTable, QuantSpec, Scores
+from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
 from quantviz.ui.opacity import OPACITY
 from quantviz.ui.quantization import protocol_name, scheme_words
 
@@ -89,10 +89,10 @@ def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: 
 
 def _answer(comparison: Comparison) -> None:
     before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
-    label = comparison.quant.label
-    if comparison.quant.deviations:
-        _protocol_banner(comparison)
-        label += f" under {protocol_name(comparison.quant)}"
+    quant, label = comparison.quant, comparison.quant.label
+    if isinstance(quant, QuantSpec) and quant.deviations:
+        _protocol_banner(quant)
+        label += f" under {protocol_name(quant)}"
     if not comparison.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
     cc = comparison.scores["quantized_v_float"].cc
@@ -141,11 +141,11 @@ def _deployed(comparison: Comparison, deployed: Deployed) -> None:
         st.caption(f"A map on this machine, measured when it was computed: {taken}")
 
 
-def _protocol_banner(comparison: Comparison) -> None:
+def _protocol_banner(quant: QuantSpec) -> None:
     """Say that these are not the calibrated protocol's maps: what follows must not be read as if they were."""
-    names = ", ".join(name.replace("_", " ") for name in DEVIATIONS if name in comparison.quant.deviations)
+    names = ", ".join(name.replace("_", " ") for name in DEVIATIONS if name in quant.deviations)
     st.warning(
-        f"**This is {protocol_name(comparison.quant)}, not what quantization does to the deployed network.** "
+        f"**This is {protocol_name(quant)}, not what quantization does to the deployed network.** "
         f"Switched on: {names}. What each does stands under *How this was made*; what each costs, on the Layers page.",
         icon=":material/science:",
     )
@@ -280,9 +280,16 @@ def _folded(quant: QuantSpec) -> str:
 
 
 def _calibrated(comparison: Comparison) -> str:
+    if comparison.calibration is None:
+        return "not known, the network came quantized"
     if "online_ranges" in comparison.quant.deviations:
         return "none, observers start at this picture"
     return f"{comparison.calibration.images} inputs from {comparison.calibration.source}"
+
+
+def _quantized(quant: QuantSpec | GivenQuant) -> str:
+    """Say how the network was quantized."""
+    return f"{quant.label}, {_folded(quant)}; {scheme_words(quant)}" if isinstance(quant, QuantSpec) else quant.title
 
 
 def _details(comparison: Comparison) -> None:
@@ -290,7 +297,7 @@ def _details(comparison: Comparison) -> None:
     with st.expander("How this was made"):
         st.markdown(
             f"- **Model**: {comparison.model}, weights {weights.name} ({weights.source}), sha256 `{weights.sha256}`\n"
-            f"- **Quantization**: {quant.label}, {_folded(quant)}; {scheme_words(quant)}\n"
+            f"- **Quantization**: {_quantized(quant)}\n"
             f"- **Calibration**: {_calibrated(comparison)}\n"
             f"- **Map**: {comparison.cam.method} at `{comparison.cam.layer}`, "
             f"{' x '.join(map(str, comparison.reference.native.values.shape))} grid\n"
@@ -299,10 +306,10 @@ def _details(comparison: Comparison) -> None:
         for name in DEVIATIONS:
             if name in quant.deviations:
                 st.markdown(f"- **Deviation**, {name.replace('_', ' ')}: {DEVIATIONS[name]}")
-        for bits in quant.layer_bits:
+        for bits in quant.layer_bits if isinstance(quant, QuantSpec) else ():
             widths = (f"{width} bits" if width else "float" for width in (bits.weight_bits, bits.act_bits))
             st.markdown("- **Layer** `{}`: weights {}, input {}".format(bits.name, *widths))
-        for note in (*comparison.sample.notes, weights.note):
+        for note in (*comparison.sample.notes, weights.note, *comparison.notes):
             if note:
                 st.markdown(f"- **Note**: {note}")
         st.caption(

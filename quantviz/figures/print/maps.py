@@ -241,10 +241,10 @@ def _foot_lines(comparison: Comparison) -> list[str]:
     parts = [
         comparison.model,
         f"weights {_cut(weights.name)} ({weights.source})" if weights.trained else "weights UNTRAINED",
-        f"{comparison.quant.label} {comparison.quant.scheme} {comparison.quant.granularity.replace('_', '-')}",
+        comparison.quant.title,
         f"{comparison.cam.method} at {comparison.cam.layer}",
         _classes(comparison),
-        f"calibration: {calibration.images} inputs from {_cut(calibration.source)}",
+        *([f"calibration: {calibration.images} inputs from {_cut(calibration.source)}"] if calibration else []),
         f"maps at {width} × {height} px",
         f"quantviz {comparison.versions['quantviz']}",
     ]
@@ -282,7 +282,7 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
         "model": comparison.model,
         "weights": asdict(comparison.weights),
         "quantization": asdict(comparison.quant),
-        "calibration": asdict(comparison.calibration),
+        "calibration": asdict(comparison.calibration) if comparison.calibration else None,
         "cam": asdict(comparison.cam),
         "class_rule": comparison.class_rule,
         "class_index": {"float": comparison.reference.class_index, "quantized": comparison.quantized.class_index},
