@@ -5,6 +5,7 @@ from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfuln
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
 from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, tables_data
+from quantviz.comparison.pair import PairRequest, compare_pair, explain_network
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -16,13 +17,16 @@ __all__ = [
     "TRUTH_KINDS",
     "CompareRequest",
     "FaithfulnessRow",
+    "PairRequest",
     "TruthSource",
     "Workbench",
     "arrays",
     "check_deployable",
+    "compare_pair",
     "comparison_data",
     "deployed_words",
     "describe_faithfulness",
+    "explain_network",
     "faithfulness",
     "measure",
     "measure_map",

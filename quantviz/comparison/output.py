@@ -15,12 +15,11 @@ from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, GivenQua
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON-able data; the README describes every key."""
-    weights = comparison.weights
     (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
     return {
         "model": comparison.model,
-        "weights": weights_data(weights),
-        "preprocessing": asdict(weights.preprocessing),
+        "weights": weights_data(comparison.weights),
+        "preprocessing": asdict(comparison.weights.preprocessing),
         "quantization": _quantization(comparison),
         "cam": {**asdict(comparison.cam), "grid": list(comparison.reference.native.values.shape)},
         "class_rule": comparison.class_rule,

@@ -5,7 +5,7 @@ Where a protocol says nothing of its own, everything is as under the calibrated 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -20,12 +20,14 @@ from quantviz.specs import (
     DEVIATIONS,
     CamResult,
     CamSpec,
+    FloatMap,
     Heatmap,
     ImageSample,
     Prediction,
     Progress,
     QuantSpec,
     StoredRecord,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -230,6 +232,7 @@ def explained(
     progress: Progress,
     name: str,
     kept: KeptFeatures | None = None,
+    classes: Sequence[str] = (),
 ) -> CamResult:
     """Return one network's map of one picture, and its predictions.
 
@@ -242,9 +245,11 @@ def explained(
         progress: told how far methods with many forward passes are.
         name: of the network, for progress.
         kept: forward passes of this network, if it does not change; as in ``cam.explain``.
+        classes: names of the network's classes, in order; if empty, those of ``networks.build.labels``.
 
     Raises:
-        as ``cam.explain``.
+        UsageError: there are not as many names as classes; or as ``cam.explain``.
+        QuantvizError: as ``cam.explain``.
     """
     from quantviz import cam
     from quantviz.networks.build import labels
@@ -255,10 +260,19 @@ def explained(
         found = cam.explain(
             module, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
         )
-    names = labels(len(found.probabilities))
-    order = np.argsort(-found.probabilities, kind="stable")[:_TOP]
-    top = tuple(Prediction(int(index), names[index], float(found.probabilities[index])) for index in order)
+    top = _top(found.probabilities, classes or labels(len(found.probabilities)), name)
     return CamResult(found.heatmap, found.native, found.class_index, top)
+
+
+def _top(probabilities: FloatMap, names: Sequence[str], name: str) -> tuple[Prediction, ...]:
+    """Return the classes with the greatest probabilities (classes,), the greatest first."""
+    if len(names) != len(probabilities):
+        raise UsageError(
+            f"{len(names)} class names were given, but the {name} model has {len(probabilities)} classes; "
+            "give one name for each."
+        )
+    order = np.argsort(-probabilities, kind="stable")[:_TOP]
+    return tuple(Prediction(int(index), names[index], float(probabilities[index])) for index in order)
 
 
 def _identity(subject: Subject) -> tuple[object, ...]:

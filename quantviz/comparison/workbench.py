@@ -12,6 +12,7 @@ from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import Backends, milliseconds, parted_layer
 from quantviz.comparison.loaded import LoadedNetworks, Subject, versions
 from quantviz.comparison.machine import backend_versions, integer_kernels
+from quantviz.comparison.pair import pair_scores
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.protocols import (
     MANY_PASSES,
@@ -44,7 +45,6 @@ from quantviz.specs import (
     Preprocessing,
     Progress,
     QuantSpec,
-    Scores,
     StoredRecord,
     UsageError,
     no_progress,
@@ -264,7 +264,7 @@ class Workbench:
         quantized = self._result(job, job.request.quant, target)
         first, second = self._finished(job, reference), self._finished(job, quantized)
         loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
-        packed = pack_comparison(first, second, salient, _scores(first, second, salient), loaded)
+        packed = pack_comparison(first, second, salient, pair_scores(first, second, salient), loaded)
         backend = {"backend": job.backend, "backend_note": job.backend_note}
         packed = StoredRecord(packed.arrays, {**packed.metadata, **backend})
         if not job.request.deployed:
@@ -337,13 +337,3 @@ def _input(job: _Job) -> Tensor:
 
 def _paths(quant: QuantSpec) -> dict[str, QuantSpec | None]:
     return {"float": None, "quantized": quant}
-
-
-def _scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:
-    """Score each pair of maps at the input's resolution; the second of a pair is the ground truth of KLD."""
-    first, second = reference.heatmap.values, quantized.heatmap.values
-    found = {"quantized_v_float": scores.compare(second, first)}
-    if salient is not None:
-        found["float_v_saliency"] = scores.compare(first, salient.values)
-        found["quantized_v_saliency"] = scores.compare(second, salient.values)
-    return found

@@ -5,6 +5,7 @@ torch is in :mod:`quantviz.networks.build`.
 """
 
 from quantviz.networks.classes import class_names, synset_class
+from quantviz.networks.network import Network
 from quantviz.networks.table import DEFAULT_MODEL, MODELS, spec
 from quantviz.networks.weights import LocatedWeights, WeightsState, fetch, resolve, weights_state
 
@@ -12,6 +13,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
     "LocatedWeights",
+    "Network",
     "WeightsState",
     "class_names",
     "fetch",

@@ -1,0 +1,267 @@
+"""One picture compared by any two networks: modules in memory, files, or one of our table beside either."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from quantviz import images, scores
+from quantviz.comparison.loaded import deciding_versions, versions
+from quantviz.comparison.machine import backend_versions
+from quantviz.comparison.protocols import explained
+from quantviz.comparison.records import pack_comparison, unpack_comparison
+from quantviz.comparison.references import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
+from quantviz.networks import Network
+from quantviz.specs import (
+    COMPUTATION_VERSION,
+    RGB,
+    CamResult,
+    CamSpec,
+    Comparison,
+    GivenQuant,
+    Heatmap,
+    ImageError,
+    ImageSample,
+    Progress,
+    Scores,
+    StoredRecord,
+    UsageError,
+    digest_of,
+    no_progress,
+)
+from quantviz.store import TensorStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ClassRule = Literal["float", "own"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class PairRequest:
+    """What to compare two networks by.
+
+    Attributes:
+        method: one of ``CAM_METHODS``.
+        target: ``"float"``: both maps explain the float network's top-1; ``"own"``: each its own; or a class index.
+        saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
+            map file's bytes.
+        saliency_name: display name of a supplied map.
+
+    Raises:
+        UsageError: the method or the class rule is unknown.
+    """
+
+    method: str = "gradcam++"
+    target: ClassRule = "float"
+    saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
+    saliency_name: str = ""
+
+    def __post_init__(self) -> None:
+        CamSpec(self.method)
+        if self.target not in ("float", "own") and type(self.target) is not int:
+            raise UsageError(f"Class rule {self.target!r} is unknown; use float, own or a class index.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """Everything that decides a comparison."""
+
+    reference: Network
+    quantized: Network
+    request: PairRequest
+    sample: ImageSample
+    crop: RGB
+    tensor: Tensor | None
+    saliency: SaliencySource
+    progress: Progress
+
+    def key(self) -> str:
+        """Return the store's key: the digest of everything that decides the result."""
+        networks = (self.reference, self.quantized)
+        backends = {network.backend for network in networks} - {"torch"}
+        return digest_of(
+            {
+                "kind": "pair",
+                "computation": COMPUTATION_VERSION,
+                "versions": deciding_versions(),
+                "backends": {name: backend_versions(name) for name in sorted(backends)},
+                "networks": [[one.weights.sha256, one.backend, one.layer, one.classes] for one in networks],
+                "preprocessing": self.reference.weights.preprocessing,
+                "image": [self.sample.id, self.tensor is not None],
+                "method": self.request.method,
+                "target": self.request.target,
+                "saliency": self.saliency.key,
+            }
+        )
+
+
+def compare_pair(
+    reference: Network,
+    quantized: Network,
+    sample: ImageSample,
+    request: PairRequest | None = None,
+    *,
+    tensor: Tensor | None = None,
+    store: TensorStore | None = None,
+    progress: Progress = no_progress,
+) -> Comparison:
+    """Compare a float and a quantized network of any origin on one picture.
+
+    The picture is cropped by the float network's preprocessing, so that both networks see the same pixels. The result
+    is of the same kind as ``Workbench.compare`` gives, and the same functions render it; its ``key`` is "" without a
+    store.
+
+    Args:
+        reference: the float network.
+        quantized: the network that is compared with it; ``quant`` says what is known of it.
+        sample: the picture.
+        request: what to compare by; None for the defaults.
+        tensor: the input (1, 3, H, W) float32 that both networks get, where it is made already; ``sample.rgb`` is then
+            what it shows, (H, W, 3).
+        store: where the result is kept; for networks that the sha256 of their weights identifies (files). None:
+            nothing is kept.
+        progress: told what is being done; whatever it raises ends the call.
+
+    Raises:
+        UsageError: an unknown layer or class; a picture or a map that cannot be used; or networks with different
+            numbers of classes.
+        QuantvizError: the logits are not finite, or do not depend on the target layer.
+    """
+    started = time.perf_counter()
+    job = _job(reference, quantized, sample, request or PairRequest(), tensor, progress)
+    key = job.key() if store is not None else ""
+    stored = store.get(key) if store is not None else None
+    record = stored or _computed(job)
+    if store is not None and stored is None:
+        store.put(key, record)
+    found = _comparison(job, record)
+    return replace(found, seconds=time.perf_counter() - started, cached=stored is not None, key=key)
+
+
+def explain_network(
+    network: Network,
+    tensor: Tensor,
+    method: str = "gradcam++",
+    target: int | None = None,
+    progress: Progress = no_progress,
+    *,
+    name: str = "float",
+) -> CamResult:
+    """Return one network's map of one input, and its predictions.
+
+    Args:
+        network: of any origin.
+        tensor: (1, 3, H, W) float32, normalized as the network takes it.
+        method: one of ``CAM_METHODS``.
+        target: the class to explain, or None for the network's own top-1.
+        progress: told how far methods with many forward passes are.
+        name: what progress and errors call the network.
+
+    Raises:
+        UsageError: the method, the layer or the class is unknown, or the number of class names is wrong.
+        QuantvizError: the logits are not finite, or do not depend on the target layer.
+    """
+    cam = CamSpec(method, network.layer)
+    return explained(network.module, tensor, cam, target, 0, progress, name, classes=network.classes)
+
+
+def salient_map(source: SaliencySource, sample: ImageSample, crop: RGB, network: Network) -> Heatmap | None:
+    """Return a picture's saliency on the pixels that a network sees, (H, W); None without a source.
+
+    Raises:
+        ImageError: a supplied map cannot be used or does not fit.
+    """
+    found = source.heatmap(sample, crop, network.weights.preprocessing)
+    if found is not None and found.values.shape != crop.shape[:2]:
+        (height, width), (down, right) = found.values.shape, crop.shape[:2]
+        raise ImageError(
+            f"The saliency map has {width} x {height} pixels, but the networks' input has {right} x {down}; "
+            "give a map of that size, or a picture instead of a tensor."
+        )
+    return found
+
+
+def pair_scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:
+    """Score each pair of maps at the input's resolution; the second of a pair is the ground truth of KLD."""
+    first, second = reference.heatmap.values, quantized.heatmap.values
+    found = {"quantized_v_float": scores.compare(second, first)}
+    if salient is not None:
+        found["float_v_saliency"] = scores.compare(first, salient.values)
+        found["quantized_v_saliency"] = scores.compare(second, salient.values)
+    return found
+
+
+def _job(
+    reference: Network,
+    quantized: Network,
+    sample: ImageSample,
+    request: PairRequest,
+    tensor: Tensor | None,
+    progress: Progress,
+) -> _Job:
+    counts = [network.weights.classes for network in (reference, quantized)]
+    if counts[0] != counts[1]:
+        raise UsageError(
+            f"The float network has {counts[0]} classes and the quantized one {counts[1]}; compare a network with its "
+            "own quantized copy."
+        )
+    crop = sample.rgb if tensor is not None else images.crop(sample.rgb, reference.weights.preprocessing)
+    source = saliency_source(request.saliency, request.saliency_name)
+    return _Job(reference, quantized, request, sample, crop, tensor, source, progress)
+
+
+def _computed(job: _Job) -> StoredRecord:
+    import torch
+
+    # First, so that a map that does not fit is refused before anything is computed.
+    salient = salient_map(job.saliency, job.sample, job.crop, job.reference)
+    tensor = job.tensor
+    if tensor is None:
+        tensor = torch.from_numpy(images.normalize(job.crop, job.reference.weights.preprocessing))
+    method, rule = job.request.method, job.request.target
+    first = explain_network(job.reference, tensor, method, None if isinstance(rule, str) else rule, job.progress)
+    target = None if rule == "own" else first.class_index
+    second = explain_network(job.quantized, tensor, method, target, job.progress, name="quantized")
+    return pack_comparison(first, second, salient, pair_scores(first, second, salient), {})
+
+
+def _comparison(job: _Job, record: StoredRecord) -> Comparison:
+    first, second, salient, marks, _ = unpack_comparison(record)
+    quant = job.quantized.quant
+    return Comparison(
+        model=job.reference.name,
+        weights=job.reference.weights,
+        quant=GivenQuant() if quant is None else quant,
+        calibration=None,
+        cam=CamSpec(job.request.method, job.reference.shown_layer),
+        class_rule=job.request.target,
+        sample=job.sample,
+        crop=job.crop,
+        reference=first,
+        quantized=second,
+        saliency=None if salient is None else job.saliency.described(salient),
+        scores=marks,
+        seconds=0.0,
+        cached=False,
+        versions=versions(),
+        key="",
+        backend=job.reference.backend,
+        notes=_notes(job, first, second),
+    )
+
+
+def _notes(job: _Job, first: CamResult, second: CamResult) -> tuple[str, ...]:
+    notes = [*job.reference.notes, *job.quantized.notes]
+    grids = [" x ".join(map(str, result.native.values.shape)) for result in (first, second)]
+    if grids[0] != grids[1]:
+        notes.append(
+            f"The maps are on different grids, {grids[0]} (float) and {grids[1]} (quantized); the networks may be cut "
+            "differently, and the maps shifted against each other."
+        )
+    layers = [network.shown_layer for network in (job.reference, job.quantized)]
+    if layers[0] != layers[1]:
+        notes.append(f"The quantized network's map is taken at {layers[1]}.")
+    return tuple(notes)
