@@ -28,6 +28,7 @@ GROUPS: Final = {
 }
 """Parts of the pictures that drift is told for."""
 
+_WITH_INTERVAL = ("interval", "interval_near_0", "change", "rate")
 _PREFERRED = "W8A8"
 _NONE = "–"
 
@@ -62,15 +63,26 @@ class ReportTable:
 
     Attributes:
         name: of its files.
-        title: what it shows, in a sentence without a full stop.
+        subject: what it shows, in a sentence without a full stop.
         columns: the first is the protocol.
         rows: a value for each column; None where there is none.
     """
 
     name: str
-    title: str
+    subject: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """What the table shows and how its intervals were made, in a sentence without a full stop."""
+        methods = dict.fromkeys(
+            value.method
+            for row in self.rows
+            for column, value in zip(self.columns, row, strict=True)
+            if column.kind in _WITH_INTERVAL and isinstance(value, Estimate | Rate) and value.method
+        )
+        return f"{self.subject}; 95 % intervals: {' or '.join(methods)}" if methods else self.subject
 
     def of_protocol(self, protocol: str) -> tuple[tuple[Value, ...], ...]:
         """Return the rows of a protocol, without it."""
@@ -100,8 +112,9 @@ def study_tables(found: StudySummary) -> tuple[ReportTable, ...]:
 def csv_bytes(table: ReportTable) -> bytes:
     """Return a table as CSV with every digit.
 
-    An estimate has the columns n, mean, sd, low and high (95 % interval), a rate n, count, value (its part), low and
-    high, each named after its column. An empty field is a number that does not exist.
+    An estimate has the columns n, mean, sd, low and high (95 % interval) and method (how the interval was made), a rate
+    n, count, value (its part), low, high and method, each named after its column. An empty field is a number that does
+    not exist.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -231,8 +244,8 @@ def _rates(found: StudySummary) -> ReportTable:
         Column("errors", "errors", "count"),
         *(Column(f"no_{name}_map", f"no {name} map", "count") for name in found.cells[0].degenerate),
     )
-    title = "Top-1 classes [Wilson's 95 % interval], pictures without a result, and maps without evidence (not scored)"
-    return ReportTable("rates", title, columns, rows)
+    subject = "Top-1 classes, pictures without a result, and maps without evidence (not scored)"
+    return ReportTable("rates", subject, columns, rows)
 
 
 def _drift(found: StudySummary) -> ReportTable:
@@ -340,8 +353,8 @@ def _range(ends: Sequence[str]) -> str:
 
 def _fields(column: Column) -> tuple[str, ...]:
     if column.kind in ("spread", "interval", "interval_near_0", "change", "part"):
-        return ("n", "mean", "sd", "low", "high")
-    return ("n", "count", "value", "low", "high") if column.kind == "rate" else ("",)
+        return ("n", "mean", "sd", "low", "high", "method")
+    return ("n", "count", "value", "low", "high", "method") if column.kind == "rate" else ("",)
 
 
 def _numbers(value: Value, names: Sequence[str]) -> list[str | int | float | None]:

@@ -17,10 +17,12 @@ of one video, crops of one photograph or near-duplicates: the pairs must first b
 from quantviz.statistics.correction import family, holm
 from quantviz.statistics.paired import paired, summary
 from quantviz.statistics.proportions import wilson
-from quantviz.statistics.results import Equivalence, Interval, PairedResult, SignedRank, Summary
+from quantviz.statistics.results import ALL_EQUAL, LIMIT, Equivalence, Interval, PairedResult, SignedRank, Summary
 from quantviz.statistics.words import in_words
 
 __all__ = [
+    "ALL_EQUAL",
+    "LIMIT",
     "Equivalence",
     "Interval",
     "PairedResult",

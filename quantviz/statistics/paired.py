@@ -60,7 +60,7 @@ def paired(a: Values, b: Values, *, margin: float, confidence: float = 0.95, see
     )
 
 
-def summary(values: Values, *, confidence: float = 0.95, seed: int = 0) -> Summary:
+def summary(values: Values, *, confidence: float = 0.95, seed: int = 0, resampled: bool = True) -> Summary:
     """Describe one sample of scores.
 
     Do not judge a difference by whether two summaries' intervals overlap: the pairing is lost. Use ``paired``.
@@ -69,6 +69,7 @@ def summary(values: Values, *, confidence: float = 0.95, seed: int = 0) -> Summa
         values: (n,) real scores; NaN or None where there is none.
         confidence: of the mean's BCa bootstrap interval (Efron 1987, doi 10.1080/01621459.1987.10478410), (0.5, 1).
         seed: of the bootstrap, 0 or more.
+        resampled: False: the interval is BCa's limit of many resamples whatever the number of values, in O(n).
 
     Returns:
         Always a result; what too few values leave undefined is None.
@@ -77,18 +78,14 @@ def summary(values: Values, *, confidence: float = 0.95, seed: int = 0) -> Summa
         UsageError: an argument is out of range, or the values are not one-dimensional real numbers.
     """
     _alpha(confidence, seed)
-    data = sample(column(values, "values"))
-    q1, median, q3 = (float(q) for q in np.quantile(data.unit, (0.25, 0.5, 0.75))) if data.n else (None, None, None)
+    data = sample(column(values, "values"), ordered=resampled)
     return Summary(
         n=data.n,
         excluded=data.excluded,
         infinite=data.infinite,
         mean=data.rescaled(data.mean),
         sd=data.rescaled(data.sd),
-        median=data.rescaled(median),
-        q1=data.rescaled(q1),
-        q3=data.rescaled(q3),
-        interval=mean_intervals(data, (confidence,), seed)[0],
+        interval=mean_intervals(data, (confidence,), seed, resampled)[0],
         notes=notes_on(data),
     )
 

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+LIMIT: Final = "BCa bootstrap, limit of many resamples"
+"""Method of an ``Interval`` whose ends are computed from moments."""
+
+ALL_EQUAL: Final = "bootstrap, all values equal"
+"""Method of an ``Interval`` of equal values, where BCa is undefined and every resample's mean is that one value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A two-sided confidence interval of a mean.
 
-    BCa is Efron's bias-corrected and accelerated bootstrap (JASA 82(397), 1987, doi 10.1080/01621459.1987.10478410)
-    from 9,999 seeded resamples; of pairs, where there are pairs. Beyond 1,000 values it is what infinitely many
-    resamples would give, from their moments. Below 20 values it is too narrow (a note says so), and it cannot know of a
-    heavy tail that the sample does not show.
+    BCa is Efron's bias-corrected and accelerated bootstrap (JASA 82(397), 1987, doi 10.1080/01621459.1987.10478410);
+    of pairs, where there are pairs. Below 20 values it is too narrow (a note says so), and it cannot know of a heavy
+    tail that the sample does not show.
 
     Attributes:
         low: lower end, in the unit of the values.
         high: upper end.
         confidence: nominal coverage, in (0, 1).
-        method: ``"BCa"``; ``"percentile"``: the plain bootstrap, where BCa is undefined (all values equal);
-            ``"BCa expansion"``: BCa's ends by Cornish and Fisher's expansion (1938, doi 10.2307/1400905), beyond 1,000
-            values unless one or two of them decide the mean.
+        method: ``"BCa bootstrap, 9,999 resamples"``, seeded; fewer of more than 1,000 values of which one or two decide
+            the mean. ``LIMIT``: BCa's ends for infinitely many resamples, by Cornish and Fisher's expansion (1938, doi
+            10.2307/1400905), of other samples of more than 1,000 values and wherever resampling would take too long.
+            ``ALL_EQUAL``.
     """
 
     low: float
     high: float
     confidence: float
-    method: Literal["BCa", "percentile", "BCa expansion"]
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +164,8 @@ class Summary:
         n: finite values.
         excluded: values left out; never averaged in.
         infinite: those among them that are infinite; the others are NaN or None.
-        mean: None when n is 0, as are the median and the quartiles.
+        mean: None when n is 0.
         sd: standard deviation, n - 1 in the denominator; None when n < 2.
-        median: second quartile.
-        q1: first quartile, linearly interpolated between order statistics (NumPy's default).
-        q3: third quartile.
         interval: confidence interval of the mean; None when n < 5.
         notes: what a reader must know about how the numbers came about, a sentence each.
     """
@@ -172,8 +175,5 @@ class Summary:
     infinite: int
     mean: float | None
     sd: float | None
-    median: float | None
-    q1: float | None
-    q3: float | None
     interval: Interval | None
     notes: tuple[str, ...]

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quantviz.specs import UsageError
-from quantviz.statistics.results import Interval
+from quantviz.statistics.results import ALL_EQUAL, LIMIT, Interval
 
 Float64 = npt.NDArray[np.float64]
 Values = npt.ArrayLike | Sequence[float | None]
@@ -44,10 +44,11 @@ _EXACT_SUM = 2**15  # so many values of 38 bits add up to 53 bits, which float64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Finite values in an order that does not depend on the order they came in.
+    """Finite values.
 
     Attributes:
-        unit: float64 (n,), the values divided by ``scale``, sorted; so that no square over- or underflows.
+        unit: float64 (n,), the values divided by ``scale``, so that no square over- or underflows; in an order that
+            does not depend on the order they came in, unless ``sample`` is told not to sort.
         scale: a power of two, so that dividing by it is exact.
         excluded: values left out.
         infinite: those among them that are infinite.
@@ -108,11 +109,11 @@ def _from_objects(array: npt.NDArray[Any], what: str) -> Float64:
         raise UsageError(f"{what} holds something that is no number ({error}); use None for no value.") from None
 
 
-def sample(values: Float64) -> Sample:
-    """Keep the finite ``values``, float64 (n,), and count the others."""
+def sample(values: Float64, *, ordered: bool = True) -> Sample:
+    """Keep the finite ``values``, float64 (n,), and count the others; unordered, the sample cannot be resampled."""
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max(initial=0))
-    return _sorted(_snapped(finite, largest), values.size, int(np.isinf(values).sum()))
+    return _scaled(_snapped(finite, largest), values.size, int(np.isinf(values).sum()), ordered)
 
 
 def differences(a: Float64, b: Float64) -> Sample:
@@ -122,7 +123,7 @@ def differences(a: Float64, b: Float64) -> Sample:
         d = a - b
     finite = np.isfinite(d)
     largest = float(max(np.abs(a[finite]).max(initial=0), np.abs(b[finite]).max(initial=0)))
-    return _sorted(_snapped(d[finite], largest), a.size, int((~finite & ~undefined).sum()))
+    return _scaled(_snapped(d[finite], largest), a.size, int((~finite & ~undefined).sum()), ordered=True)
 
 
 def _snapped(values: Float64, largest: float) -> Float64:
@@ -135,43 +136,51 @@ def _snapped(values: Float64, largest: float) -> Float64:
     return snapped
 
 
-def _sorted(values: Float64, given: int, infinite: int) -> Sample:
+def _scaled(values: Float64, given: int, infinite: int, ordered: bool) -> Sample:
     largest = float(np.abs(values).max(initial=0))
     scale = math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
     unit = values / scale
-    # The bootstrap draws by position. Sorted by magnitude, and equal magnitudes by the mean's direction, it gives the
-    # same interval for shuffled images and the mirrored one for swapped precisions.
     total = float(unit.sum()) if unit.size <= _EXACT_SUM else math.fsum(unit)
-    unit = unit[np.lexsort((unit * math.copysign(1.0, total), np.abs(unit)))]
+    if ordered:
+        # The bootstrap draws by position. Sorted by magnitude, and equal magnitudes by the mean's direction, it gives
+        # the same interval for shuffled images and the mirrored one for swapped precisions.
+        unit = unit[np.lexsort((unit * math.copysign(1.0, total), np.abs(unit)))]
     mean = None if not unit.size else float(unit[0]) if np.ptp(unit) == 0 else total / unit.size
     return Sample(unit, scale, given - values.size, infinite, mean)
 
 
-def mean_intervals(data: Sample, confidences: tuple[float, ...], seed: int) -> list[Interval | None]:
+def mean_intervals(
+    data: Sample, confidences: tuple[float, ...], seed: int, resampled: bool = True
+) -> list[Interval | None]:
     """Return confidence intervals of the mean, one for each confidence, all from the same resamples.
 
     BCa's ends are the quantiles Φ(z0 + (z0 + z)/(1 - â(z0 + z))) of the resampled means: z = ±Φ⁻¹((1 + confidence)/2),
     z0 the bias correction, â the acceleration from the jackknife (Efron 1987, doi 10.1080/01621459.1987.10478410).
     Resampling differences is resampling pairs. Beyond ``MOST`` values the quantiles and z0 come from the expansion of
     ``_expansion``, in O(n); for skewed samples among them from as many resamples as 10 million draws make, 999 or more.
+
+    Args:
+        data: the sample.
+        confidences: each in (0, 1).
+        seed: of the resamples.
+        resampled: False: the expansion serves samples of every size.
     """
     if data.n < FEWEST:
         return [None for _ in confidences]
     if data.constant:
-        ends = [(float(data.unit[0]),) * 2 for _ in confidences]
+        ends, method = [(float(data.unit[0]),) * 2 for _ in confidences], ALL_EQUAL
+    elif not resampled or _is_expanded(data):
+        ends, method = _expansion(data, confidences), LIMIT
     else:
-        ends = _expansion(data, confidences) if expanded(data) else _bca(data, confidences, seed)
-    method: Literal["BCa", "percentile", "BCa expansion"] = (
-        "percentile" if data.constant else "BCa expansion" if expanded(data) else "BCa"
-    )
+        ends, method = _bca(data, confidences, seed), f"BCa bootstrap, {_resamples(data.n):,} resamples"
     return [
         Interval(low * data.scale + 0.0, high * data.scale + 0.0, confidence, method)
         for (low, high), confidence in zip(ends, confidences, strict=True)
     ]
 
 
-def expanded(data: Sample) -> bool:
-    """Tell whether a sample's interval is the expansion's."""
+def _is_expanded(data: Sample) -> bool:
+    """Tell whether a sample has too many values to be resampled, none of which decides the mean."""
     return data.n > MOST and not data.constant and abs(_moments(data)[1]) <= SKEWED
 
 
@@ -194,9 +203,12 @@ def _expansion(data: Sample, confidences: tuple[float, ...]) -> list[tuple[float
     With the standard deviation σ, skewness g and excess kurtosis k of the resampled means, their quantile at Φ(w) is
     the mean + σ (w + g(w² - 1)/6 + k(w³ - 3w)/24 - g²(2w³ - 5w)/36) (Cornish and Fisher 1938, doi 10.2307/1400905),
     the part of them below the mean is 1/2 + g/(6√(2π)), and â = g/6 (Hall 1992, The Bootstrap and Edgeworth Expansion,
-    3.10). Measured on 1,500 to 10,000 normal, skewed, tied and mostly-zero values, the ends are within 0.04 of the
-    interval's width of those from 9,999 resamples, whose own standard error is 0.005 to 0.02 of it; at skewness below
-    0.2 within 0.01. Student's t is off by 0.1 at skewness 0.2 and by 0.2 at 0.4.
+    3.10). No resample's mean is outside the sample's range, so that the ends are kept within it.
+
+    Measured on 1,500 to 10,000 normal, skewed, tied and mostly-zero values, the ends are within 0.04 of the interval's
+    width of those from 9,999 resamples, whose own standard error is 0.005 to 0.02 of it; at skewness below 0.2 within
+    0.01. Student's t is off by 0.1 at skewness 0.2 and by 0.2 at 0.4. On 920 samples of 8 to 200 pictures' scores of
+    the shipped study they are within 0.01 at the median and 0.09 at most; mean ± 1.96 sd/√n is off by up to 0.46.
     """
     from scipy.special import ndtri
 
@@ -208,7 +220,7 @@ def _expansion(data: Sample, confidences: tuple[float, ...]) -> list[tuple[float
         w = bias + z / (1 - skewness / 6 * z)
         straight = w + skewness * (w * w - 1) / 6
         curved = kurtosis * (w**3 - 3 * w) / 24 - skewness**2 * (2 * w**3 - 5 * w) / 36
-        low, high = (data.mean or 0.0) + spread * (straight + curved)
+        low, high = ((data.mean or 0.0) + spread * (straight + curved)).clip(data.unit.min(), data.unit.max())
         ends.append((float(low), float(high)))
     return ends
 
@@ -244,8 +256,12 @@ def _resampled(values: Float64, seed: int) -> Float64:
     n = values.size
     if n <= MOST:  # sums of so few values are exact in any order, so that a product of matrices gives the same
         return np.concatenate([often.astype(np.float64) @ values for often in _counts(n, seed)]) / n
-    drawn = _drawn(n, min(RESAMPLES, max(_FEWEST_RESAMPLES, _DRAWS // n)), seed)
+    drawn = _drawn(n, _resamples(n), seed)
     return np.concatenate([np.take(values, places).mean(axis=1) for places in drawn])
+
+
+def _resamples(n: int) -> int:
+    return min(RESAMPLES, max(_FEWEST_RESAMPLES, _DRAWS // n))
 
 
 @lru_cache(maxsize=16)
@@ -278,9 +294,7 @@ def notes_on(data: Sample) -> tuple[str, ...]:
     if data.n < FEWEST:
         notes.append(f"Fewer than {FEWEST} values ({data.n}) allow no bootstrap interval.")
     elif data.constant:
-        notes.append("All values are equal: BCa is undefined, and the percentile interval is that one value.")
+        notes.append("All values are equal: BCa is undefined, and the bootstrap's interval is that one value.")
     elif data.n < FEW:
         notes.append(f"Fewer than {FEW} values ({data.n}): bootstrap intervals run too narrow.")
-    elif expanded(data):
-        notes.append(f"More than {MOST:,} values ({data.n:,}): the interval is BCa's expansion, not resampled.")
     return tuple(notes)

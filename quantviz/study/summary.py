@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from quantviz import statistics
 from quantviz.specs import DEPLOYED, Progress, digest_of, no_progress, scheme_name
-from quantviz.statistics import PairedResult
+from quantviz.statistics import Interval, PairedResult
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.results import Results
 from quantviz.study.specs.plan import COMPARISONS, STUDY_METRICS, StudyPlan
 from quantviz.study.specs.summary import (
+    WILSON,
     DriftSplit,
     Estimate,
     Rate,
@@ -34,8 +35,8 @@ from quantviz.study.summary_record import pack_summary, unpack_summary
 MARGINS: Final[Mapping[str, float]] = {"sim": 0.05, "cc": 0.05, "kld": 0.1}
 """The largest mean change of agreement with a reference that is taken not to matter; see ``margin`` for others."""
 
-SUMMARY_VERSION = 1
-"""Raised whenever a change of the code changes a number of a summary, so that older cache entries are not read."""
+SUMMARY_VERSION = 2
+"""Raised whenever a change of the code changes a number or a field of a summary: older cache entries are not read."""
 
 _MOST_REASONS = 20
 _MAPS = ("float", "quantized", "saliency")
@@ -129,16 +130,20 @@ def _tests(places: Sequence[_Rows], progress: Progress) -> list[dict[str, dict[s
 def summary_table(found: StudySummary) -> bytes:
     """Return the summary as CSV, a line a number: the paper's Table 1 first, then rates and drift of parts.
 
-    Columns: protocol, model, setting, comparison, metric, n, mean, sd, low, high (95 % interval of the mean). A rate's
-    mean is its part of the pictures. An empty cell is a number that does not exist.
+    Columns: protocol, model, setting, comparison, metric, n, mean, sd, low and high (95 % interval of the mean) and
+    method (how the interval was made). A rate's mean is its part of the pictures. An empty field is a number that does
+    not exist.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["protocol", "model", "setting", "comparison", "metric", "n", "mean", "sd", "low", "high"])
+    writer.writerow(
+        ["protocol", "model", "setting", "comparison", "metric", "n", "mean", "sd", "low", "high", "method"]
+    )
     for cell in found.cells:
-        for comparison, metric, numbers in _lines(cell):
-            told = ["" if number is None else repr(number) for number in numbers]
-            writer.writerow([cell.protocol, cell.model, cell.setting, comparison, metric, *told])
+        for comparison, metric, number in _lines(cell):
+            mean, sd = (number.value, None) if isinstance(number, Rate) else (number.mean, number.sd)
+            fields = (number.n, mean, sd, number.low, number.high, number.method)
+            writer.writerow([cell.protocol, cell.model, cell.setting, comparison, metric, *fields])
     return text.getvalue().encode()
 
 
@@ -178,7 +183,7 @@ def rate(flags: Values) -> Rate:
     if not n:
         return Rate(0, 0, None, None)
     low, high = statistics.wilson([count], [n])
-    return Rate(n, count, float(low[0]), float(high[0]))
+    return Rate(n, count, float(low[0]), float(high[0]), WILSON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +208,14 @@ class _Rows:
 
 def estimate(values: Values) -> Estimate:
     """Return the mean of values, float64 (n,), NaN where there is none, with its 95 % confidence interval."""
-    found = statistics.summary(values)
-    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-    return Estimate(found.n, found.mean, found.sd, low, high)
+    sample = statistics.summary(values)
+    return _estimate(sample.n, sample.mean, sample.sd, sample.interval)
+
+
+def _estimate(n: int, mean: float | None, sd: float | None, interval: Interval | None) -> Estimate:
+    if interval is None:
+        return Estimate(n, mean, sd, None, None)
+    return Estimate(n, mean, sd, interval.low, interval.high, interval.method)
 
 
 def margin(metric: str) -> float:
@@ -307,10 +317,9 @@ def _paired(rows: _Rows, reference: str, metric: str) -> PairedResult:
 
 
 def _test(result: PairedResult, reference: str, metric: str, setting: str) -> SaliencyTest:
-    low, high = (result.interval.low, result.interval.high) if result.interval else (None, None)
     what = f"{title(metric)} with the {_NOUNS[reference]}"
     return SaliencyTest(
-        change=Estimate(result.n, result.mean, result.sd, low, high),
+        change=_estimate(result.n, result.mean, result.sd, result.interval),
         p=result.signed_rank.p if result.signed_rank else None,
         p_adjusted=result.p_adjusted,
         rank_biserial=result.rank_biserial,
@@ -336,26 +345,18 @@ def _most(reasons: Mapping[str, set[float]]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS])
 
 
-def _lines(cell: StudyCell) -> Iterator[tuple[str, str, tuple[float | None, ...]]]:
-    for comparison, metrics in cell.scores.items():
-        for metric, found in metrics.items():
-            yield comparison, metric, _numbers(found)
+def _lines(cell: StudyCell) -> Iterator[tuple[str, str, Estimate | Rate]]:
+    for comparison, estimates in cell.scores.items():
+        for metric, estimate in estimates.items():
+            yield comparison, metric, estimate
     for reference, tests in (("saliency", cell.tests), ("truth", cell.truth_tests)):
         for metric, test in tests.items():
-            yield f"quantized_minus_float_v_{reference}", metric, _numbers(test.change)
+            yield f"quantized_minus_float_v_{reference}", metric, test.change
     rates = {"flips": cell.flips, "float_accuracy": cell.float_accuracy, "accuracy": cell.accuracy}
-    for name, part in rates.items():
-        if part is not None:
-            yield "top1", name, (part.n, part.value, None, part.low, part.high)
-    yield "drift", "all", _numbers(cell.drift)
-    for split in cell.splits:
-        yield "drift", f"{split.by}_{split.group}", _numbers(split.drift)
+    yield from (("top1", name, rate) for name, rate in rates.items() if rate is not None)
+    yield "drift", "all", cell.drift
+    yield from (("drift", f"{split.by}_{split.group}", split.drift) for split in cell.splits)
     if cell.simulation is not None:
-        for metric, found in cell.simulation.scores.items():
-            yield "simulated_v_deployed", metric, _numbers(found)
-        part = cell.simulation.flips
-        yield "top1", "simulated_flipped", (part.n, part.value, None, part.low, part.high)
-
-
-def _numbers(found: Estimate) -> tuple[float | None, ...]:
-    return found.n, found.mean, found.sd, found.low, found.high
+        for metric, estimate in cell.simulation.scores.items():
+            yield "simulated_v_deployed", metric, estimate
+        yield "top1", "simulated_flipped", cell.simulation.flips

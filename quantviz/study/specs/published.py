@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from quantviz.study.specs.summary import Estimate
+from quantviz.study.specs.summary import NORMAL, Estimate
 
 PUBLISHED_IMAGES: Final = 10_000
 """Pictures of ImageNet's validation set that the published means are over; which ones is not said."""
@@ -37,9 +37,9 @@ class PublishedCell:
 
     @property
     def estimate(self) -> Estimate:
-        """The mean with its 95 % interval by normal theory, mean ± 1.96 sd / sqrt(n)."""
+        """The mean with its 95 % interval, mean ± 1.96 sd / sqrt(n)."""
         half = 1.96 * self.sd / PUBLISHED_IMAGES**0.5
-        return Estimate(PUBLISHED_IMAGES, self.mean, self.sd, self.mean - half, self.mean + half)
+        return Estimate(PUBLISHED_IMAGES, self.mean, self.sd, self.mean - half, self.mean + half, NORMAL)
 
 
 @dataclass(frozen=True, slots=True)

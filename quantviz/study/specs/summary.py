@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from quantviz.study.specs.plan import StudyPlan
+
+NORMAL: Final = "normal, mean ± 1.96 sd / √n"
+"""Method of the interval of a published mean, of which only the standard deviation is known."""
+
+WILSON: Final = "Wilson score"
+"""Method of a rate's interval (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +25,7 @@ class Estimate:
         sd: standard deviation, n - 1 in the denominator; None when n < 2.
         low: lower end of the mean's 95 % confidence interval; None where n is too small.
         high: upper end.
+        method: how the interval was made, ``NORMAL`` or a method of ``statistics.Interval``; None without interval.
     """
 
     n: int
@@ -25,23 +33,26 @@ class Estimate:
     sd: float | None
     low: float | None
     high: float | None
+    method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A part of the pictures, with Wilson's 95 % score interval (1927, doi 10.1080/01621459.1927.10502953).
+    """A part of the pictures.
 
     Attributes:
         n: pictures judged.
         count: those of which it is true.
-        low: lower end of the interval; None when n is 0.
+        low: lower end of the part's 95 % confidence interval; None when n is 0.
         high: upper end.
+        method: how the interval was made, ``WILSON``; None without interval.
     """
 
     n: int
     count: int
     low: float | None
     high: float | None
+    method: str | None = None
 
     @property
     def value(self) -> float | None:
