@@ -84,6 +84,7 @@ ONLY_IN = {
     "statsmodels": {"statistics"},
     "py_sod_metrics": {"scores"},
     "matplotlib": {"figures"},
+    "jinja2": {"report"},
     "plotly": {"figures", "cli", "report", "ui"},
 }
 MOST_FILE_LINES, MOST_FUNCTION_LINES = 400, 45
