@@ -18,8 +18,7 @@ class Network:
     Attributes:
         name: for display: the architecture's name, the module's class, or the file's name.
         module: takes (N, 3, H, W) float32 on the CPU and gives logits (N, classes) float32. A network that is parted
-            at its target layer (``backends.Split``) is such a module. One thread at a time runs it, under
-            ``cam.lock_of``.
+            at its target layer (``backends.Split``) is such a module. ``cam`` locks it while it runs.
         layer: dotted name, in ``module``, of the layer that maps are taken at.
         weights: where the weights come from, their digest, and the preprocessing that the network takes.
         target: what the target layer is called for a reader, where ``module`` has another name for it (a tensor of a
