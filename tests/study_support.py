@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from quantviz import images
-from quantviz.specs import DEPLOYED, CalibrationRef, CamSpec, Preprocessing, WeightsRef, spec_of
+from quantviz.specs import CalibrationRef, CamSpec, Preprocessing, WeightsRef, spec_of
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, parse_bits
 from quantviz.study.specs.row import StudyRow
@@ -90,16 +90,16 @@ def synthetic_study(path, plan, seed=0):
 
 def _rows(plan, piece, random):
     count = piece.stop - piece.start
-    quants = plan.quants_of(piece.protocol)
+    variants = plan.variants_of(piece.protocol)
     own = {metric: random.beta(6, 3, count) for metric in _METRICS}
     sure, right = random.beta(3, 1, count), random.random(count) < 0.75
-    by_quant = [_numbers(random, quant.weight_bits, own, sure, right) for quant in quants]
-    truth = {name: random.random((len(quants), count)) for name in plan.truth_columns}
+    by_variant = [_numbers(random, variant.quant.weight_bits, own, sure, right) for variant in variants]
+    truth = {name: random.random((len(variants), count)) for name in plan.truth_columns}
     rows = []
     for at in range(count):
         image = plan.images[piece.start + at]
-        for place, (quant, numbers) in enumerate(zip(quants, by_quant, strict=True)):
-            known = (piece.start + at, image.sha256, plan.models[piece.model].name, quant.label, "standard")
+        for place, (variant, numbers) in enumerate(zip(variants, by_variant, strict=True)):
+            known = (piece.start + at, image.sha256, plan.models[piece.model].name, variant.label, "standard")
             if at % 1000 == 999:
                 told = {"error": "the picture is broken"}
             else:
@@ -118,7 +118,7 @@ def _rows(plan, piece, random):
                     name: values[places[name], at].item() if scored else None for name, values in truth.items()
                 }
             told["simulation"] = dict.fromkeys(plan.simulation_columns)
-            if piece.protocol == DEPLOYED and "error" not in told:
+            if variant.deployed and "error" not in told:
                 near = {name: random.beta(99, 1) for name in plan.simulation_columns}
                 told["simulation"] = near | {"simulated_flipped": bool(random.random() < 0.1)}
             rows.append(StudyRow(*known, piece.protocol, label=image.label, **told))

@@ -231,7 +231,7 @@ def backend_maps(
         workbench: with the networks.
         subject: which network, and its layer.
         cam_spec: method; the layer is the subject's.
-        quant: as in ``deploy.check_deployable``.
+        quant: as in ``check_deployable``.
         image: (1, 3, H, W) float32.
         class_index: the class to explain.
 
@@ -309,7 +309,7 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
 
         def bare() -> None:
             with torch.no_grad(), one_thread():
-                for network in (maker.float_network, *maker.networks.values()):
+                for network, _ in (maker.float_network, *maker.networks.values()):
                     with network.locked() as module:
                         module(inputs)
 

@@ -1,6 +1,6 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
-from quantviz.comparison.deploy import BACKENDS, check_deployable
+from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
@@ -21,7 +21,6 @@ __all__ = [
     "TruthSource",
     "Workbench",
     "arrays",
-    "check_deployable",
     "compare_pair",
     "comparison_data",
     "deployed_words",

@@ -17,7 +17,7 @@ from quantviz.cam import Locked
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
-from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, UsageError, undeployable
+from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, check_deployable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -251,19 +251,6 @@ def parted_layer(network: Locked[Split]) -> str:
     """Return the dotted name of the layer that a parted network's maps are taken at."""
     with network.locked() as module:
         return module.layer
-
-
-def check_deployable(quant: QuantSpec) -> None:
-    """Refuse a scheme that integer kernels do not run as it is.
-
-    Raises:
-        UsageError: it is not W8A8 throughout with symmetric weights and affine activations, calibrated.
-    """
-    if what := undeployable(quant):
-        raise UsageError(
-            f"Deployed int8 runs W8A8 with symmetric weights and affine activations under the calibrated protocol, "
-            f"not {what}; use that scheme or leave deployed int8 out."
-        )
 
 
 def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from quantviz import networks
-from quantviz.comparison.deploy import BACKENDS, check_deployable
+from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
-from quantviz.specs import CamSpec, QuantSpec, UsageError
+from quantviz.specs import CamSpec, QuantSpec, UsageError, check_deployable
 
 
 @dataclass(frozen=True, slots=True)

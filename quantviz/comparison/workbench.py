@@ -47,6 +47,7 @@ from quantviz.specs import (
     QuantSpec,
     StoredRecord,
     UsageError,
+    Variant,
     no_progress,
 )
 from quantviz.store import TensorStore
@@ -212,6 +213,19 @@ class Workbench:
             check_layer(spec, layer)
         return Subject(spec, located, ref, layer, calibration_set(request.calibration))
 
+    def network(
+        self, subject: Subject, variant: Variant, cam: CamSpec, progress: Progress
+    ) -> tuple[Locked[nn.Module], CamSpec]:
+        """Return the network of a variant, shared unless it has observers, and ``cam`` at its target layer.
+
+        Raises:
+            QuantvizError: as ``Backends.deployed`` and ``ProtocolNetworks.quantized``.
+        """
+        if not variant.deployed:
+            return self.protocols.quantized(subject, variant.quant, progress), cam
+        split = self.backends.deployed(subject, variant.quant, progress)
+        return split, replace(cam, layer=parted_layer(split))
+
     def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
         subject = subject_of(self.subject(request, progress), request.quant)
         return _Job(
@@ -261,7 +275,7 @@ class Workbench:
         reference = self._result(job, None, target)
         if job.request.target == "float":
             target = reference.class_index
-        quantized = self._result(job, job.request.quant, target)
+        quantized = self._result(job, Variant(job.request.quant), target)
         first, second = self._finished(job, reference), self._finished(job, quantized)
         loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
         packed = pack_comparison(first, second, salient, pair_scores(first, second, salient), loaded)
@@ -275,31 +289,30 @@ class Workbench:
         self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
     ) -> Deployed:
         """Return the third result, with its scores and what a map takes by each path."""
-        network = self.backends.deployed(job.subject, job.request.quant, job.progress)
-        image = _input(job)
-        spec = replace(job.cam, layer=parted_layer(network))
-        found = explained(network, image, spec, target, 0, job.progress, "deployed", self.networks.kept())
+        deployed = Variant(job.request.quant, deployed=True)
+        result = self._explained(job, deployed, target)
         others = {"quantized": quantized.heatmap, "float": reference.heatmap}
         others |= {"saliency": salient} if salient is not None else {}
-        marks = {
-            f"deployed_v_{name}": scores.compare(found.heatmap.values, other.values) for name, other in others.items()
+        agreement = {
+            f"deployed_v_{name}": scores.compare(result.heatmap.values, other.values) for name, other in others.items()
         }
         taken: dict[str, float] = {}
         if job.cam.method not in MANY_PASSES:
             job.progress("Timing the three networks", None)
-            timed = {name: self._network(job, quant) for name, quant in _paths(job.request.quant).items()}
-            taken = milliseconds(timed | {"deployed": (network, spec)}, image, found.class_index)
-        return Deployed(found, marks, taken)
+            paths = {"float": None, "quantized": Variant(job.request.quant), "deployed": deployed}
+            timed = {name: self._network(job, variant) for name, variant in paths.items()}
+            taken = milliseconds(timed, _input(job), result.class_index)
+        return Deployed(result, agreement, taken)
 
     def _finished(self, job: _Job, result: CamResult) -> CamResult:
         height, width = job.sample.rgb.shape[:2]
         return finished(result, job.request.quant, (height, width))
 
-    def _result(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
-        """Return the float (``quant`` None) or quantized model's result, from the store if it is there."""
+    def _result(self, job: _Job, variant: Variant | None, target: int | None) -> CamResult:
+        """Return the result of the float network (``variant`` None) or a simulated one; the store may have it."""
         decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
-        if quant is not None:
-            decides["quantization"] = network_quant(quant)
+        if variant is not None:
+            decides["quantization"] = network_quant(variant.quant)
             decides["calibration"] = job.subject.calibration.ref.sha256
         elif "train_mode" in job.request.quant.deviations:
             decides["mode"] = "train"
@@ -309,23 +322,25 @@ class Workbench:
         record = self.store.get(key)
         if record is not None:
             return unpack_result(record)
-        result = self._explained(job, quant, target)
+        result = self._explained(job, variant, target)
         self.store.put(key, pack_result(result))
         return result
 
-    def _explained(self, job: _Job, quant: QuantSpec | None, target: int | None) -> CamResult:
-        network, cam = self._network(job, quant)
-        seed = seed_of(job.sample.id, quantized=quant is not None)
-        kept = self.protocols.kept(job.request.quant, quantized=quant is not None)
-        return explained(network, _input(job), cam, target, seed, job.progress, quant.label if quant else "float", kept)
+    def _explained(self, job: _Job, variant: Variant | None, target: int | None) -> CamResult:
+        network, cam = self._network(job, variant)
+        seed = seed_of(job.sample.id, quantized=variant is not None)
+        kept = self.protocols.kept(job.request.quant, quantized=variant is not None)
+        name = "float" if variant is None else variant.name
+        return explained(network, _input(job), cam, target, seed, job.progress, name, kept)
 
-    def _network(self, job: _Job, quant: QuantSpec | None) -> tuple[Locked[nn.Module], CamSpec]:
-        """Return the float (``quant`` None) or quantized network of a job, and the layer its map is taken at."""
-        if quant is None and job.backend != "torch":
-            split = self.backends.reference(job.subject, job.progress, job.backend)
-            return split, replace(job.cam, layer=parted_layer(split))
-        made = self.protocols.quantized if quant else self.protocols.reference
-        return made(job.subject, job.request.quant, job.progress), job.cam
+    def _network(self, job: _Job, variant: Variant | None) -> tuple[Locked[nn.Module], CamSpec]:
+        """Return the float network of a job (``variant`` None) or a variant's, and the CAM at its target layer."""
+        if variant is not None:
+            return self.network(job.subject, variant, job.cam, job.progress)
+        if job.backend == "torch":
+            return self.protocols.reference(job.subject, job.request.quant, job.progress), job.cam
+        split = self.backends.reference(job.subject, job.progress, job.backend)
+        return split, replace(job.cam, layer=parted_layer(split))
 
 
 def _input(job: _Job) -> Tensor:
@@ -333,7 +348,3 @@ def _input(job: _Job) -> Tensor:
     import torch
 
     return torch.from_numpy(images.normalize(job.crop, job.preprocessing))
-
-
-def _paths(quant: QuantSpec) -> dict[str, QuantSpec | None]:
-    return {"float": None, "quantized": quant}

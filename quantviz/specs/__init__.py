@@ -21,7 +21,6 @@ from quantviz.specs.basics import (
     no_progress,
 )
 from quantviz.specs.cost import Cost, LayerCost
-from quantviz.specs.deployed import DEPLOYED, check_protocols, undeployable
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
 from quantviz.specs.metrics import GroundTruth, Metric, MetricTable, Score, TruthKind
 from quantviz.specs.quantization import (
@@ -56,6 +55,7 @@ from quantviz.specs.settings import (
     PublishedWeights,
     WeightsRef,
 )
+from quantviz.specs.variants import DEPLOYED, PROTOCOLS, Variant, check_deployable, variants_of
 
 __all__ = [
     "CALIBRATED",
@@ -67,6 +67,7 @@ __all__ = [
     "MIN_BITS",
     "PAPER",
     "PRESETS",
+    "PROTOCOLS",
     "RANGE_METHODS",
     "RGB",
     "ROUNDINGS",
@@ -106,15 +107,16 @@ __all__ = [
     "StoredRecord",
     "TruthKind",
     "UsageError",
+    "Variant",
     "WeightsRef",
     "WeightsUnavailable",
-    "check_protocols",
+    "check_deployable",
     "digest_of",
     "frozen",
     "headroom",
     "no_progress",
     "scheme_name",
     "spec_of",
-    "undeployable",
+    "variants_of",
     "with_layers",
 ]

@@ -12,7 +12,7 @@ from quantviz import images
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import DEPLOYED, Comparison, ImageError, ImageSample, Progress, UsageError, no_progress
+from quantviz.specs import Comparison, ImageError, ImageSample, Progress, UsageError, no_progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 
@@ -85,19 +85,14 @@ def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareReque
         UsageError: the study has no such cell, or its calibration pictures are not here.
         CheckpointError: as ``weights_choice``.
     """
-    name, setting, protocol = cell
-    model = next((entry for entry in plan.models if entry.name == name), None)
-    quants = plan.quants_of(protocol) if protocol in plan.protocols else ()
-    quant = next((entry for entry in quants if entry.label == setting), None)
-    if model is None or quant is None:
-        raise UsageError(f"The study has no cell {' '.join(cell)!r}; choose another.")
+    model, variant = plan.cell(cell)
     return CompareRequest(
-        model=name,
+        model=model.name,
         weights=weights_choice(plan, model),
-        quant=quant,
+        quant=variant.quant,
         cam=replace(plan.cam, layer=model.layer),
         calibration=calibration_folder(plan),
-        deployed=protocol == DEPLOYED,
+        deployed=variant.deployed,
     )
 
 

@@ -17,7 +17,6 @@ from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.specs import (
     CALIBRATED,
     COMPUTATION_VERSION,
-    DEPLOYED,
     CamSpec,
     ImageError,
     ModelSpec,
@@ -25,9 +24,10 @@ from quantviz.specs import (
     QuantSpec,
     TruthKind,
     UsageError,
+    Variant,
     WeightsRef,
-    check_protocols,
     no_progress,
+    variants_of,
 )
 from quantviz.study.layouts import Labels, labels_of, pictures_of
 from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, StudyTruth, TruthFile
@@ -83,11 +83,11 @@ class SweepRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
-        object.__setattr__(self, "protocols", tuple(map(_spelled, self.protocols)))
         _once("Model", self.models)
         _once("Bit-width", tuple(quant.label for quant in self.quants))
+        spelled = tuple(variants_of(protocol, self.quants)[0].protocol for protocol in self.protocols)
+        object.__setattr__(self, "protocols", spelled)
         _once("Protocol", self.protocols)
-        check_protocols(self.protocols, self.quants)
         if self.cam.layer is not None:
             raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
         for what, names in (("Weights are", self.weights), ("A layer is", self.layers)):
@@ -99,6 +99,11 @@ class SweepRequest:
         for what, value, least in (("limit", self.limit, 1), ("batch", self.batch, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UsageError(f"The {what} {value} is below {least}; give {least} or more.")
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """As in ``StudyPlan``."""
+        return tuple(variant for protocol in self.protocols for variant in variants_of(protocol, self.quants))
 
 
 def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Progress = no_progress) -> StudyPlan:
@@ -134,7 +139,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         limit=request.limit,
         seed=request.seed,
         batch=request.batch,
-        versions={**deciding(request.protocols), "pyarrow": version("pyarrow")},
+        versions={**deciding(request.variants), "pyarrow": version("pyarrow")},
         computation=COMPUTATION_VERSION,
         dataset=str(request.dataset),
         command=request.command,
@@ -143,19 +148,9 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
     )
 
 
-def deciding(protocols: Sequence[str]) -> dict[str, str]:
-    """Return the versions here of what decides the numbers of a study under some protocols."""
-    return versions() | (deployed_versions() if DEPLOYED in protocols else {})
-
-
-def _spelled(protocol: str) -> str:
-    """Return a protocol as it is written in a plan."""
-    if protocol == DEPLOYED:
-        return protocol
-    try:
-        return QuantSpec(protocol=protocol).protocol
-    except UsageError as error:
-        raise UsageError(f"{str(error).rstrip('.')}; or {DEPLOYED}.") from None
+def deciding(variants: Sequence[Variant]) -> dict[str, str]:
+    """Return the versions here of what decides the numbers of some variants."""
+    return versions() | (deployed_versions() if any(variant.deployed for variant in variants) else {})
 
 
 def _once(what: str, names: Sequence[str]) -> None:

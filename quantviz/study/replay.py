@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.comparison.machine import KERNELS
-from quantviz.specs import COMPUTATION_VERSION, DEPLOYED, Progress, QuantSpec, UsageError, no_progress
+from quantviz.specs import COMPUTATION_VERSION, Progress, UsageError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.bundle import opened
 from quantviz.study.evidence import found_calibration, found_weights, gathered
@@ -206,13 +206,8 @@ def _check_same(plan: StudyPlan, chosen: Sequence[int], again: StudyPlan) -> Non
 
 def _groups(plan: StudyPlan) -> list[tuple[str, ...]]:
     """Return the protocols whose pictures do not depend on each other, and those where they do."""
-    online = tuple(name for name in plan.protocols if _online(name))
-    free = tuple(name for name in plan.protocols if name not in online)
-    return [group for group in (free, online) if group]
-
-
-def _online(protocol: str) -> bool:
-    return protocol != DEPLOYED and "online_ranges" in QuantSpec(protocol=protocol).deviations
+    groups = (tuple(name for name in plan.protocols if plan.sequential(name) is each) for each in (False, True))
+    return [group for group in groups if group]
 
 
 def _chosen(plan: StudyPlan, protocols: Sequence[str], limit: int | None) -> list[int]:
@@ -222,7 +217,7 @@ def _chosen(plan: StudyPlan, protocols: Sequence[str], limit: int | None) -> lis
         raise UsageError("No picture of the study could be read, so that there is nothing to compute again.")
     if limit is None or limit >= len(usable):
         return usable
-    if _online(protocols[0]):
+    if plan.sequential(protocols[0]):
         return usable[:limit]
     return [usable[place * len(usable) // limit] for place in range(limit)]
 
@@ -272,7 +267,7 @@ def _joined(found: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
 
 
 def _other_versions(plan: StudyPlan) -> dict[str, tuple[str, str]]:
-    here = {**deciding(plan.protocols), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
+    here = {**deciding(plan.variants), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
     there = {**plan.versions, "computation": str(plan.computation)}
     names = sorted({*here, *there})
     pairs = {name: (there.get(name, ""), here.get(name, "")) for name in names}

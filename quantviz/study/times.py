@@ -20,12 +20,11 @@ from quantviz.comparison.machine import integer_kernels, processor
 from quantviz.comparison.protocols import MANY_PASSES, explained
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
-    DEPLOYED,
     Progress,
-    QuantSpec,
     QuantvizError,
     StoredRecord,
     UsageError,
+    Variant,
     digest_of,
     no_progress,
 )
@@ -85,10 +84,10 @@ def measure_times(
     found = []
     for model in plan.models:
         choice = found_weights(plan, model, (weights or {}).get(model.name), progress)
-        for quant in plan.quants_of(DEPLOYED):
+        for variant in plan.deployed:
             # Each model has a workbench of its own, so that its networks go when it is done.
-            one = _measured(Workbench(store, float_models=1), plan, model, quant, choice, folder, progress)
-            key = _key(plan, model, quant)
+            one = _measured(Workbench(store, float_models=1), plan, model, variant, choice, folder, progress)
+            key = _key(plan, model, variant)
             kept = store.get(key)
             others = {} if kept is None else dict(kept.metadata["threads"])
             store.put(key, StoredRecord({}, {"threads": others | {str(one.threads): dict(one.milliseconds)}}))
@@ -100,17 +99,17 @@ def kept_times(store: TensorStore, plan: StudyPlan) -> tuple[MapTimes, ...]:
     """Return what was measured on a machine of this kind, by model and number of threads; () where nothing was."""
     found = []
     for model in plan.models:
-        for quant in plan.quants_of(DEPLOYED) if DEPLOYED in plan.protocols else ():
-            record = store.get(_key(plan, model, quant))
+        for variant in plan.deployed:
+            record = store.get(_key(plan, model, variant))
             kept: Mapping[str, Any] = {} if record is None else record.metadata["threads"]
             for threads in sorted(kept, key=int):
-                found.append(MapTimes(model.name, quant.label, this_machine(), int(threads), kept[threads]))
+                found.append(MapTimes(model.name, variant.label, this_machine(), int(threads), kept[threads]))
     return tuple(found)
 
 
 def untimed(plan: StudyPlan) -> str:
     """Return in one sentence why the maps of a study are not timed, or "" where they can be."""
-    if DEPLOYED not in plan.protocols:
+    if not plan.deployed:
         return "The study has no deployed protocol to time; sweep with --protocols calibrated,deployed."
     if plan.cam.method in MANY_PASSES:
         return f"Maps by {plan.cam.method} take many forward passes and are not timed; sweep with another --cam."
@@ -159,21 +158,21 @@ def _measured(
     bench: Workbench,
     plan: StudyPlan,
     model: StudyModel,
-    quant: QuantSpec,
+    variant: Variant,
     weights: str,
     calibration: Path | None,
     progress: Progress,
 ) -> MapTimes:
     import torch
 
-    subject = study_subject(bench, plan, model, quant, weights, calibration, progress)
+    subject = study_subject(bench, plan, model, variant, weights, calibration, progress)
     cam = replace(plan.cam, layer=subject.layer)
-    parted = bench.backends.reference(subject, progress), bench.backends.deployed(subject, quant, progress)
+    split = bench.backends.reference(subject, progress)
     networks: dict[str, tuple[Locked[nn.Module], CamSpec]] = {
         "float": (bench.networks.reference(subject, progress), cam),
-        "float_onnxruntime": (parted[0], replace(cam, layer=parted_layer(parted[0]))),
-        "simulated": (bench.networks.quantized(subject, quant, progress), cam),
-        "deployed": (parted[1], replace(cam, layer=parted_layer(parted[1]))),
+        "float_onnxruntime": (split, replace(cam, layer=parted_layer(split))),
+        "simulated": bench.network(subject, Variant(variant.quant), cam, progress),
+        "deployed": bench.network(subject, variant, cam, progress),
     }
     preprocessing = subject.ref.preprocessing
     crop = images.crop(images.bundled(_PICTURE).rgb, preprocessing)
@@ -181,7 +180,7 @@ def _measured(
     index = explained(networks["float"][0], image, cam, None, 0, no_progress, "float").class_index
     progress(f"Timing {model.name}", None)
     taken = milliseconds(networks, image, index)
-    return MapTimes(model.name, quant.label, this_machine(), torch.get_num_threads(), taken)
+    return MapTimes(model.name, variant.label, this_machine(), torch.get_num_threads(), taken)
 
 
 def this_machine() -> str:
@@ -189,12 +188,12 @@ def this_machine() -> str:
     return f"{processor()}; {integer_kernels()}"
 
 
-def _key(plan: StudyPlan, model: StudyModel, quant: QuantSpec) -> str:
+def _key(plan: StudyPlan, model: StudyModel, variant: Variant) -> str:
     decides = {
         "kind": "map times",
-        "versions": deciding((DEPLOYED,)),
+        "versions": deciding([variant]),
         "model": model,
-        "quantization": quant,
+        "quantization": variant.quant,
         "calibration": plan.calibration.sha256,
         "cam": plan.cam,
         "machine": this_machine(),

@@ -10,12 +10,22 @@ from typing import Literal
 import streamlit as st
 
 from quantviz import images, networks
-from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, check_deployable, measure, target_layers
+from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, measure, target_layers
 from quantviz.layerwise.drift import model_cost
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CAM_METHODS, CamSpec, Comparison, Cost, ImageSample, MetricTable, QuantSpec, UsageError
+from quantviz.specs import (
+    CAM_METHODS,
+    CamSpec,
+    Comparison,
+    Cost,
+    ImageSample,
+    MetricTable,
+    QuantSpec,
+    UsageError,
+    check_deployable,
+)
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked

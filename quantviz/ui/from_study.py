@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from quantviz.specs import CALIBRATED, DEPLOYED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, spec_of
+from quantviz.specs import CALIBRATED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, Variant, spec_of
 from quantviz.study.pictures import calibration_folder, pictures_folder, study_picture, weights_choice
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
@@ -62,17 +62,15 @@ class StudyLink:
 
 def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], index: int, elsewhere: Path | None) -> str:
     """Return the address, relative to the Study page's, at which Compare shows a picture as a cell of a study does."""
-    name, setting, protocol = cell
-    model = next(entry for entry in plan.models if entry.name == name)
-    quant = next(entry for entry in plan.quants if entry.label == setting)
-    ref = model.weights
+    model, variant = plan.cell(cell)
+    quant, ref = variant.quant, model.weights
     found: dict[str, str | list[str]] = {_STUDY: study, _PICTURE: str(index)}
     if elsewhere is not None:
         found[_FOLDER] = str(elsewhere)
-    found |= {"model": name, "weights": OF_STUDY if ref.source == "file" else ref.name}
+    found |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
     found |= {"layer": model.layer, "cam": plan.cam.method}
     found |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
-    return f"./?{urlencode(found | _scheme(quant) | _protocol(protocol), doseq=True)}"
+    return f"./?{urlencode(found | _scheme(quant) | _protocol(variant), doseq=True)}"
 
 
 def linked_picture(ignored: list[str]) -> StudyLink | None:
@@ -122,9 +120,9 @@ def _scheme(quant: QuantSpec) -> dict[str, str | list[str]]:
     return {"scheme": name, **unlike(name)}
 
 
-def _protocol(protocol: str) -> dict[str, str | list[str]]:
-    if protocol == DEPLOYED:
-        return {"protocol": CALIBRATED, "deployed": "true"}
-    if protocol in (CALIBRATED, PAPER):
-        return {"protocol": protocol}
-    return {"protocol": CHOSEN, "deviations": protocol.split("+")[1:]}
+def _protocol(variant: Variant) -> dict[str, str | list[str]]:
+    """Return the Compare page's widgets for a variant's protocol."""
+    protocol = variant.quant.protocol
+    if protocol not in (CALIBRATED, PAPER):
+        return {"protocol": CHOSEN, "deviations": protocol.split("+")[1:]}
+    return {"protocol": protocol, **({"deployed": "true"} if variant.deployed else {})}

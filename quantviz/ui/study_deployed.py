@@ -24,7 +24,7 @@ _FILTERED = ":material/filter_alt_off:"
 
 def show_deployed(opened: Opened) -> None:
     """Show how the deployed networks of a study agree with the simulated ones, and the times of their maps."""
-    if DEPLOYED not in opened.plan.protocols:
+    if not opened.plan.deployed:
         st.info(
             "This study has no deployed int8; sweep with --protocols calibrated,deployed, or choose that protocol in "
             "the form below.",

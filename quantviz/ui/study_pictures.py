@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from quantviz import figures
 from quantviz.figures.panels import percent
-from quantviz.specs import CALIBRATED, DEPLOYED, ImageError
+from quantviz.specs import ImageError
 from quantviz.study.filters import PictureDrift, extremes, picture_drift
 from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.ui import visible_progress, workbench
@@ -141,7 +141,7 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
     with visible_progress() as progress:
         rows = picture_grid(workbench(), plan, index, folder, cells, progress)
     st.plotly_chart(figures.grid_figure(rows), key="grid", config=PLAIN)
-    if cell[2] not in (CALIBRATED, DEPLOYED):
+    if plan.sequential(cell[2]):
         st.caption(
             "Under this protocol the observers go on from picture to picture in a sweep; here they start at this one, "
             "so that the maps are not quite those of the study."

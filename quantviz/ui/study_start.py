@@ -9,7 +9,7 @@ from typing import Any, Final
 import streamlit as st
 
 from quantviz import networks
-from quantviz.specs import CALIBRATED, DEPLOYED, PAPER, PRESETS, UsageError
+from quantviz.specs import CALIBRATED, PRESETS, PROTOCOLS, UsageError
 from quantviz.study.sweep.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
 from quantviz.ui import guarded
 from quantviz.ui.studies import made_folder
@@ -71,7 +71,7 @@ def _order() -> Callable[[], SweepOrder]:
     )
     protocols = middle.multiselect(
         "Protocols",
-        [CALIBRATED, PAPER, DEPLOYED],
+        PROTOCOLS,
         [CALIBRATED],
         key="sweep_protocols",
         help="deployed: W8A8 on integer kernels beside its simulation, which needs 8 among the bit-widths.",

@@ -10,9 +10,9 @@ from PIL import Image
 
 from quantviz import images
 from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, deployed_words
-from quantviz.comparison.deploy import EXPORTING, check_deployable
+from quantviz.comparison.deploy import EXPORTING
 from quantviz.figures import maps_figure, paper_png, predictions_figure
-from quantviz.specs import CamSpec, LayerBits, QuantSpec, QuantvizError, UsageError, spec_of
+from quantviz.specs import CamSpec, LayerBits, QuantSpec, QuantvizError, UsageError, check_deployable, spec_of
 from quantviz.store import TensorStore
 
 REQUEST = CompareRequest("squeezenet1_1", "untrained", backend="onnxruntime", deployed=True)

@@ -98,7 +98,7 @@ def test_the_deployed_protocol_runs_where_integer_kernels_do_and_nowhere_else(st
     assert plan.cells == CELLS
     assert len(rows) == len(CELLS) * 4
     assert {(row["setting"], row["protocol"]) for row in rows} == {cell[1:] for cell in CELLS}
-    assert [quant.label for quant in plan.quants_of(DEPLOYED)] == ["W8A8"]
+    assert [variant.label for variant in plan.deployed] == ["W8A8"]
     assert set(pq.read_schema(study / "results.parquet").names) == {*SCHEMA.names, *SIMULATION_COLUMNS}
 
 
@@ -179,7 +179,7 @@ def elsewhere(study, out, shift=0.0):
 
 def test_another_kind_of_processor_does_not_go_on_with_it(study, asked, store, tmp_path):
     planned = StudyFolder(study).plan().versions
-    assert planned.items() >= deciding((DEPLOYED,)).items()
+    assert planned.items() >= deciding(StudyFolder(study).plan().deployed).items()
     assert {"onnxruntime", "onnx", "onnxscript", "ONNX export", KERNELS} <= set(planned)
     other = elsewhere(study, tmp_path / "other")
     with pytest.raises(UsageError, match=r"integer kernels x86_64 of long ago, not integer kernels"):

@@ -88,7 +88,7 @@ def test_rows_of_the_papers_protocol_carry_the_observers_from_picture_to_picture
     samples = [images.load(pictures / plan.images[place].path) for place in good]
     rows = [row for row in rows_of(study) if row["protocol"] == "paper"]
     with TensorStore(tmp_path) as store:
-        for quant in plan.quants_of("paper"):
+        for quant in (variant.quant for variant in plan.variants_of("paper")):
             request = CompareRequest(SQUEEZE, "untrained", quant)
             steps = sequence(Workbench(store), request, samples)
             for place, sample, step in zip(good, samples, steps, strict=True):

@@ -8,11 +8,11 @@ from math import ceil
 from typing import Any, Final
 
 from quantviz.specs.basics import digest_of
-from quantviz.specs.deployed import DEPLOYED, check_protocols, undeployable
 from quantviz.specs.errors import UsageError
 from quantviz.specs.metrics import TruthKind
 from quantviz.specs.quantization import QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
+from quantviz.specs.variants import Variant, variants_of
 
 COMPARISONS: Final = ("float_v_saliency", "quantized_v_saliency", "quantized_v_float")
 STUDY_METRICS: Final = ("sim", "cc", "kld")
@@ -22,7 +22,7 @@ TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
 """With the user's ground truth, where there is one; their metrics are those of its kind."""
 
 SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in STUDY_METRICS), "simulated_flipped")
-"""What the rows of the deployed protocol tell of the simulated network."""
+"""The columns that compare a deployed network with its simulation."""
 
 _TOLD_APART = {
     "models": "models",
@@ -121,8 +121,7 @@ class StudyPlan:
     Attributes:
         models: the networks.
         quants: the bit-widths, each under the calibrated protocol.
-        protocols: as in ``QuantSpec``, under each of which every model runs at every bit-width; and ``DEPLOYED``, under
-            which it runs at those that integer kernels run.
+        protocols: names as ``variants_of`` takes them.
         cam: the CAM method; the layers are the models'.
         calibration: what activation ranges come from.
         saliency: what maps are compared with, the key of the prediction.
@@ -130,7 +129,8 @@ class StudyPlan:
         limit: at most so many of the folder's pictures were taken, or None.
         seed: by which they were drawn, or None for evenly spaced ones.
         batch: pictures in a piece.
-        versions: of quantviz and the libraries that decide results; with ``DEPLOYED``, the kind of integer kernels too.
+        versions: of quantviz and the libraries that decide results; for deployed networks the kind of integer kernels
+            too.
         computation: ``COMPUTATION_VERSION``.
         dataset: the folder of pictures as the user named it.
         command: the command line that makes this study, or "".
@@ -140,7 +140,7 @@ class StudyPlan:
             nothing.
 
     Raises:
-        UsageError: integer kernels run none of the bit-widths, and the deployed protocol is among the protocols.
+        UsageError: a protocol is unknown, or integer kernels run none of the bit-widths that are to be deployed.
     """
 
     models: tuple[StudyModel, ...]
@@ -162,7 +162,8 @@ class StudyPlan:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_protocols(self.protocols, self.quants)
+        for protocol in self.protocols:
+            self.variants_of(protocol)
 
     @property
     def digest(self) -> str:
@@ -186,24 +187,51 @@ class StudyPlan:
 
     @property
     def simulation_columns(self) -> tuple[str, ...]:
-        """``SIMULATION_COLUMNS``, or () in a study without the deployed protocol."""
-        return SIMULATION_COLUMNS if DEPLOYED in self.protocols else ()
+        """``SIMULATION_COLUMNS``, or () in a study without a deployed network."""
+        return SIMULATION_COLUMNS if self.deployed else ()
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The quantized networks beside each model, by protocol and bit-width."""
+        return tuple(variant for protocol in self.protocols for variant in self.variants_of(protocol))
+
+    @property
+    def deployed(self) -> tuple[Variant, ...]:
+        """Those of ``variants`` that integer kernels run."""
+        return tuple(variant for variant in self.variants if variant.deployed)
+
+    def variants_of(self, protocol: str) -> tuple[Variant, ...]:
+        """Return the variants that run under one of the study's protocols, by bit-width."""
+        return variants_of(protocol, self.quants)
+
+    def sequential(self, protocol: str) -> bool:
+        """Tell whether a picture's rows under a protocol depend on the pictures before it."""
+        return any(variant.sequential for variant in self.variants_of(protocol))
 
     @property
     def cells(self) -> tuple[tuple[str, str, str], ...]:
         """(model, label of the bit-width, protocol) of all that runs, by protocol, model and bit-width."""
         return tuple(
-            (model.name, quant.label, protocol)
+            (model.name, variant.label, protocol)
             for protocol in self.protocols
             for model in self.models
-            for quant in self.quants_of(protocol)
+            for variant in self.variants_of(protocol)
         )
 
-    def quants_of(self, protocol: str) -> tuple[QuantSpec, ...]:
-        """Return the bit-widths that run under a protocol; those under ``DEPLOYED`` as they are simulated."""
-        if protocol == DEPLOYED:
-            return tuple(quant for quant in self.quants if not undeployable(quant))
-        return tuple(replace(quant, protocol=protocol) for quant in self.quants)
+    def cell(self, name: tuple[str, str, str]) -> tuple[StudyModel, Variant]:
+        """Return the model and the variant of a cell.
+
+        Args:
+            name: one of ``cells``.
+
+        Raises:
+            UsageError: the study has no such cell.
+        """
+        model = next((entry for entry in self.models if entry.name == name[0]), None)
+        variant = next((entry for entry in self.variants if (entry.label, entry.protocol) == name[1:]), None)
+        if model is None or variant is None:
+            raise UsageError(f"The study has no cell {' '.join(name)!r}; choose another.")
+        return model, variant
 
     @property
     def runs(self) -> tuple[tuple[Piece, ...], ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from quantviz.specs import Progress, UsageError, no_progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import Piece, StudyPlan
-from quantviz.study.sweep.schedule import sequential
 
 Shard = tuple[int, int]
 
@@ -43,8 +42,8 @@ def share(plan: StudyPlan, shard: Shard | None) -> tuple[Piece, ...]:
     if shard is None:
         return plan.pieces
     number, count = _checked(shard)
-    chained = [run for run in plan.runs if sequential(plan, run[0].protocol)]
-    alone = [piece for run in plan.runs if not sequential(plan, run[0].protocol) for piece in run]
+    chained = [run for run in plan.runs if plan.sequential(run[0].protocol)]
+    alone = [piece for run in plan.runs if not plan.sequential(run[0].protocol) for piece in run]
     mine = alone[number - 1 :: count] + [piece for run in chained[number - 1 :: count] for piece in run]
     return tuple(sorted(mine, key=lambda piece: piece.number))
 

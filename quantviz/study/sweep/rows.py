@@ -19,16 +19,16 @@ from quantviz.comparison.references import SPECTRAL_RESIDUAL, TruthSource
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
-    DEPLOYED,
     CamResult,
+    CamSpec,
     GroundTruth,
     Heatmap,
     ImageError,
     ImageSample,
     Preprocessing,
     Progress,
-    QuantSpec,
     QuantvizError,
+    Variant,
     no_progress,
     scheme_name,
 )
@@ -115,18 +115,18 @@ def study_subject(
     bench: Workbench,
     plan: StudyPlan,
     model: StudyModel,
-    quant: QuantSpec,
+    variant: Variant,
     weights: str | None,
     calibration: Path | None,
     progress: Progress,
 ) -> Subject:
-    """Return a model of a study, with the preprocessing of the protocol of ``quant``.
+    """Return a model of a study, with the preprocessing of a variant's protocol.
 
     Args:
         bench: with the networks.
         plan: of the study.
         model: of the plan.
-        quant: of the plan, with its protocol.
+        variant: of the plan.
         weights: as in ``CompareRequest``.
         calibration: as there.
         progress: told what is being loaded.
@@ -135,8 +135,8 @@ def study_subject(
         QuantvizError: its weights or the calibration pictures are no longer those that were planned.
     """
     cam = replace(plan.cam, layer=model.layer)
-    asked = CompareRequest(model.name, weights, quant, cam, calibration=calibration)
-    subject = subject_of(bench.subject(asked, progress), quant)
+    asked = CompareRequest(model.name, weights, variant.quant, cam, calibration=calibration)
+    subject = subject_of(bench.subject(asked, progress), variant.quant)
     ref = bench.networks.load(subject.spec, subject.located, progress).ref
     if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
         raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
@@ -144,33 +144,33 @@ def study_subject(
 
 
 class RowMaker:
-    """One model under one protocol: its networks at every bit-width, and what their observers have seen.
+    """Makes the rows of one model under one protocol: holds its networks, with what their observers have seen.
 
-    Under the deployed protocol ``networks`` are the deployed ones, and ``simulated`` those that stand for them.
+    ``networks`` are those of the variants by their labels, and ``simulated`` the simulations of deployed ones, each
+    with the CAM at its own target layer.
     """
 
     def __init__(
         self, bench: Workbench, plan: StudyPlan, request: SweepRequest, piece: Piece, progress: Progress
     ) -> None:
         model = plan.models[piece.model]
-        self.plan, self.model, self.folder, self.protocol = plan, model.name, request.dataset, piece.protocol
-        self.quants = plan.quants_of(piece.protocol)
+        self.plan, self.model, self.folder = plan, model.name, request.dataset
+        self.variants = plan.variants_of(piece.protocol)
+        first = self.variants[0]
         self.truths = Truths(plan, request.truth)
         weights = request.weights.get(model.name)
-        subject = study_subject(bench, plan, model, self.quants[0], weights, request.calibration, progress)
+        subject = study_subject(bench, plan, model, first, weights, request.calibration, progress)
         ref = bench.networks.load(subject.spec, subject.located, progress).ref
         self.labelled = ref.classes == _CLASSES
         self.preprocessing: Preprocessing = subject.ref.preprocessing
-        self.cam = replace(plan.cam, layer=subject.layer)
-        self.float_network = bench.protocols.reference(subject, self.quants[0], progress)
-        self.networks: dict[str, Locked[nn.Module]] = {
-            quant.label: bench.protocols.quantized(subject, quant, progress) for quant in self.quants
+        cam = replace(plan.cam, layer=subject.layer)
+        self.float_network = bench.protocols.reference(subject, first.quant, progress), cam
+        self.networks = {variant.label: bench.network(subject, variant, cam, progress) for variant in self.variants}
+        self.simulated = {
+            variant.label: bench.network(subject, Variant(variant.quant), cam, progress)
+            for variant in self.variants
+            if variant.deployed
         }
-        self.simulated: dict[str, Locked[nn.Module]] = {}
-        if self.protocol == DEPLOYED:
-            self.simulated = self.networks
-            deployed = {quant.label: bench.backends.deployed(subject, quant, progress) for quant in self.quants}
-            self.networks = dict(deployed)
 
     def load(self, image: StudyImage) -> Picture | str:
         """Return a picture ready for the networks, or in one sentence why it cannot be used.
@@ -201,31 +201,32 @@ class RowMaker:
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
         found, compared = [], _Compared()
-        for quant in self.quants:
+        for variant in self.variants:
             told: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
             heatmap = None
             if isinstance(picture, str) or isinstance(reference, str):
                 told["error"] = reference
             else:
-                target = None if "own_class" in quant.deviations else reference.class_index
-                quantized = self._result(picture, self.networks[quant.label], quant, target)
+                target = None if "own_class" in variant.quant.deviations else reference.class_index
+                quantized = self._result(picture, self.networks[variant.label], variant, target)
                 told |= _told(reference, quantized, picture.salient, label, compared)
                 if not isinstance(quantized, str):
                     heatmap = quantized.heatmap
-                    told["simulation"] |= self._simulation(picture, quant, quantized, compared)
+                    told["simulation"] |= self._simulation(picture, variant, quantized, compared)
             told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
             told["truth_error"] = truth if isinstance(truth, str) else ""
-            known = (index, image.sha256, self.model, quant.label, scheme_name(quant), self.protocol)
+            scheme = scheme_name(variant.quant)
+            known = (index, image.sha256, self.model, variant.label, scheme, variant.protocol)
             found.append(StudyRow(*known, **told))
         return found
 
     def _simulation(
-        self, picture: Picture, quant: QuantSpec, deployed: CamResult, compared: _Compared
+        self, picture: Picture, variant: Variant, deployed: CamResult, compared: _Compared
     ) -> dict[str, float | bool | None]:
         """Return the columns that compare the simulated with the deployed network; {} where there is none of either."""
-        if quant.label not in self.simulated:
+        if not variant.deployed:
             return {}
-        simulated = self._result(picture, self.simulated[quant.label], quant, deployed.class_index)
+        simulated = self._result(picture, self.simulated[variant.label], variant, deployed.class_index)
         if isinstance(simulated, str):
             return {}
         flipped = simulated.predictions[0].index != deployed.predictions[0].index
@@ -233,25 +234,22 @@ class RowMaker:
         return marks | {"simulated_flipped": flipped}
 
     def _result(
-        self, picture: Picture, network: Locked[nn.Module], quant: QuantSpec | None, target: int | None
+        self, picture: Picture, network: tuple[Locked[nn.Module], CamSpec], variant: Variant | None, target: int | None
     ) -> CamResult | str:
-        """Return a network's result, or in one sentence why there is none; ``quant`` None is of the float network."""
+        """Return a network's result, or in one sentence why it has none; ``variant`` is None for the float network."""
         import torch
 
-        name, seed = quant.label if quant else "float", seed_of(picture.id, quantized=quant is not None)
-        image = torch.from_numpy(picture.input)
-        with network.locked() as module:
-            cam = replace(self.cam, layer=getattr(module, "layer", self.cam.layer))  # of the parted network its own
+        name, seed = variant.name if variant else "float", seed_of(picture.id, quantized=variant is not None)
         try:
-            result = explained(network, image, cam, target, seed, no_progress, name)
+            result = explained(network[0], torch.from_numpy(picture.input), network[1], target, seed, no_progress, name)
         except QuantvizError as error:
             return str(error)
-        return finished(result, quant or self.quants[0], picture.size)
+        return finished(result, (variant or self.variants[0]).quant, picture.size)
 
     def state(self) -> ObserverState:
         """Return what the observers have seen; nothing where the protocol has none."""
         found: ObserverState = {}
-        for name, network in self.networks.items():
+        for name, (network, _) in self.networks.items():
             with network.locked() as module:
                 for place, quantizer in _observers(module):
                     if quantizer.low is not None and quantizer.high is not None:
@@ -262,7 +260,7 @@ class RowMaker:
         """Let the observers go on from a state."""
         import torch
 
-        for name, network in self.networks.items():
+        for name, (network, _) in self.networks.items():
             with network.locked() as module:
                 for place, quantizer in _observers(module):
                     low, high = state.get(name, {}).get(place, (None, None))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantviz.comparison.protocols import network_quant
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import CALIBRATED, DEPLOYED, Progress, UsageError, no_progress
+from quantviz.specs import Progress, UsageError, Variant, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest, plan_of
@@ -114,24 +114,20 @@ def _begun(
 
 def _check(plan: StudyPlan) -> None:
     """Refuse, before anything is written, what a protocol does not define."""
-    for protocol in plan.protocols:
-        if protocol not in (CALIBRATED, DEPLOYED):
-            for quant in plan.quants_of(protocol):
-                network_quant(quant)
+    for variant in plan.variants:
+        network_quant(variant.quant)
 
 
 def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
     """Refuse networks that have no deployed form; what the others are made of is in the store then."""
-    if DEPLOYED not in plan.protocols:
-        return
-    for quant in plan.quants_of(DEPLOYED):
+    for variant in plan.deployed:
         # Whether there is such a form does not depend on what is learned, which can take long.
-        plain = replace(quant, rounding="nearest", bias_correction=False)
+        plain = Variant(replace(variant.quant, rounding="nearest", bias_correction=False), deployed=True)
         for model in plan.models:
             bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
             with one_thread():
                 subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress)
-                bench.backends.deployed(subject, plain, progress)
+                bench.network(subject, plain, plan.cam, progress)
 
 
 def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:

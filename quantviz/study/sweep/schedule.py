@@ -12,11 +12,6 @@ from quantviz.study.specs.plan import Piece, StudyPlan
 _DEATHS = 3
 
 
-def sequential(plan: StudyPlan, protocol: str) -> bool:
-    """Tell whether the pieces of a protocol need the one before: its observers go on from picture to picture."""
-    return "online_ranges" in plan.quants_of(protocol)[0].deviations
-
-
 Run = tuple[int, str]
 
 
@@ -36,7 +31,7 @@ class Schedule:
         self._waiting: dict[Run, deque[Piece]] = {}
         for piece in todo:
             self._waiting.setdefault((piece.model, piece.protocol), deque()).append(piece)
-        self._chained = {run for run in self._waiting if sequential(plan, run[1])}
+        self._chained = {run for run in self._waiting if plan.sequential(run[1])}
         self._has: dict[int, Run] = {}
         self._opened: set[Run] = set()
         self._opening: dict[int, Run] = {}
@@ -111,6 +106,6 @@ class Schedule:
 
 def before(plan: StudyPlan, piece: Piece) -> Piece | None:
     """Return the piece whose state a piece starts from, or None where it starts from nothing."""
-    if piece.start == 0 or not sequential(plan, piece.protocol):
+    if piece.start == 0 or not plan.sequential(piece.protocol):
         return None
     return replace(piece, number=piece.number - 1, start=piece.start - plan.batch, stop=piece.start)

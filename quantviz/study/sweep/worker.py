@@ -162,7 +162,7 @@ class RemoteWorker:
     def _check(self) -> None:
         """Refuse libraries and integer kernels that are not those of the plan: another machine may have others."""
         planned = self.job.plan.versions
-        for name, number in deciding(self.job.plan.protocols).items():
+        for name, number in deciding(self.job.plan.variants).items():
             if planned.get(name, number) != number:
                 same = "use machines of one kind" if name == KERNELS else "install the same"
                 raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
