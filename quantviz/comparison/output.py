@@ -14,7 +14,7 @@ from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, GivenQua
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as JSON-able data; the README describes every key."""
+    """Return a comparison as JSON-able data; docs/reference/json.md describes every key."""
     (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
     return {
         "model": comparison.model,
