@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from pandas import DataFrame
 
 from quantviz.report.tables import Column, ReportTable, Value, shown
 
@@ -28,16 +30,16 @@ def latex_bytes(table: ReportTable, protocols: Sequence[str]) -> bytes:
         table: of ``study_tables``.
         protocols: in their order.
     """
-    lines = [f"% {_plain(table.title)}", r"% needs \usepackage{booktabs}"]
+    parts = [f"% {_plain(table.title)}\n% needs \\usepackage{{booktabs}}\n"]
     for protocol in protocols:
-        found = table.shown_rows(protocol)
-        parts = [found[start : start + _MOST_ROWS] for start in range(0, len(found), _MOST_ROWS)]
-        for part, rows in enumerate(parts, start=1):
-            more = f", part {part} of {len(parts)}" if len(parts) > 1 else ""
+        rows = table.shown_rows(protocol)
+        starts = range(0, len(rows), _MOST_ROWS)
+        for part, start in enumerate(starts, start=1):
+            more = f", part {part} of {len(starts)}" if len(starts) > 1 else ""
             caption = f"{table.title}. Protocol {protocol}{more}."
             label = f"tab:{table.name}-{protocol}" + (f"-{part}" if more else "")
-            lines += _environment(table.shown_columns, rows, caption, label)
-    return ("\n".join(lines) + "\n").encode()
+            parts.append(_environment(table.shown_columns, rows[start : start + _MOST_ROWS], caption, label))
+    return "\n".join(parts).encode()
 
 
 def escaped(text: str) -> str:
@@ -49,24 +51,19 @@ def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _environment(columns: Sequence[Column], rows: Iterable[Sequence[Value]], caption: str, label: str) -> Iterator[str]:
-    alignment = "".join("l" if column.kind == "text" else "r" for column in columns)
-    yield ""
-    yield r"\begin{table}[p]"
-    yield r"\centering\scriptsize\setlength{\tabcolsep}{3pt}"
-    yield f"\\caption{{{escaped(caption)}}}"
-    # A label is no text: what would have to be escaped is left out.
-    yield f"\\label{{{''.join(letter for letter in label if letter.isalnum() or letter in ':-+')}}}"
-    yield f"\\begin{{tabular}}{{{alignment}}}"
-    yield r"\toprule"
-    yield _row(column.title for column in columns)
-    yield r"\midrule"
-    for row in rows:
-        yield _row(shown(column, value) for column, value in zip(columns, row, strict=True))
-    yield r"\bottomrule"
-    yield r"\end{tabular}"
-    yield r"\end{table}"
-
-
-def _row(texts: Iterable[str]) -> str:
-    return " & ".join(escaped(text) for text in texts) + r" \\"
+def _environment(columns: Sequence[Column], rows: Iterable[Sequence[Value]], caption: str, label: str) -> str:
+    texts = [[shown(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
+    styler = DataFrame(texts, columns=[column.title for column in columns]).style
+    # Styler's own escaping does not reach captions, and leaves letters that LaTeX prints otherwise or not at all.
+    styler = styler.format(escaped).format_index(escaped, axis="columns").hide(axis="index")
+    size = [{"selector": "scriptsize", "props": ":;"}, {"selector": "setlength", "props": r":{\tabcolsep}{3pt};"}]
+    source: str = styler.set_table_styles(size).to_latex(
+        column_format="".join("l" if column.kind == "text" else "r" for column in columns),
+        hrules=True,
+        position="p",
+        position_float="centering",
+        caption=escaped(caption),
+        # A label is no text: what would have to be escaped is left out.
+        label="".join(letter for letter in label if letter.isalnum() or letter in ":-+"),
+    )
+    return source

@@ -207,11 +207,13 @@ def test_latex_escapes_every_letter_with_a_meaning_and_parts_long_tables():
     )
     assert escaped("a\nb\0c é Fβ 猫") == r"a b c é F$\beta$ ?"
     rows = tuple(("paper", HOSTILE, place) for place in range(100))
-    table = ReportTable("long", "50 % & more", (Column("p", "p"), Column("a", "a_b"), Column("n", "n", "count")), rows)
+    columns = (Column("p", "p"), Column("a", "a_b%&#{}~^\\ 猫"), Column("n", "n", "count"))
+    table = ReportTable("long", "50 % & more", columns, rows)
     source = latex_bytes(table, ("paper",)).decode()
     assert_latex(source)
     assert source.count(r"\begin{table}") == 3
     assert "part 3 of 3" in source
+    assert source.count(r"a\_b\%\&\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{} ? & n \\") == 3
     assert all(f"& {place} \\\\" in source for place in range(100))
 
 
