@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from quantviz import images
 from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
-from quantviz.cli.score import metric_names, score_table, show_conventions, show_metrics
+from quantviz.cli.score import score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of, write_file
 from quantviz.comparison import (
     SPECTRAL_RESIDUAL,
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
-    comparison_data,
     deployed_words,
     faithfulness,
     measure,
+    metric_names,
     npz_bytes,
-    tables_data,
+    result_data,
+    saliency_choice,
     truth_source,
 )
 from quantviz.layerwise.drift import model_cost
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CALIBRATED, Comparison, Cost, Deployed, ImageSample, MetricTable, TruthKind
+from quantviz.specs import CALIBRATED, Comparison, Cost, Deployed, MetricTable, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -94,23 +95,16 @@ def compare(
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
     check_outputs(json_path, png, maps)
-    source_of_saliency = None if saliency == "none" else saliency if saliency in PREDICTORS else Path(saliency)
-    request = replace(request, target=target, saliency=source_of_saliency, backend=backend, deployed=deployed)
+    request = replace(request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed)
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
-        found = bench.compare(request, _picture(image), progress)
+        found = bench.compare(request, images.picture(image), progress)
         wanted = metrics is not None or source is not None
         tables = measure(bench, request, found, source, names, progress) if wanted else ()
         rows = faithfulness(bench, request, found, progress) if faithful else ()
         cost = model_cost(bench, request, progress) if request.quant.protocol == CALIBRATED else None
     _write_out(found, tables, rows, cost, json_path, png, maps)
-
-
-def _picture(image: str) -> ImageSample:
-    """Return the picture of this path or, where there is no such file, the bundled photograph of this name."""
-    bundled = image in images.BUNDLED and not Path(image).exists()
-    return images.bundled(image) if bundled else images.load(Path(image))
 
 
 def _write_out(
@@ -129,10 +123,7 @@ def _write_out(
     if maps is not None:
         write_file(maps, npz_bytes(found))
     if json_path is not None:
-        more: dict[str, Any] = {"metrics": tables_data(tables)} if tables else {}
-        more |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
-        more |= {"cost": asdict(cost) if cost else None}
-        emit_json(comparison_data(found) | more, json_path)
+        emit_json(result_data(found, tables, rows, cost), json_path)
         return
     _show_comparison(found)
     if cost is not None:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from quantviz import images, networks
 from quantviz.cli.terminal import Bits, RenamedOption, check_writable, progress_bar, watched_store
 from quantviz.comparison import BACKENDS, CompareRequest, Workbench
-from quantviz.layerwise.bits_file import read_bits, weights_of
+from quantviz.layerwise.bits_file import quant_of_file
 from quantviz.layerwise.pictures import dataset
 from quantviz.specs import (
     CALIBRATED,
@@ -216,13 +216,7 @@ def _from_file(path: Path, model: str, weights: str | None, protocol: str) -> Qu
     for name, option in _IN_FILE.items():
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"{option} and --bits-file {str(path)!r} exclude each other; leave one out.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"Bits file {str(path)!r} cannot be read ({error.strerror}); check its path.") from None
-    quant = replace(read_bits(data, path.name, model), protocol=protocol)
-    ref, found_for = networks.resolve(networks.spec(model), weights).ref, weights_of(data, path.name)
-    # Untrained weights have no digest before they are drawn, but a name.
-    if found_for is not None and (ref.sha256 or ref.name) not in found_for:
-        click.echo(f"Note: the bits of {path.name!r} were found for other weights ({found_for[0]}).", err=True)
-    return quant
+    quant, note = quant_of_file(path, model, weights)
+    if note:
+        click.echo(f"Note: {note}", err=True)
+    return replace(quant, protocol=protocol)

@@ -15,8 +15,8 @@ from rich.table import Table
 from quantviz import images, scores
 from quantviz.cli.options import check_outputs
 from quantviz.cli.terminal import emit_json, json_option, show, table_of
-from quantviz.comparison import TRUTH_KINDS, measure_map, read_truth
-from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind, UsageError
+from quantviz.comparison import TRUTH_KINDS, measure_map, metric_names, read_truth
+from quantviz.specs import GroundTruth, MetricTable, Scores, TruthKind
 from quantviz.truth import pair as pair_by_stem
 from quantviz.truth import to_truth
 
@@ -117,17 +117,6 @@ def pair(pictures: Path, truths: Path, as_json: bool) -> None:
         click.echo(f"no picture: {file}")
     for image, files in found.ambiguous:
         click.echo(f"several files: {image}: {', '.join(map(str, files))}")
-
-
-def metric_names(text: str | None) -> list[str] | None:
-    """Return the metrics that a user listed; None, which stands for all, for ``all`` and for nothing."""
-    if text is None or text == "all":
-        return None
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in scores.METRICS:
-            raise UsageError(f"Metric {name!r} is unknown; use all, or some of {', '.join(scores.METRICS)}.")
-    return names
 
 
 def show_metrics(table: MetricTable) -> None:

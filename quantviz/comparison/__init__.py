@@ -1,10 +1,11 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
+from quantviz.comparison.choices import metric_names, saliency_choice
 from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
-from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, tables_data
+from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, result_data, tables_data
 from quantviz.comparison.pair import PairRequest, compare_pair, explain_network
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 from quantviz.comparison.request import CompareRequest
@@ -29,8 +30,11 @@ __all__ = [
     "faithfulness",
     "measure",
     "measure_map",
+    "metric_names",
     "npz_bytes",
     "read_truth",
+    "result_data",
+    "saliency_choice",
     "tables_data",
     "target_layers",
     "truth_source",

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from quantviz.comparison.faithfulness import FaithfulnessRow
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import DEVIATIONS, CamResult, Comparison, FloatMap, GivenQuant, MetricTable, WeightsRef
+from quantviz.specs import DEVIATIONS, CamResult, Comparison, Cost, FloatMap, GivenQuant, MetricTable, WeightsRef
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
@@ -51,6 +52,25 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "cached": comparison.cached,
         "versions": dict(comparison.versions),
     }
+
+
+def result_data(
+    comparison: Comparison,
+    tables: Sequence[MetricTable] = (),
+    faithfulness: Sequence[FaithfulnessRow] = (),
+    cost: Cost | None = None,
+) -> dict[str, Any]:
+    """Return a comparison with what was measured beside it as JSON-able data: what `quantviz compare --json` writes.
+
+    Args:
+        comparison: the comparison.
+        tables: from ``measure``; without any there is no key ``metrics``.
+        faithfulness: from ``faithfulness``; without any there is no such key.
+        cost: size and operations of the quantized network, or None where they are not known.
+    """
+    more: dict[str, Any] = {"metrics": tables_data(tables)} if tables else {}
+    more |= {"faithfulness": [asdict(row) for row in faithfulness]} if faithfulness else {}
+    return comparison_data(comparison) | more | {"cost": asdict(cost) if cost else None}
 
 
 def _quantization(comparison: Comparison) -> dict[str, Any]:

@@ -57,6 +57,7 @@ __all__ = [
     "folder",
     "load",
     "normalize",
+    "picture",
     "read_bytes",
     "read_map",
     "resize_map",
@@ -155,6 +156,16 @@ def bundled_path(name: str) -> Path:
 def bundled(name: str) -> ImageSample:
     """Load a photograph of ``BUNDLED``; errors as for ``bundled_path`` and ``load``."""
     return load(bundled_path(name), name=name)
+
+
+def picture(place: str | Path) -> ImageSample:
+    """Load the picture of a path or, where there is no such file, the bundled photograph of that name.
+
+    Raises:
+        ImageError: as ``load``.
+    """
+    named = str(place) in BUNDLED and not Path(place).exists()
+    return bundled(str(place)) if named else load(Path(place))
 
 
 def folder(path: Path, limit: int | None = None) -> list[Path]:

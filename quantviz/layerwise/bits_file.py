@@ -21,8 +21,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
+from quantviz import networks
 from quantviz.layerwise.sensitivity import near
 from quantviz.layerwise.specs import Candidate, SearchResult
 from quantviz.specs import (
@@ -119,6 +121,29 @@ def read_bits(data: bytes, name: str, model: str) -> QuantSpec:
         return spec_of(entry["scheme"], weight_bits, act_bits, ranges=ranges, layer_bits=tuple(layers))
     except UsageError as error:
         raise UsageError(f"Bits file {name!r}: {error}") from None
+
+
+def quant_of_file(path: Path, model: str, weights: str | None) -> tuple[QuantSpec, str]:
+    """Return the quantization of a bits file, and a note where its bits were found for other weights.
+
+    Args:
+        path: of the file.
+        model: name of the architecture that is going to be quantized.
+        weights: as in ``CompareRequest``.
+
+    Raises:
+        UsageError: the file cannot be read, or as ``read_bits``.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Bits file {str(path)!r} cannot be read ({error.strerror}); check its path.") from None
+    quant = read_bits(data, path.name, model)
+    ref, found_for = networks.resolve(networks.spec(model), weights).ref, weights_of(data, path.name)
+    # Untrained weights have no digest before they are drawn, but a name.
+    if found_for is None or (ref.sha256 or ref.name) in found_for:
+        return quant, ""
+    return quant, f"the bits of {path.name!r} were found for other weights ({found_for[0]})."
 
 
 def weights_of(data: bytes, name: str) -> tuple[str, str] | None:
