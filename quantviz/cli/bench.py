@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from quantviz import networks
+from quantviz.api.files import write_file
 from quantviz.bench.specs import SpeedReport, SpeedTarget, Timing
 from quantviz.cli.options import check_outputs
-from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of, write_file
+from quantviz.cli.terminal import emit_json, json_option, progress_bar, show, table_of
 from quantviz.specs import UsageError
 
 

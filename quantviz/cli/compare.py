@@ -10,9 +10,10 @@ from typing import Literal
 import click
 
 from quantviz import images
+from quantviz.api.files import write_file
 from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
 from quantviz.cli.score import score_table, show_conventions, show_metrics
-from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of, write_file
+from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of
 from quantviz.comparison import (
     SPECTRAL_RESIDUAL,
     TRUTH_KINDS,

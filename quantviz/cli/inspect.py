@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from quantviz.cli.terminal import check_writable, count_of, emit_json, json_option, show, table_of
+from quantviz.api.files import check_writable
+from quantviz.cli.terminal import count_of, emit_json, json_option, show, table_of
 from quantviz.networks.onnx_files import FilePair, Opened, describe, describe_pair, open_file, pair_of
 from quantviz.specs import UsageError
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from quantviz.api.files import write_file
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, show_cost, working
-from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of, write_file
+from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.bits_file import bits_bytes
 from quantviz.layerwise.drift import learns

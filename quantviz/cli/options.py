@@ -13,7 +13,8 @@ import click
 from click.core import ParameterSource
 
 from quantviz import images, networks
-from quantviz.cli.terminal import Bits, RenamedOption, check_writable, progress_bar, watched_store
+from quantviz.api.files import check_writable
+from quantviz.cli.terminal import Bits, RenamedOption, progress_bar, watched_store
 from quantviz.comparison import BACKENDS, CompareRequest, Workbench
 from quantviz.layerwise.bits_file import quant_of_file
 from quantviz.layerwise.pictures import dataset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,17 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantviz.api.files import check_folder, check_writable, make_folder, write_file
 from quantviz.cli.study import weights_of
-from quantviz.cli.terminal import (
-    check_writable,
-    emit_json,
-    json_option,
-    open_store,
-    progress_bar,
-    show,
-    table_of,
-    write_file,
-)
+from quantviz.cli.terminal import emit_json, json_option, open_store, progress_bar, show, table_of
 from quantviz.specs import Progress, QuantvizError, UsageError
 from quantviz.study.specs.summary import StudySummary
 
@@ -51,7 +42,7 @@ def report_command(
     for path in (html_path, bundle):
         check_writable(path)
     for folder in (figures, tables):
-        _check_folder(folder)
+        check_folder(folder)
     with progress_bar() as progress:
         found = summary(study, progress)
         for path, data in _files(study, found, html_path, figures, tables, bundle):
@@ -123,18 +114,6 @@ def _replayed(request: ReplayRequest, cache_dir: Path | None, progress: Progress
         return replay(request, store, progress)
 
 
-def _check_folder(path: Path | None) -> None:
-    """Refuse an output folder that cannot be made or written, before anything is computed."""
-    if path is None:
-        return
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"Output {str(path)!r} is a file; name a folder.")
-    if not path.is_dir():
-        check_writable(path)
-    elif not os.access(path, os.W_OK):
-        raise UsageError(f"Folder {str(path)!r} is not writable; choose another.")
-
-
 def _files(
     study: Path,
     found: StudySummary,
@@ -146,7 +125,7 @@ def _files(
     """Yield each file to write, made when it is its turn."""
     for folder in (figures, tables):
         if folder is not None:
-            _make(folder)
+            make_folder(folder)
     if bundle is not None:
         from quantviz.study.bundle import bundle_bytes
 
@@ -167,13 +146,6 @@ def _files(
         from quantviz.report.html import study_html
 
         yield html_path, study_html(found, report_figures(found, table), get_plotlyjs())
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Folder {str(folder)!r} cannot be made ({error.strerror}); choose another.") from None
 
 
 def _table_files(found: StudySummary) -> Iterator[tuple[str, bytes]]:

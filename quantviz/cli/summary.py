@@ -11,18 +11,9 @@ import click
 from rich.markup import escape
 
 from quantviz import scores
+from quantviz.api.files import check_writable, write_file
 from quantviz.cli.study import weights_of
-from quantviz.cli.terminal import (
-    cache_option,
-    check_writable,
-    emit_json,
-    json_option,
-    progress_bar,
-    show,
-    table_of,
-    watched_store,
-    write_file,
-)
+from quantviz.cli.terminal import cache_option, emit_json, json_option, progress_bar, show, table_of, watched_store
 from quantviz.specs import DEPLOYED, Progress, UsageError, scheme_name
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import MapTimes, StudySummary

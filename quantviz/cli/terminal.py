@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from quantviz.specs import MAX_BITS, MIN_BITS, Progress, QuantvizError, UsageError, no_progress
+from quantviz.api.files import write_file
+from quantviz.specs import MAX_BITS, MIN_BITS, Progress, no_progress
 from quantviz.store import TensorStore, default_directory
 
 cache_option = click.option(
@@ -131,44 +130,6 @@ def emit_json(value: dict[str, Any], path: str) -> None:
         click.echo(text, nl=False)
     else:
         write_file(Path(path), text.encode())
-
-
-def check_writable(path: Path | None) -> None:
-    """Refuse an output path that cannot be written before anything is computed."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise UsageError(f"Output {str(path)!r} is a folder; name a file.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"Folder {str(path.absolute().parent)!r} does not exist; make it first.")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise UsageError(f"Folder {str(path.absolute().parent)!r} is not writable; choose another.")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; through a link into its target, and into a device or pipe as it is."""
-    path = path.resolve()
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise QuantvizError(f"{str(path)!r} could not be written: {error.strerror}.") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class RenamedOption(click.Option):
