@@ -9,9 +9,11 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from quantviz.images.decode import (
     FORMATS,
@@ -19,6 +21,7 @@ from quantviz.images.decode import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
+    convert_picture,
     decode_map,
     decode_picture,
     read_bytes,
@@ -55,6 +58,7 @@ __all__ = [
     "crop_points",
     "digest",
     "folder",
+    "from_pixels",
     "load",
     "normalize",
     "picture",
@@ -103,6 +107,35 @@ def load(source: bytes | Path, *, name: str = "") -> ImageSample:
     name, data = read_bytes(source, name)
     rgb, notes = decode_picture(data, name)
     return ImageSample(hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes))
+
+
+def from_pixels(pixels: npt.NDArray[Any] | Image.Image, *, name: str = "") -> ImageSample:
+    """Take one picture from memory.
+
+    Args:
+        pixels: uint8 (H, W, 3) in RGB, or a Pillow image of any mode, converted as ``load`` says.
+        name: for display and messages.
+
+    Returns:
+        The sample, its ``id`` being the sha256 of its size and its RGB values.
+
+    Raises:
+        ImageError: the array has another type or shape, or the picture's size is refused by ``load``.
+    """
+    name = name or "The picture in memory"
+    if isinstance(pixels, Image.Image):
+        picture = pixels
+    elif pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            f"{name} is a {pixels.dtype} array {pixels.shape}; give uint8 (H, W, 3) with red, green and blue from 0 to "
+            "255."
+        )
+    else:
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+    rgb, notes = convert_picture(picture, name)
+    found = hashlib.sha256(f"pixels {rgb.shape}".encode())
+    found.update(np.ascontiguousarray(rgb).data)
+    return ImageSample(found.hexdigest(), rgb, name, notes=tuple(notes))
 
 
 def digest(source: bytes | Path) -> str:

@@ -87,7 +87,23 @@ def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str]]:
         ImageError: as told in ``quantviz.images.load``.
     """
     with _refusing(name):
-        picture, notes = _open(data, name, check=_check_sides)
+        picture, notes = _open(data, name, check=_check_size)
+        rgb, more = _rgb(picture, name)
+        return np.asarray(rgb), notes + more
+
+
+def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
+    """Convert a picture that is open already to upright uint8 (H, W, 3), and say what that took.
+
+    Raises:
+        ImageError: as told in ``quantviz.images.load``.
+    """
+    with _refusing(name):
+        _check_size(picture, name)
+        picture.load()
+        notes = []
+        if (turn := _orientation(picture)) in _UPRIGHT:
+            picture, notes = picture.transpose(_UPRIGHT[turn]), ["turned upright by its orientation tag"]
         rgb, more = _rgb(picture, name)
         return np.asarray(rgb), notes + more
 
@@ -151,10 +167,7 @@ def _hush_parsers() -> None:
 def _open(data: bytes, name: str, check: Check | None = None) -> tuple[Image.Image, list[str]]:
     """Decode the first frame, upright, judging the size from the header before any pixel is decoded."""
     picture: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ImageError(_too_large(name, f"{picture.width} x {picture.height} pixels"))
-    if check:
-        check(picture, name)
+    (check or _check_pixels)(picture, name)
     packing = _packing(picture)
     turn = _orientation(picture) if picture.format == "TIFF" else 1  # which turns itself as it loads
     picture.load()
@@ -173,7 +186,13 @@ def _too_large(name: str, size: str) -> str:
     return f"{name} has {size}, more than the {MAX_PIXELS // 10**6} million allowed; give a smaller image."
 
 
-def _check_sides(picture: Image.Image, name: str) -> None:
+def _check_pixels(picture: Image.Image, name: str) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(_too_large(name, f"{picture.width} x {picture.height} pixels"))
+
+
+def _check_size(picture: Image.Image, name: str) -> None:
+    _check_pixels(picture, name)
     short, long = sorted(picture.size)
     if short < MIN_SIDE:
         raise ImageError(
