@@ -75,6 +75,7 @@ ONLY_IN = {
         "study",
         "study.sweep",
         "bench",
+        "api",
     },
     "onnx": {"backends", "networks.onnx_files"},
     "onnxscript": {"backends"},
