@@ -98,7 +98,7 @@ class Ranges:
         histogram = self.histograms.get(name)
         if histogram is None:
             return self.limits[name]
-        return (_least_error if self.method == "mse" else _least_divergence)(histogram, bits, scheme)
+        return _BY_BITS[self.method](histogram, bits, scheme)
 
 
 def calibrate(
@@ -138,9 +138,10 @@ def calibrate(
     histograms, again = _histograms(model, once(), limits)
     if again != images:
         raise QuantvizError(f"Calibration read {images} images and then {again}; leave them alone and try again.")
-    if method == "percentile":
-        return Ranges(limits | {name: _percentile(found) for name, found in histograms.items()}, images, method)
-    return Ranges(limits, images, method, histograms)
+    if method in _BY_BITS:
+        return Ranges(limits, images, method, histograms)
+    range_of = _BY_VALUES[method]
+    return Ranges(limits | {name: range_of(histogram) for name, histogram in histograms.items()}, images, method)
 
 
 def _observed(
@@ -291,3 +292,13 @@ def _divergence(counts: npt.NDArray[np.int64], start: int, end: int, levels: int
     coarse = np.maximum(merged[level][filled], _EMPTY)
     reference = reference[filled] / reference.sum()
     return float(reference @ np.log(reference / (coarse / coarse.sum())))
+
+
+_BY_VALUES: dict[RangeMethod, Callable[[Histogram], tuple[float, float]]] = {"percentile": _percentile}
+"""Methods whose range is that of the values read, whatever the grid."""
+
+_BY_BITS: dict[RangeMethod, Callable[[Histogram, int, Scheme], tuple[float, float]]] = {
+    "mse": _least_error,
+    "entropy": _least_divergence,
+}
+"""Methods whose range depends on the bits and the scheme of the grid."""

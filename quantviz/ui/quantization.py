@@ -51,6 +51,7 @@ _PROTOCOLS = {
     PAPER: "the published code of arXiv 2403.09939, with all seven of its deviations",
     CHOSEN: "the calibrated protocol with the deviations that you switch on",
 }
+# A method that is not here goes by its own name.
 _RANGES = {
     "minmax": "min-max",
     "moving_average": "moving-average",
@@ -108,6 +109,10 @@ def protocol_name(quant: QuantSpec) -> str:
         return "the calibrated protocol" if quant.protocol == CALIBRATED else "the paper's protocol"
     count = len(quant.deviations)
     return f"the calibrated protocol with {count} of the paper's {len(DEVIATIONS)} deviations"
+
+
+def _ranges(method: str) -> str:
+    return _RANGES.get(method, method.replace("_", " "))
 
 
 def keep_bits(name: str, data: bytes) -> None:
@@ -196,7 +201,7 @@ def _weights(quant: QuantSpec) -> str:
     if "coarse_grids" in quant.deviations:
         return "symmetric per-tensor on the full signed range, moving-average ranges"
     granularity = quant.granularity.replace("_", "-")
-    words = f"{quant.scheme} {granularity}, {_RANGES[quant.weight_ranges]} ranges, {_ROUNDINGS[quant.rounding]}"
+    words = f"{quant.scheme} {granularity}, {_ranges(quant.weight_ranges)} ranges, {_ROUNDINGS[quant.rounding]}"
     if quant.equalize:
         words += ", after cross-layer equalization"
     return words + (", biases corrected" if quant.bias_correction else "")
@@ -207,7 +212,7 @@ def _activations(quant: QuantSpec) -> str:
         return "activations in float32 (weight-only)"
     coarse, online = "coarse_grids" in quant.deviations, "online_ranges" in quant.deviations
     scheme = "affine" if coarse else quant.act_scheme
-    ranges = "moving-average ranges of the test images" if online else f"frozen {_RANGES[quant.ranges]} ranges"
+    ranges = "moving-average ranges of the test images" if online else f"frozen {_ranges(quant.ranges)} ranges"
     if not online and quant.headroom != 1:
         ranges += f", widened by {quant.headroom:g}"
     one_less = " on half of the range (one bit less)" if coarse else ""
