@@ -63,6 +63,7 @@ ONLY_IN = {
     "streamlit": {"app", "pages", "ui"},
     "diskcache": {"store"},
     "pyarrow": {"study"},
+    "cattrs": {"comparison"},
     "ray": {"study.sweep"},
     "torch": {
         "networks",

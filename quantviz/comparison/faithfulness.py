@@ -9,6 +9,7 @@ from functools import partial
 from quantviz import scores
 from quantviz.comparison.metrics import CENTRE
 from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.structured import structured
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import Comparison, Heatmap, Progress, Score, StoredRecord, digest_of, no_progress
 
@@ -57,10 +58,7 @@ def faithfulness(
         rows = _computed(bench, request, comparison, progress)
         bench.store.put(key, StoredRecord({}, {"rows": [asdict(row) for row in rows]}))
         return rows
-    return tuple(
-        FaithfulnessRow(**{**row, "values": {name: Score(**score) for name, score in row["values"].items()}})
-        for row in record.metadata["rows"]
-    )
+    return structured(tuple[FaithfulnessRow, ...], record.metadata["rows"])
 
 
 def describe_faithfulness() -> str:

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from quantviz import images, saliency, scores
 from quantviz.comparison.references import TruthSource, saliency_source, saliency_truth
 from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.structured import structured
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
     COMPUTATION_VERSION,
@@ -75,7 +76,7 @@ def measure(
     )
     record = bench.store.get(key)
     if record is not None:
-        return tuple(_table(entry) for entry in record.metadata["tables"])
+        return structured(tuple[MetricTable, ...], record.metadata["tables"])
     tables = _measured(bench, request, comparison, truth, metrics, progress)
     bench.store.put(key, StoredRecord({}, {"tables": [asdict(table) for table in tables]}))
     return tables
@@ -256,12 +257,3 @@ def _scored(
             columns[subject] = scores.measure(heatmap.values, truth, names, others=reference.others)
     missing = {} if OTHER in subjects else {OTHER: "only this picture's is known; name a folder of ground truth"}
     return MetricTable(truth.source, truth.kind, truth.predicted, columns, missing | dict(absent), truth.notes)
-
-
-def _table(entry: Mapping[str, Any]) -> MetricTable:
-    """Return a table from the store's metadata."""
-    columns = {
-        subject: {name: Score(**score) for name, score in column.items()}
-        for subject, column in entry["columns"].items()
-    }
-    return MetricTable(**{**entry, "columns": columns, "notes": tuple(entry["notes"])})

@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from quantviz import images
 from quantviz.specs import UsageError, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.bundle import PARTS, bundle_bytes
+from quantviz.study.plan_file import plan_bytes, read_plan
 from quantviz.study.planning import SweepRequest
 from quantviz.study.replay import ReplayRequest, _numbers, replay
 from quantviz.study.summary import summary
@@ -169,10 +171,7 @@ def test_evidence_is_only_read_and_nothing_is_left_when_progress_raises(bundle, 
 
 def _plan(parts, **changes):
     """Return parts whose plan was changed, its own digest too, as by one who wants to deceive."""
-    from quantviz.study.plan_file import _plan as made
-    from quantviz.study.plan_file import plan_bytes
-
-    plan = made({**json.loads(parts["plan.json"]), **changes})
+    plan = replace(read_plan(parts["plan.json"]), **changes)
     return listed({**parts, "plan.json": plan_bytes(plan)})
 
 

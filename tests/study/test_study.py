@@ -15,9 +15,11 @@ from quantviz.specs import (
     StoreError,
     UsageError,
     WeightsRef,
+    digest_of,
     spec_of,
 )
 from quantviz.study.folder import StudyFolder
+from quantviz.study.plan_file import plan_bytes
 from quantviz.study.specs.plan import (
     COMPARISONS,
     STUDY_METRICS,
@@ -118,6 +120,37 @@ def test_a_plan_is_read_back_as_it_was(tmp_path):
         folder.begin(plan)
     assert folder.plan() == plan
     assert folder.plan().digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("limit",), 1.5, "1.5 is missing or of another type"),
+        (("shard",), [1], "cannot be used"),
+        (("images",), "abc", "cannot be used"),
+        (("images", 0, "label"), "1", "'1' is missing or of another type"),
+        (("models", 0, "weights"), None, "cannot be used"),
+        (("models", 0, "layer"), {}, "{} is missing or of another type"),
+        (("quants", 0, "more"), 1, "more is unknown"),
+        (("protocols",), ["int8"], "Protocol 'int8' is unknown"),
+        (("protocols",), ["deployed"], "Protocol 'deployed' runs W8A8"),
+        (("versions",), ["torch"], "cannot be used"),
+        (("quants", 0, "scheme"), "odd", "'odd' is missing or of another type"),
+    ],
+)
+def test_a_forged_plan_is_refused_in_one_sentence(tmp_path, place, value, told):
+    data = json.loads(plan_bytes(plan_for(quants=(QuantSpec(4, 8),))))
+    entry = data
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    decides = set(data) - {"format", "digest", "dataset", "command", "shard", "truth", "notes"}
+    data["digest"] = digest_of({name: data[name] for name in decides})
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    with pytest.raises(StoreError) as error:
+        StudyFolder(tmp_path).plan()
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_where_a_study_lies_and_how_it_was_called_do_not_change_it():
