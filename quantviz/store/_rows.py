@@ -1,8 +1,9 @@
 """diskcache made safe for a folder whose content is not trusted: only bytes, only generated names, no pickle.
 
 Stock diskcache unpickles values and keys (CVE-2025-69872), reads and deletes whatever path a row names, runs as
-PRAGMA and sets as attribute whatever its Settings table holds, and waits a minute for a locked database. Here each
-of these doors is shut by overriding the method behind it.
+PRAGMA and sets as attribute whatever its Settings table holds, and waits a minute for a locked database. Here a
+database is checked before diskcache sees it, a ``Disk`` of our own stands between its rows and the files, and
+``reset`` lets no setting in. Nothing private of diskcache is used.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import os
 import re
 import sqlite3
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from diskcache import Cache, Disk, Timeout
-from diskcache.core import DBNAME, DEFAULT_SETTINGS, ENOVAL, METADATA, MODE_BINARY, UNKNOWN
+from diskcache import DEFAULT_SETTINGS, ENOVAL, UNKNOWN, Cache, Disk, Timeout
+from diskcache.core import MODE_BINARY
 
 from quantviz.store._folder import database_files
 from quantviz.store._record import LARGEST_RECORD, Refused, decode, is_key
@@ -31,6 +31,11 @@ NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 """The file names that diskcache generates, relative to its folder."""
 
 _COLUMNS = "key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value"
+# Rows that diskcache's methods cannot find, or whose text would make a whole query fail because it is not UTF-8.
+_UNREACHABLE = "key IS NULL OR raw IS NULL OR " + " OR ".join(
+    f"(typeof({column}) = 'text' AND {column} GLOB '*[^ -~]*')"
+    for column in ("key", "raw", "tag", "mode", "filename", "value")
+)
 _READ = os.O_RDONLY | os.O_NOFOLLOW
 _FOLDER = _READ | os.O_DIRECTORY
 _DAMAGE_CODES = {
@@ -65,21 +70,28 @@ def is_damage(error: BaseException) -> bool:
     return not isinstance(error, Timeout | OSError)
 
 
+class Foreign(NamedTuple):
+    """The key of a row that this store cannot have written, as the row has it."""
+
+    key: Any
+    raw: Any
+
+    def __str__(self) -> str:
+        return str(self.key)
+
+
 class BytesDisk(Disk):  # type: ignore[misc]
     """Keeps bytes in files of generated names; whatever else a row asks for is refused, never followed."""
 
     def __init__(self, directory: str, **_planted: Any) -> None:
         super().__init__(directory)
+        self.folder = directory
 
-    def put(self, key: Any) -> tuple[str, bool]:
-        if type(key) is not str:
-            raise Refused(f"key {key!r} is not text")
-        return key, True
+    def put(self, key: Any) -> tuple[Any, Any]:
+        return tuple(key) if isinstance(key, Foreign) else (key, True)
 
-    def get(self, key: Any, raw: Any) -> str:
-        if type(key) is not str or raw != 1:
-            raise Refused("its key is not plain text")
-        return key
+    def get(self, key: Any, raw: Any) -> str | Foreign:
+        return key if type(key) is str and raw == 1 else Foreign(key, raw)
 
     def store(self, value: Any, read: bool, key: Any = UNKNOWN) -> tuple[int, int, str, None]:
         if type(value) is not bytes or read:
@@ -107,17 +119,27 @@ class BytesDisk(Disk):  # type: ignore[misc]
                 os.unlink(name[6:], dir_fd=folder)
                 raise
 
-    def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes:
-        if mode != MODE_BINARY or value is not None or read:
+    def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> Any:
+        """Return the bytes of a row's file, or with ``read`` only the file's name.
+
+        Raises:
+            Refused: the row names anything else, or the file cannot be read.
+        """
+        if read:
+            return filename
+        if mode != MODE_BINARY or value is not None:
             raise Refused(f"its mode is {mode!r}, not a file of bytes")
-        with self._folders(filename) as (*_, folder):
-            # Without O_NONBLOCK, opening a planted named pipe would wait for ever.
-            file = os.open(filename[6:], _READ | os.O_NONBLOCK, dir_fd=folder)
-        with open(file, "rb") as reader:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
-                raise Refused("its file is not a regular one of a record's size")
-            return reader.read(LARGEST_RECORD)
+        try:
+            with self._folders(filename) as (*_, folder):
+                # Without O_NONBLOCK, opening a planted named pipe would wait for ever.
+                file = os.open(filename[6:], _READ | os.O_NONBLOCK, dir_fd=folder)
+            with open(file, "rb") as reader:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
+                    raise Refused("its file is not a regular one of a record's size")
+                return reader.read(LARGEST_RECORD)
+        except OSError as error:
+            raise Refused(f"its file cannot be read ({error.strerror})") from error
 
     def remove(self, file_path: Any) -> None:
         with contextlib.suppress(OSError, Refused), self._folders(file_path) as (root, parent, folder):
@@ -131,7 +153,7 @@ class BytesDisk(Disk):  # type: ignore[misc]
         if type(name) is not str or not NAME.fullmatch(name):
             raise Refused(f"its file name {str(name)[:80]!r} is not a generated one")
         with contextlib.ExitStack() as stack:
-            opened = [os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)]
+            opened = [os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)]
             stack.callback(os.close, opened[0])
             for part in (name[:2], name[3:5]):
                 if create:
@@ -142,26 +164,44 @@ class BytesDisk(Disk):  # type: ignore[misc]
             yield opened[0], opened[1], opened[2]
 
 
-def _check_pages(con: sqlite3.Connection) -> None:
-    if (found := con.execute("PRAGMA integrity_check(1)").fetchall()) != [("ok",)]:
-        raise Damaged(str(found[0][0]).splitlines()[-1])
+@contextlib.contextmanager
+def _database(path: Path, timeout: float) -> Iterator[sqlite3.Connection]:
+    """Open a database whose pages and indexes are in order.
+
+    Raises:
+        Damaged: they are not.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=timeout, isolation_level=None)) as con:
+        con.execute("PRAGMA trusted_schema = 0")
+        if (problems := con.execute("PRAGMA integrity_check(1)").fetchall()) != [("ok",)]:
+            raise Damaged(str(problems[0][0]).splitlines()[-1])
+        yield con
 
 
-def _inspect(directory: Path, timeout: float) -> None:
-    """Raise Damaged where the database is not one of diskcache's in good order, before anything is written to it."""
+def _prepare(directory: Path, timeout: float) -> None:
+    """Make sure that diskcache can use the database, and that nothing planted in it does harm.
+
+    Raises:
+        Damaged: it is not one of diskcache's in good order.
+        sqlite3.Error: it cannot be written, or another process holds it.
+    """
     for path in database_files(directory):
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             raise Damaged(f"{path.name} is not a regular file")
     if not path.exists():
         return
-    with contextlib.closing(sqlite3.connect(path, timeout=timeout)) as con:
-        con.execute("PRAGMA trusted_schema = 0")
-        _check_pages(con)
+    with _database(path, timeout) as con:
+        con.execute("BEGIN IMMEDIATE")
         tables = {name for (name,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables <= {"Cache", "Settings"}:
             raise Damaged("it is another program's database")
-        if "Cache" in tables:
+        if tables:
             con.execute(f"SELECT {_COLUMNS} FROM Cache LIMIT 0")
+            con.execute(f"DELETE FROM Cache WHERE {_UNREACHABLE}")
+            for key, total in (("count", "COUNT(*)"), ("size", "CAST(TOTAL(size) AS INTEGER)")):
+                total = f"(SELECT {total} FROM Cache)"
+                con.execute(f"UPDATE Settings SET value = {total} WHERE key = ? AND value IS NOT {total}", (key,))
+        con.execute("COMMIT")
 
 
 class Rows(Cache):  # type: ignore[misc]
@@ -169,149 +209,85 @@ class Rows(Cache):  # type: ignore[misc]
 
     A rollback journal instead of write-ahead logging, and no memory map: a file that another process truncates,
     renames or deletes then costs an error, where a mapped one would end this process with SIGBUS.
+
+    While diskcache opens a database or reads its counters, it waits a minute for a lock. So a lock is looked for, for
+    ``timeout`` seconds, before it opens one, and counters are read inside a transaction only.
     """
 
-    _pragmas = (
-        "auto_vacuum = 1",
-        "journal_mode = delete",
-        "synchronous = 1",
-        "mmap_size = 0",
-        "trusted_schema = 0",
-        "cell_size_check = 1",
-    )
-
     def __init__(self, directory: Path, size_limit: int, timeout: float) -> None:
-        self._patience = timeout
-        self._opening = True
-        self._settings = DEFAULT_SETTINGS | {
+        self._own_settings = DEFAULT_SETTINGS | {
             "size_limit": size_limit,
             "eviction_policy": POLICY,
+            "cull_limit": 0,
             "disk_min_file_size": 0,
             "sqlite_journal_mode": "delete",
             "sqlite_mmap_size": 0,
+            "sqlite_trusted_schema": 0,
+            "sqlite_cell_size_check": 1,
+            "sqlite_synchronous": 0,  # for some twenty small commits that write what the next opening would write again
         }
-        _inspect(directory, timeout)
+        _prepare(directory, timeout)
         try:
-            super().__init__(str(directory), timeout=timeout, disk=BytesDisk, **self._settings)
-            self._recount()
-            self._opening = False
-            with self._transact() as (sql, cleanup):
-                self._cull(time.time(), sql, cleanup)
+            super().__init__(str(directory), timeout=timeout, disk=BytesDisk, **self._own_settings)
+            self.make_room()
+            self._own_settings["sqlite_synchronous"] = 1
+        finally:
+            # The next connection syncs. And one left open over a file that is then renamed could write to its old path.
             self.close()
-        except BaseException:
-            # A connection left open over a file that is then renamed could still write to its old path.
-            self.close()
-            raise
-
-    @property
-    def _con(self) -> sqlite3.Connection:
-        if getattr(self._local, "pid", None) != os.getpid():
-            self.close()
-            self._local.pid = os.getpid()
-        if not hasattr(self._local, "con"):
-            path = os.path.join(self._directory, DBNAME)
-            con = sqlite3.connect(path, timeout=self._patience, isolation_level=None)
-            # Undecodable text then spoils its own row instead of the whole query.
-            con.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-            try:
-                for pragma in self._pragmas:
-                    con.execute(f"PRAGMA {pragma}").fetchall()
-                if self._opening:
-                    # Some fifty small commits that write what the next opening would write again.
-                    con.execute("PRAGMA synchronous = 0")
-            except BaseException:
-                con.close()
-                raise
-            self._local.con = con
-        return self._local.con  # type: ignore[no-any-return]
-
-    @property
-    def _sql_retry(self) -> Callable[..., sqlite3.Cursor]:
-        def patiently(*statement: Any) -> sqlite3.Cursor:
-            deadline = time.monotonic() + self._patience
-            while True:
-                try:
-                    return self._con.execute(*statement)
-                except sqlite3.OperationalError as error:
-                    if not is_lock(error) or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.005)
-
-        return patiently
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
-        if key in METADATA:
-            number = super().reset(key, value, update)
-            if self._opening:
-                return 0  # counted afresh before anything uses it
+        """Return a counter, or set a setting to our own value, whatever the database has.
+
+        Raises:
+            Damaged: the counter is no number.
+        """
+        if key in ("count", "size"):
             # A planted size that is no whole number can make the sum a fraction.
+            number = super().reset(key, value, update)
             if not isinstance(number, int | float) or not math.isfinite(number):
                 raise Damaged(f"its setting {key} is {number!r}, not a number")
             return int(number)
-        if key in self._settings:
-            setattr(self, key, self._settings[key])
-        return self._settings.get(key)
+        return super().reset(key, self._own_settings[key], update=False) if key in self._own_settings else None
 
-    def _cull(self, now: float, sql: Any, cleanup: Any, limit: int | None = None) -> None:
-        # diskcache removes ten rows or none, whatever their size: too much of a small cache, too little of a full one.
-        excess = self.volume() - self.size_limit
-        if excess <= 0:
+    def put(self, key: str, blob: bytes) -> bool:
+        """Keep ``blob`` under ``key``, and remove old entries where there are too many bytes now."""
+        self.set(key, blob)
+        self.make_room(newest=key)
+        return True
+
+    def make_room(self, newest: str = "") -> None:
+        """Remove the oldest entries, as many as it takes to come under the size limit; ``newest`` stays.
+
+        diskcache's own eviction removes ten rows or none, whatever their size: too much of a small cache, too little
+        of a full one. It is switched off.
+        """
+        if self.usage()[1] <= self.size_limit:
             return
-        doomed = []
-        for rowid, filename, size in sql("SELECT rowid, filename, size FROM Cache ORDER BY store_time"):
-            if excess <= 0:
-                break
-            excess -= size if type(size) is int else 0
-            doomed.append((rowid, filename))
-        for rowid, filename in doomed:
-            sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
-            cleanup(filename)
-
-    def _recount(self) -> None:
-        for key, total in (("count", "COUNT(*)"), ("size", "CAST(TOTAL(size) AS INTEGER)")):
-            self._sql_retry(f"UPDATE Settings SET value = (SELECT {total} FROM Cache) WHERE key = ?", (key,))
-
-    def check_database(self) -> None:
-        """Raise Damaged unless SQLite finds its pages and indexes in order."""
-        _check_pages(self._con)
+        self.expire()
+        for key in self:
+            if key != newest:
+                self.delete(key)
+            if self.usage()[1] <= self.size_limit:
+                return
 
     def usage(self) -> tuple[int, int]:
         """Return the number of rows, and the bytes of their files and of the database."""
-        return self.reset("count"), self.volume()
+        with self.transact():
+            return len(self), self.volume()
 
-    def row(self, rowid: int) -> tuple[Any, ...] | None:
-        """Return (rowid, key, raw, size, mode, filename, value) of one row."""
-        query = "SELECT rowid, key, raw, size, mode, filename, value FROM Cache WHERE rowid = ?"
-        found: tuple[Any, ...] | None = self._sql(query, (rowid,)).fetchone()
-        return found
+    def check_database(self) -> None:
+        """Raise Damaged unless SQLite finds its pages and indexes in order."""
+        with _database(database_files(Path(self.directory))[-1], self.timeout):
+            pass
 
-    def rowids(self) -> list[int]:
-        return [rowid for (rowid,) in self._sql("SELECT rowid FROM Cache ORDER BY rowid").fetchall()]
-
-    def filenames(self) -> set[Any]:
-        return {name for (name,) in self._sql("SELECT filename FROM Cache").fetchall()}
-
-    def drop(self, row: tuple[Any, ...]) -> bool:
-        """Remove a row and its file, unless the row has changed since it was read."""
-        with self._transact() as (sql, cleanup):
-            if self.row(row[0]) != row:
-                return False
-            sql("DELETE FROM Cache WHERE rowid = ?", (row[0],))
-            cleanup(row[5])
-            return True
-
-    def fault(self, row: tuple[Any, ...]) -> str:
-        """Return what is wrong with a row and its file, or ""."""
-        _, key, raw, size, mode, filename, value = row
+    def fault(self, key: str | Foreign) -> str | None:
+        """Return what is wrong with an entry and its file, ``""`` for nothing; None where it is gone."""
         try:
-            if not is_key(self._disk.get(key, raw)):
+            if (blob := self.get(key)) is None:
+                return None
+            if not is_key(key):
                 raise Refused("its key is not a sha256 in hex")
-            blob = self._disk.fetch(mode, filename, value, False)
-            if len(blob) != size:
-                raise Refused(f"its file has {len(blob)} bytes instead of {size}")
-            decode(key, blob)
+            decode(str(key), blob)
         except Refused as error:
             return str(error)
-        except OSError as error:
-            return f"its file cannot be read ({error.strerror})"
         return ""

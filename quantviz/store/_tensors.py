@@ -145,7 +145,7 @@ class TensorStore:
         blob = encode(key, record)
         if len(blob) > min(self._size_limit // 2, LARGEST_RECORD):
             return False
-        return self._attempt("written", lambda rows: rows.set(key, blob, retry=False)) is True
+        return self._attempt("written", lambda rows: rows.put(key, blob)) is True
 
     def info(self) -> StoreInfo:
         """Return the state of the store; zero entries and a problem where it cannot be read."""
@@ -306,20 +306,18 @@ def _remove_generated(rows: Rows, directory: Path, path: Path) -> bool:
 
 def _verified(rows: Rows, directory: Path, repair: bool) -> VerifyReport:
     rows.check_database()
-    good, bad, faulty = 0, [], []
-    for rowid in rows.rowids():
-        row = rows.row(rowid)
-        fault = "" if row is None else rows.fault(row)
-        if row is None or (fault and rows.row(rowid) != row):
-            continue  # evicted or replaced while it was being checked
+    good, bad, names, removed = 0, [], set(), 0
+    for key in rows:
+        names.add(rows.get(key, read=True))
+        if fault := rows.fault(key):
+            # While nobody can write: what is wrong still is not being replaced just now.
+            with rows.transact():
+                if (fault := rows.fault(key)) and repair:
+                    removed += rows.delete(key)
         if fault:
-            bad.append((str(row[1])[:80], fault))
-            faulty.append(row)
-        else:
-            good += 1
-    left = orphans(directory, rows.filenames())
-    removed = 0
+            bad.append((str(key)[:80], fault))
+        good += fault == ""
+    left = orphans(directory, names)
     if repair:
-        removed = sum(rows.drop(row) for row in faulty)
         removed += sum(_remove_generated(rows, directory, path) for path in left)
     return VerifyReport(good + len(bad), good, tuple(bad), tuple(left), removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -135,6 +136,17 @@ def test_a_locked_database_is_a_miss_and_does_not_hang(tmp_path):
             assert one.info().problem == ""
             assert one.info().set_aside == ()
     assert len(list(folder.rglob("*.val"))) == 2, "a refused put leaves no file"
+
+
+def test_a_store_is_not_opened_while_another_process_may_not_be_disturbed(tmp_path):
+    folder = filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(folder / "cache.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")  # others may read, and diskcache would try for a minute to write its settings
+        start = time.monotonic()
+        with store_at(tmp_path) as store:
+            assert not store.put(key_of(1), record_of(1))
+            assert "another process" in store.info().problem
+        assert time.monotonic() - start < 6
 
 
 def test_another_process_in_the_middle_of_writing_delays_but_loses_nothing(tmp_path):
