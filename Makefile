@@ -16,7 +16,8 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 test: $(VENV)/.installed-dev  ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.installed-dev  ## run the tests that take many minutes: learned rounding on real photographs, sweeps killed a hundred times
+long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks_support import some_networks
 from onnx import numpy_helper
 from torch import nn
 
@@ -203,7 +204,7 @@ def test_the_rest_has_one_thread_and_others_keep_theirs(pairs):
 # -- exported
 
 
-@pytest.fixture(scope="module", params=["squeezenet1_1", "mobilenet_v2", "resnet50"])
+@pytest.fixture(scope="module", params=some_networks("squeezenet1_1", of=("squeezenet1_1", "mobilenet_v2", "resnet50")))
 def export(request, pairs):
     """Return a model's name, its float and W8A8 network, its outputs and its export with logits."""
     base, simulated = pairs(request.param)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from networks_support import some_networks
 from torch import nn
 from torch.nn import functional
 
@@ -93,7 +94,12 @@ def test_threads_share_a_session(everything):
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg16", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0"]
+    "name",
+    some_networks(
+        "squeezenet1_1",
+        "mobilenet_v2",
+        of=("vgg16", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0"),
+    ),
 )
 def test_the_float_map_of_a_network_is_that_of_torch(float_model, name):
     model = float_model(name)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from cam_support import TOLERANCE, tiny, unit
+from networks_support import some_networks
 from torch.nn import functional
 
 from quantviz import images, networks
@@ -150,7 +151,12 @@ def test_float_maps_equal_a_float64_closed_form(float_model, off_kinks, name, la
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("name", [name for name in networks.MODELS if name != "vgg16"])
+@pytest.mark.parametrize(
+    "name",
+    some_networks(
+        "efficientnet_lite0", "squeezenet1_1", "mobilenet_v2", of=[name for name in networks.MODELS if name != "vgg16"]
+    ),
+)
 def test_quantized_maps_equal_the_closed_form_of_the_quantized_network(quantized, photograph, name, bits):
     layer, image = networks.spec(name).layer, photograph(name)
     model = quantized(name, layer, QuantSpec(bits, bits))
@@ -205,7 +211,7 @@ def test_scorecam_equals_a_plain_loop(float_model, photograph, name, layer):
     assert difference(found, raw) < TOLERANCE
 
 
-@pytest.mark.parametrize("class_index", [281, 700])
+@pytest.mark.parametrize("class_index", [281, pytest.param(700, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), ("efficientnet_lite0", "conv_stem")])
 def test_ablationcam_equals_a_plain_loop_that_zeroes_channels(float_model, photograph, name, layer, class_index):
     # conv_stem has negative values, where the library writes -1e7 and less instead of zero.

@@ -7,6 +7,7 @@ import pytest
 import pytorch_grad_cam
 import torch
 from cam_support import TOLERANCE, tiny
+from networks_support import some_networks
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
@@ -135,7 +136,7 @@ def test_ablationcam_computes_what_comes_before_the_layer_for_one_image(float_mo
 # -- the networks that maps are taken of
 
 
-@pytest.mark.parametrize("name", networks.MODELS)
+@pytest.mark.parametrize("name", some_networks("efficientnet_lite0", "squeezenet1_1", "densenet121"))
 def test_maps_of_the_folded_network_are_those_of_the_model(float_model, photograph, name):
     model, layer = float_model(name), networks.spec(name).layer
     folded = float_base(model, QuantSpec(), photograph(name), layer)

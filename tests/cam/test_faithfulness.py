@@ -147,8 +147,8 @@ def test_a_model_of_one_pixel_has_the_areas_that_arithmetic_gives():
 
 def test_the_models_own_map_beats_its_inverse_and_random_ones(lite, picture):
     kinds = {"own": [], "inverted": [], "random": []}
-    for seed, name in enumerate(("coffee", "rocket", "china", "flower")):
-        image = picture(name, 160)
+    for seed, name in enumerate(("coffee", "flower")):
+        image = picture(name, 128)
         own = explain(lite, image, SPEC)
         # On the map's own grid: scattered pixels destroy an image whatever they show.
         grid = torch.rand((1, 1, *own.native.values.shape), generator=torch.Generator().manual_seed(seed))
