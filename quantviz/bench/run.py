@@ -44,7 +44,7 @@ from quantviz.bench.paths import (
 from quantviz.bench.specs import SpeedReport, SpeedTarget, Timing
 from quantviz.comparison.machine import KERNELS, integer_kernels, processor
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Progress, UsageError, no_progress
+from quantviz.specs import Phase, Progress, UsageError, no_progress
 from quantviz.store import TensorStore
 
 ROUNDS = 5
@@ -115,7 +115,7 @@ def bench(request: BenchRequest, progress: Progress = no_progress) -> SpeedRepor
                 made = bench_of(Workbench(store), name, progress)
 
                 def tell(what: str, name: str = name, done: int = done) -> None:
-                    progress(f"{name}: {what}", done / len(request.models))
+                    progress(f"{name}: {what}", done / len(request.models), Phase.TIMING)
 
                 timings += _model(made, request, pictures, tell)
             del made

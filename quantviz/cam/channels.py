@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quantviz.cam.features import Array, Features, Summed, module_of, weighted
-from quantviz.specs import Progress
+from quantviz.specs import Phase, Progress
 
 # Of masked images: on a CPU four at a time take less than sixteen (measured). Of ablated activations: every batch runs
 # what comes before the target layer once.
@@ -85,5 +85,5 @@ def _relative(drops: Array, original: float) -> Array:
 
 def _batches(channels: int, size: int, progress: Progress) -> Iterator[Tensor]:
     for batch in torch.split(torch.arange(channels), size):
-        progress("Scoring channels", int(batch[0]) / channels)
+        progress("Scoring channels", int(batch[0]) / channels, Phase.EXPLAINING)
         yield batch

@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from quantviz.cam.criteria import FAITHFULNESS
 from quantviz.cam.locked import Locked, lockable
-from quantviz.specs import Heatmap, Progress, QuantvizError, Score, UsageError, no_progress
+from quantviz.specs import Heatmap, Phase, Progress, QuantvizError, Score, UsageError, no_progress
 
 STEPS = 16
 """Steps in which deletion and insertion change the image, each an equal share of its pixels."""
@@ -223,7 +223,7 @@ def _judge_of(model: nn.Module | Locked[nn.Module], class_index: int, progress: 
         nonlocal done
         inputs, found = iter(inputs), []
         while batch := list(islice(inputs, _BATCH)):
-            progress("Measuring faithfulness", done / total)
+            progress("Measuring faithfulness", done / total, Phase.SCORING)
             found.append(_probabilities(model, torch.stack(batch), class_index))
             done += len(batch)
         return np.concatenate(found)

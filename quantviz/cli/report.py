@@ -13,7 +13,7 @@ import click
 from quantviz.api.files import check_folder, check_writable, make_folder, write_file
 from quantviz.cli.study import weights_of
 from quantviz.cli.terminal import emit_json, json_option, open_store, progress_bar, show, table_of
-from quantviz.specs import Progress, QuantvizError, UsageError
+from quantviz.specs import Phase, Progress, QuantvizError, UsageError
 from quantviz.study.specs.summary import StudySummary
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def report_command(
     with progress_bar() as progress:
         found = summary(study, progress)
         for path, data in _files(study, found, html_path, figures, tables, bundle):
-            progress(f"Writing {path}", None)
+            progress(f"Writing {path}", None, Phase.WRITING)
             write_file(path, data)
             if path in (html_path, bundle):
                 click.echo(f"{path}: {len(data) / 1e6:.1f} MB", err=True)

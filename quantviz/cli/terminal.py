@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from quantviz.api.files import write_file
-from quantviz.specs import MAX_BITS, MIN_BITS, Progress, no_progress
+from quantviz.specs import MAX_BITS, MIN_BITS, Phase, Progress, no_progress
 from quantviz.store import TensorStore, default_directory
 
 cache_option = click.option(
@@ -96,10 +96,10 @@ def progress_bar() -> Iterator[Progress]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("Starting", total=None)
 
-        def tell(message: str, fraction: float | None = None) -> None:
+        def report(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
             bar.update(task, description=message, total=None if fraction is None else 1.0, completed=fraction or 0.0)
 
-        yield tell
+        yield report
 
 
 def table_of(*headings: str) -> Table:

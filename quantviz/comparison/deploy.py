@@ -17,7 +17,7 @@ from quantviz.cam import Locked
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
-from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, StoredRecord, check_deployable
+from quantviz.specs import CamSpec, Phase, Progress, QuantSpec, QuantvizError, StoredRecord, check_deployable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from quantviz.backends import ActivationGrid, Front, IntegerLayer, Output, Split
 
 BACKENDS: Final = ("torch", "onnxruntime", "ncnn")
-EXPORTING: Final = "Exporting to ONNX, once for these weights and this layer"
-"""How progress begins while a network is exported."""
 
 _ROUNDS = 5
 
@@ -215,7 +213,7 @@ class Backends:
         from quantviz.backends import NotSplittableError, exported, head_of, outputs_before
 
         base = self.networks.base(subject, quant, progress)
-        progress(EXPORTING, None)
+        progress("Exporting to ONNX, once for these weights and this layer", None, Phase.EXPORTING)
         try:
             with base.locked() as module:
                 example = self.networks.example(subject)

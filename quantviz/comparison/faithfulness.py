@@ -11,7 +11,7 @@ from quantviz.comparison.metrics import CENTRE
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.structured import structured
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Comparison, Heatmap, Progress, Score, StoredRecord, digest_of, no_progress
+from quantviz.specs import Comparison, Heatmap, Phase, Progress, Score, StoredRecord, digest_of, no_progress
 
 _VERSION = 1
 
@@ -98,8 +98,8 @@ def _computed(
     }
     found = {}
     for name, (network, heatmap, index) in subjects.items():
-        tell = partial(_tell, progress, name)
-        found[name] = cam.faithfulness(network, image, heatmap, index, progress=tell)
+        of_network = partial(_report, progress, name)
+        found[name] = cam.faithfulness(network, image, heatmap, index, progress=of_network)
     return tuple(
         FaithfulnessRow(
             name=metric.name,
@@ -113,5 +113,7 @@ def _computed(
     )
 
 
-def _tell(progress: Progress, subject: str, message: str, fraction: float | None = None) -> None:
-    progress(f"{message}, {subject}", fraction)
+def _report(
+    progress: Progress, subject: str, message: str, fraction: float | None = None, phase: Phase = Phase.SCORING
+) -> None:
+    progress(f"{message}, {subject}", fraction, phase)

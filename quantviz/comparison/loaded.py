@@ -16,7 +16,16 @@ from quantviz.cam import Locked
 from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.records import pack_learned, pack_ranges, unpack_learned, unpack_ranges
-from quantviz.specs import COMPUTATION_VERSION, ModelSpec, Progress, QuantSpec, WeightsRef, digest_of, no_progress
+from quantviz.specs import (
+    COMPUTATION_VERSION,
+    ModelSpec,
+    Phase,
+    Progress,
+    QuantSpec,
+    WeightsRef,
+    digest_of,
+    no_progress,
+)
 from quantviz.store import TensorStore
 
 if TYPE_CHECKING:
@@ -95,7 +104,8 @@ class LoadedNetworks:
         """Return the float network as its constructor makes it."""
 
         def make() -> Loaded:
-            progress(f"Loading {spec.name}", None)  # before torch is imported, which takes seconds the first time
+            # Before torch is imported, which takes seconds the first time.
+            progress(f"Loading {spec.name}", None, Phase.LOADING)
             from quantviz.networks.build import build
 
             module, ref = build(spec, located)
@@ -133,7 +143,7 @@ class LoadedNetworks:
             base = self.base(subject, quant, progress)
             ranges = self.ranges(subject, quant, progress)
             learned = self.learned(subject, quant, progress)
-            progress(f"Quantizing to {quant.label}", None)
+            progress(f"Quantizing to {quant.label}", None, Phase.QUANTIZING)
             with base.locked() as module:
                 return Locked(assemble(module, quant, ranges, learned))
 
@@ -190,7 +200,7 @@ class LoadedNetworks:
             done = 0
             inputs = subject.calibration.inputs(subject.ref.preprocessing)
             while batch := list(islice(inputs, _BATCH)):
-                progress(what, done / subject.calibration.ref.images)
+                progress(what, done / subject.calibration.ref.images, Phase.CALIBRATING)
                 yield torch.from_numpy(np.concatenate(batch))
                 done += len(batch)
 

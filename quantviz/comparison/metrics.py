@@ -22,6 +22,7 @@ from quantviz.specs import (
     Heatmap,
     ImageSample,
     MetricTable,
+    Phase,
     Progress,
     Score,
     StoredRecord,
@@ -125,7 +126,7 @@ def _measured(
     absent, untrained = _untrained(bench, request, comparison, progress)
     tables = []
     for number, reference in enumerate(references):
-        progress("Scoring by every metric", number / len(references))
+        progress("Scoring by every metric", number / len(references), Phase.SCORING)
         subjects = {"quantized": comparison.quantized.heatmap}
         if not reference.is_float:
             subjects["float"] = comparison.reference.heatmap
@@ -147,7 +148,7 @@ def _untrained(
         return {UNTRAINED: "this model is itself untrained"}, {}
     if comparison.weights.classes != _UNTRAINED_CLASSES:
         return {UNTRAINED: f"this model has {comparison.weights.classes} classes, the untrained one 1,000"}, {}
-    progress("Map of the untrained model", None)
+    progress("Map of the untrained model", None, Phase.EXPLAINING)
     result = bench.float_result(
         replace(request, weights="untrained"),
         comparison.sample,

@@ -23,6 +23,7 @@ from quantviz.specs import (
     FloatMap,
     Heatmap,
     ImageSample,
+    Phase,
     Prediction,
     Progress,
     QuantSpec,
@@ -78,7 +79,7 @@ class ProtocolNetworks:
             base = self._base(subject, quant, progress)
             online = "online_ranges" in quant.deviations
             ranges = None if online else self._ranges(subject, quant, base, progress)
-            progress(f"Quantizing to {quant.label}", None)
+            progress(f"Quantizing to {quant.label}", None, Phase.QUANTIZING)
             with base.locked() as module:
                 return Locked(paper(module, quant, ranges))
 
@@ -255,11 +256,12 @@ def explained(
     from quantviz.networks.build import labels
     from quantviz.quantize import seeded
 
-    progress(f"{cam_spec.method} of the {name} model", None)
+    def of_network(message: str, fraction: float | None = None, phase: Phase = Phase.EXPLAINING) -> None:
+        progress(f"{message}, {name} model", fraction, phase)
+
+    progress(f"{cam_spec.method} of the {name} model", None, Phase.EXPLAINING)
     with lockable(network).locked() as module, seeded(module, seed):
-        found = cam.explain(
-            module, image, cam_spec, target, lambda message, part: progress(f"{message}, {name} model", part), kept
-        )
+        found = cam.explain(module, image, cam_spec, target, of_network, kept)
     top = _top(found.probabilities, classes or labels(len(found.probabilities)), name)
     return CamResult(found.heatmap, found.native, found.class_index, top)
 

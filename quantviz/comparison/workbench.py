@@ -42,6 +42,7 @@ from quantviz.specs import (
     Deployed,
     Heatmap,
     ImageSample,
+    Phase,
     Preprocessing,
     Progress,
     QuantSpec,
@@ -298,7 +299,7 @@ class Workbench:
         }
         taken: dict[str, float] = {}
         if job.cam.method not in MANY_PASSES:
-            job.progress("Timing the three networks", None)
+            job.progress("Timing the three networks", None, Phase.TIMING)
             paths = {"float": None, "quantized": Variant(job.request.quant), "deployed": deployed}
             timed = {name: self._network(job, variant) for name, variant in paths.items()}
             taken = milliseconds(timed, _input(job), result.class_index)

@@ -22,6 +22,7 @@ from quantviz.specs import (
     CALIBRATED,
     DEVIATIONS,
     ImageSample,
+    Phase,
     Progress,
     QuantSpec,
     QuantvizError,
@@ -176,7 +177,7 @@ def _agreements(plan: _Plan, progress: Progress) -> Agreement:
 
 
 def _tell(progress: Progress, start: float, part: float, fraction: float) -> None:
-    progress(_MESSAGE, start + part * fraction)
+    progress(_MESSAGE, start + part * fraction, Phase.EXPLAINING)
 
 
 def _pass(plan: _Plan, names: frozenset[str], tell: Tell) -> dict[frozenset[str], npt.NDArray[np.float64]]:

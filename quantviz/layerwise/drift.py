@@ -22,6 +22,7 @@ from quantviz.specs import (
     FloatMap,
     ImageSample,
     LayerCost,
+    Phase,
     Progress,
     QuantSpec,
     StoredRecord,
@@ -178,11 +179,11 @@ class Drifts:
     def before(self, progress: Progress) -> list[MapAndLogits]:
         """Return the float network's answers, each map of its own top-1."""
         if not self._before:
-            progress("Maps of the float network", 0.0)  # before torch is imported
+            progress("Maps of the float network", 0.0, Phase.EXPLAINING)  # before torch is imported
             network = self.bench.networks.reference(self.subject, progress)
             found = []
             for place, crop in enumerate(self.crops):
-                progress("Maps of the float network", place / len(self.crops))
+                progress("Maps of the float network", place / len(self.crops), Phase.EXPLAINING)
                 found.append(answer(network, self._input(crop), self.cam, None, self.passes))
             self._before = found
         return self._before
@@ -216,7 +217,7 @@ class Drifts:
         """
         found = []
         for place, (crop, first) in enumerate(zip(crops, self.before(progress), strict=True)):
-            progress("Maps", place / len(crops))
+            progress("Maps", place / len(crops), Phase.EXPLAINING)
             found.append(answer(network, self._input(crop), self.cam, first.class_index, kept))
         return found
 

@@ -12,7 +12,7 @@ from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.drift import Drifts, decides, layers_of, learns, resolved, subject_cost, switchboard
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.specs import Drift, LayerDrift, Sensitivity
-from quantviz.specs import ImageSample, LayerBits, LayerCost, Progress, QuantSpec, UsageError, no_progress
+from quantviz.specs import ImageSample, LayerBits, LayerCost, Phase, Progress, QuantSpec, UsageError, no_progress
 
 
 def sensitivity(
@@ -102,10 +102,10 @@ def near(name: str, names: Iterable[str]) -> str:
 def step(progress: Progress, what: str, done: int, total: int) -> Progress:
     """Return the progress of one part of a longer work."""
 
-    def tell(_message: str, fraction: float | None = None) -> None:
-        progress(what, (done + (fraction or 0.0)) / total)
+    def report(_message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        progress(what, (done + (fraction or 0.0)) / total, phase)
 
-    return tell
+    return report
 
 
 def _only(quant: QuantSpec, names: Iterable[str], kept: set[str]) -> QuantSpec:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from quantviz.specs import Progress, UsageError
+from quantviz.specs import Phase, Progress, UsageError
 
 URL_VARIABLE = "QUANTVIZ_WEIGHTS_URL"
 TIMEOUT_VARIABLE = "QUANTVIZ_TIMEOUT"
@@ -55,7 +55,7 @@ def download(file: str, path: Path, *, sha256: str, limit: int, progress: Progre
         UsageError: an environment variable of the weights server is malformed.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    progress(f"Downloading {label or file}", None)
+    progress(f"Downloading {label or file}", None, Phase.DOWNLOADING)
     with _Transfer(_address(file), _timeout()) as transfer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,12 +114,12 @@ def _save(transfer: _Transfer, target: IO[bytes], limit: int, message: str, prog
         target.write(chunk)
         if time.monotonic() - told > 0.1:
             told = time.monotonic()
-            progress(message, min(size / transfer.total, 1.0) if transfer.total else None)
+            progress(message, min(size / transfer.total, 1.0) if transfer.total else None, Phase.DOWNLOADING)
     if transfer.total is not None and size != transfer.total:
         raise DownloadError(f"the transfer broke off after {size} of {transfer.total} bytes")
     target.flush()
     os.fsync(target.fileno())
-    progress(message, 1.0)
+    progress(message, 1.0, Phase.DOWNLOADING)
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.gptq import execution_order
 from quantviz.quantize.network import LearnedLayer, assemble, nearest
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import Progress, QuantSpec, no_progress
+from quantviz.specs import Phase, Progress, QuantSpec, no_progress
 
 
 class _Reached(Exception):
@@ -57,7 +57,7 @@ def correct_biases(
     order = [name for name in execution_order(network, inputs[0][:1]) if name in corrected]
     wanted = _means(base, {name: base.get_submodule(name) for name in order}, inputs)
     for done, name in enumerate(order):
-        progress("Correcting the biases", done / len(order))
+        progress("Correcting the biases", done / len(order), Phase.LEARNING)
         layer = layers[name]
         error = wanted[name] - _means(network, {name: layer}, inputs)[name]
         bias = (error if layer.bias is None else layer.bias.double() + error).float()

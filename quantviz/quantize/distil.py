@@ -19,7 +19,7 @@ from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.gptq import execution_order, gptq
 from quantviz.quantize.network import LearnedLayer, assemble, without_weights
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import Progress, QuantSpec, no_progress
+from quantviz.specs import Phase, Progress, QuantSpec, no_progress
 
 _VIEWS = 512
 _STEPS = 160
@@ -100,7 +100,7 @@ def _teach(student: nn.Module, teacher: nn.Module, tuned: dict[str, _Tuned], vie
     tuning = (student.get_submodule(name).register_forward_hook(_tune(layer)) for name, layer in tuned.items())
     with torch.enable_grad(), hooks(tuning), _outputs(student, names) as found, _outputs(teacher, names) as wanted:
         for step, batch in enumerate(_batches(views)):
-            progress("Learning scales and biases from the float network", step / _STEPS)
+            progress("Learning scales and biases from the float network", step / _STEPS, Phase.LEARNING)
             with torch.no_grad():
                 answer = teacher(batch)
             loss = _loss(student(batch), answer, [(found[name], wanted[name]) for name in names])

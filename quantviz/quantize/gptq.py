@@ -16,7 +16,7 @@ from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.grids import WeightGrid, weight_grid
 from quantviz.quantize.network import LearnedLayer, assemble, without_weights
 from quantviz.quantize.ranges import Ranges
-from quantviz.specs import Progress, QuantSpec, QuantvizError, no_progress
+from quantviz.specs import Phase, Progress, QuantSpec, QuantvizError, no_progress
 
 _DAMPING = 0.01
 _BATCH = 8
@@ -60,7 +60,7 @@ def gptq(
     learned = {}
     order = [name for name in execution_order(network, inputs[0][:1]) if spec.bits_of(name)[0] is not None]
     for done, name in enumerate(order):
-        progress("Rounding the weights (GPTQ)", done / len(order))
+        progress("Rounding the weights (GPTQ)", done / len(order), Phase.LEARNING)
         module, bits = layers[name], spec.bits_of(name)[0]
         assert bits is not None
         least_squares = spec.weight_ranges == "mse"

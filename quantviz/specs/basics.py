@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,42 @@ FloatMap = npt.NDArray[np.float32]
 RGB = npt.NDArray[np.uint8]
 
 
-Progress = Callable[[str, float | None], None]
-"""Called with what is being done and the fraction done in [0, 1], or None while it is unknown."""
+class Phase(StrEnum):
+    """What kind of work a progress report is about, for programs; the message beside it is for people."""
+
+    WORKING = "working"
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    READING = "reading"
+    CALIBRATING = "calibrating"
+    LEARNING = "learning"
+    QUANTIZING = "quantizing"
+    EXPORTING = "exporting"
+    EXPLAINING = "explaining"
+    SCORING = "scoring"
+    TIMING = "timing"
+    SWEEPING = "sweeping"
+    WRITING = "writing"
+
+
+class Progress(Protocol):
+    """Reports progress; what it raises ends the work that reports, and is the way to cancel it."""
+
+    def __call__(self, message: str, fraction: float | None = None, phase: Phase = Phase.WORKING, /) -> None:
+        """Report what is being done.
+
+        Args:
+            message: for people, without a full stop.
+            fraction: the part done in [0, 1], or None while it is unknown.
+            phase: the kind of work.
+        """
 
 
 COMPUTATION_VERSION = 4
 """Raised whenever a change of the code changes a map, so that older cache entries are not read."""
 
 
-def no_progress(message: str, fraction: float | None = None) -> None:
+def no_progress(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
     """Report nothing; the default of every ``progress`` argument."""
 
 

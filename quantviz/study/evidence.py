@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantviz import images, networks
 from quantviz.comparison.calibration import calibration_set
-from quantviz.specs import ImageError, Progress, UsageError
+from quantviz.specs import ImageError, Phase, Progress, UsageError
 from quantviz.study.pictures import calibration_folder, weights_choice
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 
@@ -86,7 +86,7 @@ def gathered(wanted: Sequence[tuple[str, str]], folder: Path, place: Path, optio
     elsewhere: dict[str, list[Path]] | None = None
     wrong: list[str] = []
     for done, (path, sha256) in enumerate(wanted):
-        progress("Looking for the study's files", done / len(wanted))
+        progress("Looking for the study's files", done / len(wanted), Phase.READING)
         file: Path | None = folder / path
         if not _is(folder / path, sha256):
             elsewhere = _by_name(folder) if elsewhere is None else elsewhere

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantviz import images, networks, truth
-from quantviz.specs import ImageError, Progress, no_progress
+from quantviz.specs import ImageError, Phase, Progress, no_progress
 
 _PLACES = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 _SPLITS = ("val", "train")
@@ -96,7 +96,7 @@ def _by_table(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path, 
     table = _near(files, _TABLE)
     if table is None:
         return {}, ""
-    progress(f"Reading {_TABLE}", None)
+    progress(f"Reading {_TABLE}", None, Phase.READING)
     try:
         synsets = truth.localized_synsets(table)
     except ImageError as error:
@@ -110,7 +110,7 @@ def _by_annotations(files: Sequence[Path], progress: Progress) -> tuple[Mapping[
         return {}, ""
     synsets, unread = {}, ""
     for done, file in enumerate(files):
-        progress("Reading the annotations", done / len(files))
+        progress("Reading the annotations", done / len(files), Phase.READING)
         annotation = folder / f"{file.stem}.xml"
         try:
             synsets[file] = truth.object_synset(annotation) if annotation.exists() else ""
@@ -124,7 +124,7 @@ def _by_devkit(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path,
     numbers = _near(files, *(f"{place}/{_NUMBERS}" for place in _DEVKITS))
     if numbers is None:
         return {}, ""
-    progress(f"Reading {_NUMBERS}", None)
+    progress(f"Reading {_NUMBERS}", None, Phase.READING)
     telling = next((path for name in _SYNSETS if (path := numbers.parent / name).exists()), None)
     own = f"Labels are not taken from {_NUMBERS}, whose numbers follow the devkit's own order"
     if telling is None:

@@ -20,6 +20,7 @@ from quantviz.specs import (
     CamSpec,
     ImageError,
     ModelSpec,
+    Phase,
     Progress,
     QuantSpec,
     TruthKind,
@@ -203,7 +204,7 @@ def _chosen(request: SweepRequest) -> list[Path]:
 def _pictures(dataset: Path, files: Sequence[Path], labels: Labels, progress: Progress) -> tuple[StudyImage, ...]:
     found = []
     for done, (file, label) in enumerate(zip(files, labels.classes, strict=True)):
-        progress("Reading the pictures", done / len(files))
+        progress("Reading the pictures", done / len(files), Phase.READING)
         found.append(StudyImage(file.relative_to(dataset).as_posix(), _digest(file), label))
     return tuple(found)
 
@@ -234,7 +235,7 @@ def _truth(request: SweepRequest, places: Sequence[Path], pairs: Mapping[Path, P
     folder, kind = request.truth or Path(), request.truth_kind
     files = {}
     for done, (picture, file) in enumerate(pairs.items()):
-        progress("Reading the ground truth", done / len(pairs))
+        progress("Reading the ground truth", done / len(pairs), Phase.READING)
         files[picture] = TruthFile(file.relative_to(folder).as_posix(), _digest(file))
     metrics = (name for name, metric in scores.METRICS.items() if kind in metric.truths and name not in _NEEDS_OTHERS)
     return StudyTruth(kind, tuple(metrics), tuple(files.get(place) for place in places), str(folder))

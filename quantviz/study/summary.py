@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz import statistics
-from quantviz.specs import DEPLOYED, Progress, digest_of, no_progress, scheme_name
+from quantviz.specs import DEPLOYED, Phase, Progress, digest_of, no_progress, scheme_name
 from quantviz.statistics import Interval, PairedResult
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
@@ -95,7 +95,7 @@ def _summed(study: Path, progress: Progress) -> StudySummary:
     tests = _tests(places, progress)
     cells: list[StudyCell] = []
     for done, (rows, tested) in enumerate(zip(places, tests, strict=True)):
-        progress(f"Summing up {rows.model} {rows.setting}", (1 + done / len(places)) / 2)
+        progress(f"Summing up {rows.model} {rows.setting}", (1 + done / len(places)) / 2, Phase.SCORING)
         same = [cell for cell in cells if (cell.model, cell.protocol) == (rows.model, rows.protocol)]
         cells.append(_cell(rows, tested, same[0] if same else None))
     found = StudySummary(plan, tuple(cells), _most(_reasons(places, "error")))
@@ -110,7 +110,7 @@ def _tests(places: Sequence[_Rows], progress: Progress) -> list[dict[str, dict[s
     """Return for each place: reference -> metric -> its test, p-values corrected over all of them."""
     tested: dict[str, PairedResult] = {}
     for done, rows in enumerate(places):
-        progress("Testing against the references", done / (2 * len(places)))
+        progress("Testing against the references", done / (2 * len(places)), Phase.SCORING)
         for reference in _NOUNS:
             for metric in rows.metrics(reference):
                 tested[f"{done} {reference} {metric}"] = _paired(rows, reference, metric)

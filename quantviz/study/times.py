@@ -20,6 +20,7 @@ from quantviz.comparison.machine import integer_kernels, processor
 from quantviz.comparison.protocols import MANY_PASSES, explained
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
+    Phase,
     Progress,
     QuantvizError,
     StoredRecord,
@@ -178,7 +179,7 @@ def _measured(
     crop = images.crop(images.bundled(_PICTURE).rgb, preprocessing)
     image = torch.from_numpy(images.normalize(crop, preprocessing))
     index = explained(networks["float"][0], image, cam, None, 0, no_progress, "float").class_index
-    progress(f"Timing {model.name}", None)
+    progress(f"Timing {model.name}", None, Phase.TIMING)
     taken = milliseconds(networks, image, index)
     return MapTimes(model.name, variant.label, this_machine(), torch.get_num_threads(), taken)
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from quantviz.comparison import Workbench, describe_faithfulness
 from quantviz.scores import describe
-from quantviz.specs import Progress, QuantvizError
+from quantviz.specs import Phase, Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
 )
+_PHASE_ICONS = {Phase.DOWNLOADING: "download", Phase.LEARNING: "model_training"}  # the two that can take minutes
 
 
 def navigation() -> StreamlitPage:
@@ -87,12 +88,13 @@ def visible_progress() -> Iterator[Progress]:
     """Show what is being computed while a block runs, and nothing afterwards."""
     place = st.empty()
 
-    def tell(message: str, fraction: float | None = None) -> None:
+    def show(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        icon = _PHASE_ICONS.get(phase, "hourglass_top")
         with place.container():
-            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/hourglass_top: {message} …")
+            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/{icon}: {message} …")
 
     try:
-        yield tell
+        yield show
     finally:
         place.empty()
 

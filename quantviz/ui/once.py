@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import streamlit as st
 
 from quantviz.comparison import CompareRequest
-from quantviz.specs import Progress, QuantSpec, StoredRecord
+from quantviz.specs import Phase, Progress, QuantSpec, StoredRecord
 from quantviz.ui import visible_progress, workbench
 
 T = TypeVar("T")
@@ -17,7 +17,6 @@ _SLOW: Final = {
     "distilled": "Learning scales and biases takes some minutes the first time; after that, it comes from the cache.",
     "gptq": "Rounding by GPTQ takes a minute or two the first time; after that, it comes from the cache.",
 }
-_SLOW_STEPS = ("Learning scales and biases", "Rounding the weights")  # how progress begins while weights are learned
 
 
 def slow_words(quant: QuantSpec) -> str:
@@ -40,10 +39,10 @@ def once_asked(request: CompareRequest, progress: Progress, compute: Callable[[P
     agreed: set[tuple[Any, ...]] = st.session_state.setdefault("agreed", set())
     key = (request.model, request.weights, request.quant)
 
-    def tell(message: str, fraction: float | None = None) -> None:
-        if message.startswith(_SLOW_STEPS):
+    def tell(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        if phase is Phase.LEARNING and slow_words(request.quant):
             raise _NotStartedError
-        progress(message, fraction)
+        progress(message, fraction, phase)
 
     place = st.empty()
     if key not in agreed:
@@ -93,7 +92,7 @@ def once(kind: str, key: tuple[Any, ...], compute: Callable[[Progress], T], butt
 def _stored(compute: Callable[[Progress], T]) -> T | None:
     """Return what can be read from the store alone: reading tells no progress, so that the first word of it ends it."""
 
-    def refuse(message: str, fraction: float | None = None) -> None:
+    def refuse(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
         raise _NotStartedError
 
     try:

@@ -22,7 +22,7 @@ from quantviz.report.tables import (
     shown,
     study_tables,
 )
-from quantviz.specs import DEPLOYED
+from quantviz.specs import DEPLOYED, Phase
 from quantviz.study.filters import RESAMPLES, Filters, StudyView, ranking, study_view
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
@@ -376,7 +376,7 @@ class _NotAskedError(Exception):
 def _kept_summary(study: Path) -> StudySummary | None:
     """Return the summary that the store holds: reading it tells no progress, so that the first word of it ends it."""
 
-    def refuse(message: str, fraction: float | None = None) -> None:
+    def refuse(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
         raise _NotAskedError
 
     try:

@@ -177,7 +177,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(options, sentence
 def test_whatever_progress_raises_ends_it_and_gives_the_threads_back():
     before = torch.get_num_threads()
 
-    def stop(message, _fraction=None):
+    def stop(message, _fraction=None, _phase=None):
         if "timing" in message:
             raise KeyboardInterrupt
 

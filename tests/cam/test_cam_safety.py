@@ -64,7 +64,7 @@ def test_progress_may_interrupt_the_long_methods_half_way(float_model, photograp
     model, image = copy.deepcopy(float_model("squeezenet1_1")), photograph("squeezenet1_1")[..., :96, :96]
     before = state_of(model, image)
 
-    def interrupt(_message, fraction):
+    def interrupt(_message, fraction, _phase=None):
         if fraction >= 0.5:
             raise KeyboardInterrupt
 
@@ -81,7 +81,7 @@ def test_the_long_methods_report_to_the_callback_and_print_nothing(float_model, 
         photograph("squeezenet1_1")[..., :96, :96],
         CamSpec(method, "features.2"),
         281,
-        lambda message, fraction: told.append((message, fraction)),
+        lambda message, fraction, _phase=None: told.append((message, fraction)),
     )
     fractions = [fraction for _, fraction in told]
     assert len(fractions) >= 2

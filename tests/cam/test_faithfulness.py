@@ -308,14 +308,14 @@ def test_progress_rises_and_may_stop_the_call_and_nothing_is_printed(capfd):
     model[1].train()
     told = []
     heatmap = tied_nowhere(image.shape[-2:])
-    faithfulness(model, image, heatmap, 1, progress=lambda message, fraction: told.append(fraction))
+    faithfulness(model, image, heatmap, 1, progress=lambda message, fraction, _phase=None: told.append(fraction))
     assert len(told) > 5
     assert told == sorted(set(told))
     assert told[0] == 0
     assert 0.8 < told[-1] < 1
     assert capfd.readouterr() == ("", "")
 
-    def stop(_message, fraction):
+    def stop(_message, fraction, _phase=None):
         if fraction > 0.5:
             raise KeyboardInterrupt
 

@@ -281,7 +281,7 @@ def test_progress_may_end_a_comparison_anywhere_and_the_next_one_is_whole(store,
     bench, told = Workbench(store, quantized_models=1), []
 
     def ended_at(stop):
-        def progress(message, _fraction):
+        def progress(message, _fraction, _phase=None):
             told.append(message)
             if len(told) > stop:
                 raise Stop
@@ -293,7 +293,7 @@ def test_progress_may_end_a_comparison_anywhere_and_the_next_one_is_whole(store,
                     each.compare(SQUEEZENET, SAMPLE, progress)
 
     with TensorStore(tmp_path / "calm") as opened:
-        Workbench(opened).compare(SQUEEZENET, SAMPLE, lambda message, _fraction: told.append(message))
+        Workbench(opened).compare(SQUEEZENET, SAMPLE, lambda message, _fraction, _phase=None: told.append(message))
     stages = [told.index(message) for message in dict.fromkeys(told)]
     assert len(stages) == 5  # loading, the float map, calibrating, quantizing, the quantized map
     ended_at(stages[0])

@@ -10,9 +10,17 @@ from PIL import Image
 
 from quantviz import images
 from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, deployed_words
-from quantviz.comparison.deploy import EXPORTING
 from quantviz.figures import maps_figure, paper_png, predictions_figure
-from quantviz.specs import CamSpec, LayerBits, QuantSpec, QuantvizError, UsageError, check_deployable, spec_of
+from quantviz.specs import (
+    CamSpec,
+    LayerBits,
+    Phase,
+    QuantSpec,
+    QuantvizError,
+    UsageError,
+    check_deployable,
+    spec_of,
+)
 from quantviz.store import TensorStore
 
 REQUEST = CompareRequest("squeezenet1_1", "untrained", backend="onnxruntime", deployed=True)
@@ -62,13 +70,13 @@ def test_a_comparison_comes_back_from_the_store_as_it_was(bench, found):
 
 
 def test_an_export_is_kept_and_made_again_where_it_is_damaged(folder, found):
-    def told(workbench):
-        messages = []
-        workbench.compare(REQUEST, images.bundled("coffee"), lambda message, _part=None: messages.append(message))
-        return messages
+    def reported(workbench):
+        phases = []
+        workbench.compare(REQUEST, images.bundled("coffee"), lambda *report: phases.append(report[2]))
+        return phases
 
     with TensorStore(folder / "tensors") as store:
-        assert EXPORTING not in told(Workbench(store))
+        assert Phase.EXPORTING not in reported(Workbench(store))
     largest = max(
         (path for path in (folder / "tensors").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
     )

@@ -163,11 +163,11 @@ def measured(squeezenet, tmp_path_factory):
     folder, request = tmp_path_factory.mktemp("attribution"), replace(squeezenet, quant=QuantSpec(4, 4))
     reports = []
 
-    def note(message, fraction):
+    def note(message, fraction, _phase=None):
         if message.startswith("Measuring"):
             reports.append(fraction)
 
-    def interrupted(message, fraction):
+    def interrupted(message, fraction, _phase=None):
         note(message, fraction)
         if message.startswith("Measuring") and fraction > 0.4:
             raise KeyboardInterrupt

@@ -269,7 +269,7 @@ def test_a_repeated_atlas_runs_no_network(atlas, request_, forwards):
 def test_an_interrupted_atlas_goes_on_where_it_ended(store, forwards):
     bench, sample = Workbench(store), [images.bundled("chelsea")]
 
-    def stop(message, _fraction=None):
+    def stop(message, _fraction=None, _phase=None):
         if message == "features.9.squeeze alone":
             raise KeyboardInterrupt
 
@@ -277,7 +277,7 @@ def test_an_interrupted_atlas_goes_on_where_it_ended(store, forwards):
         sensitivity(bench, REQUEST, sample, stop)
     done = len(forwards)
     fractions = []
-    sensitivity(bench, REQUEST, sample, lambda _message, fraction=None: fractions.append(fraction))
+    sensitivity(bench, REQUEST, sample, lambda _message, fraction=None, _phase=None: fractions.append(fraction))
     known = [fraction for fraction in fractions if fraction is not None]
     # 13 of the 26 layers come from that one on, each in two networks; the float network's forward pass is kept.
     assert len(forwards) - done == 26

@@ -21,7 +21,7 @@ from weights_support import BODY, DEFAULT, SQUEEZENET, espresso, real_weights
 from quantviz.networks import fetch, resolve, spec, weights_state
 from quantviz.networks.build import build
 from quantviz.networks.weights import hub_folder
-from quantviz.specs import PublishedWeights, UsageError, WeightsUnavailable
+from quantviz.specs import Phase, PublishedWeights, UsageError, WeightsUnavailable
 
 home = weights_support.home
 
@@ -180,8 +180,8 @@ def test_download_and_then_the_cache(server, home, manner):
     assert server.asked == [f"/models/{entry.weights[0].file}"]
     assert left_behind(home) == [located.path]
     assert located.path.stat().st_mode & 0o044 == 0o044
-    assert told[-1] == (f"Downloading {entry.weights[0].file}", 1.0)
-    fractions = [fraction for _, fraction in told if fraction is not None]
+    assert told[-1] == (f"Downloading {entry.weights[0].file}", 1.0, Phase.DOWNLOADING)
+    fractions = [fraction for _, fraction, _ in told if fraction is not None]
     assert fractions == sorted(fractions)
     assert resolve(entry) == located
     assert fetch(entry) == located.path
@@ -294,7 +294,7 @@ def test_no_room_on_disk(server, home):
 
 
 def test_an_interrupt_in_the_middle_removes_the_part_file(server, home):
-    def interrupt(message, fraction):
+    def interrupt(message, fraction, _phase=None):
         if fraction is not None:
             assert len(left_behind(home)) == 1
             raise KeyboardInterrupt

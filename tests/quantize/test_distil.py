@@ -119,7 +119,7 @@ def test_the_float_network_is_left_as_it_was(model, inputs):
     class Enough(Exception):
         pass
 
-    def stop(_message, fraction=None):
+    def stop(_message, fraction=None, _phase=None):
         if fraction is not None and fraction > 0.2:
             raise Enough
 

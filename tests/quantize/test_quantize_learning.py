@@ -11,7 +11,7 @@ from torch import nn
 from quantviz import networks
 from quantviz.comparison.records import pack_learned, unpack_learned
 from quantviz.quantize import Ranges, assemble, calibrate, correct_biases, float_base, gptq, learn, learns
-from quantviz.specs import LayerBits, QuantSpec, QuantvizError
+from quantviz.specs import LayerBits, Phase, QuantSpec, QuantvizError
 
 SQUEEZE, LITE = "squeezenet1_1", "efficientnet_lite0"
 PICTURES = ("chelsea", "coffee", "rocket", "china")
@@ -132,8 +132,9 @@ def test_learning_leaves_the_float_network_and_its_hooks_alone_however_it_ends(q
         spec = QuantSpec(4, 8, rounding=rounding, bias_correction=True)
         messages = []
 
-        def follow(message, fraction, messages=messages):
+        def follow(message, fraction, phase, messages=messages):
             assert 0 <= fraction <= 1
+            assert phase is Phase.LEARNING
             messages.append(message)
 
         def views(count):
@@ -143,7 +144,7 @@ def test_learning_leaves_the_float_network_and_its_hooks_alone_however_it_ends(q
         assert state(network) == before
         for message in set(messages):
 
-            def stop(told, _fraction, message=message):
+            def stop(told, _fraction, _phase=None, message=message):
                 if told == message:
                     raise Stopped
 

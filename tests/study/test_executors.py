@@ -32,7 +32,7 @@ def kill_workers():
 def test_several_processes_find_the_same_and_a_killed_one_is_replaced(study, asked, cache, tmp_path):
     killed = []
 
-    def kill_one(message, part):
+    def kill_one(message, part, _phase=None):
         if "images/s" in message and not killed:
             killed.extend(kill_workers())
 
@@ -57,7 +57,7 @@ def test_what_a_worker_refuses_ends_the_sweep_with_its_sentence(asked, cache, tm
     weights = tmp_path / "lost.safetensors"
     shutil.copyfile(asked.weights[SQUEEZE], weights)
 
-    def lose(message, part):
+    def lose(message, part, _phase=None):
         if message.startswith("Starting"):
             weights.unlink(missing_ok=True)
 

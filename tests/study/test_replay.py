@@ -157,7 +157,7 @@ def test_evidence_is_only_read_and_nothing_is_left_when_progress_raises(bundle, 
     class Stop(Exception):
         pass
 
-    def stop(message, fraction=None):
+    def stop(message, fraction=None, _phase=None):
         if "images/s" in message or "Calibrating" in message:
             assert list(tmp_path.iterdir())
             raise Stop

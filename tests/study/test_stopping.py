@@ -86,7 +86,7 @@ def test_a_running_sweep_tells_on_disk_how_far_it_is(asked, cache, tmp_path):
     out, told = tmp_path / "study", []
     folder = StudyFolder(out)
 
-    def look(message, part):
+    def look(message, part, _phase=None):
         if message.startswith(SQUEEZE):  # a picture is done
             time.sleep(0.3)
         if (found := folder.progress()) is not None:
@@ -113,7 +113,7 @@ def test_what_an_ended_sweep_left_is_not_taken_for_progress(asked, cache, tmp_pa
     out, kept = tmp_path / "study", []
     folder = StudyFolder(out)
 
-    def stop(message, part):
+    def stop(message, part, _phase=None):
         if "images/s" in message:
             kept.append((out / "progress.json").read_text())
             raise KeyboardInterrupt

@@ -220,7 +220,7 @@ def test_ground_truth_that_changes_while_the_sweep_runs_ends_it(asked, truth, tm
     file = truth / "cup.csv"
     data = file.read_bytes()
 
-    def change(message, fraction):
+    def change(message, fraction, _phase=None):
         if message.startswith("Loading"):
             file.write_text("x0,y0,x1,y1\n1,1,9,9\n")
 
@@ -254,10 +254,10 @@ def test_masks_and_maps_are_scored_on_the_pixels_of_the_crop(tmp_path):
 def test_a_summary_is_kept_and_read_back_as_it_was(study, tmp_path):
     told = []
     with TensorStore(tmp_path) as store:
-        found = summary(study, lambda message, fraction: told.append(message), store=store)
+        found = summary(study, lambda message, fraction, _phase=None: told.append(message), store=store)
         assert told
         told.clear()
-        again = summary(study, lambda message, fraction: told.append(message), store=store)
+        again = summary(study, lambda message, fraction, _phase=None: told.append(message), store=store)
     assert told == []
     assert again == found == summary(study)
     assert json.dumps(report_summary(again)) == json.dumps(report_summary(found))

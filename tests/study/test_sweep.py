@@ -19,7 +19,7 @@ from quantviz import images
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.comparison.protocols import finished
 from quantviz.comparison.sequence import sequence
-from quantviz.specs import QuantvizError, UsageError, spec_of
+from quantviz.specs import Phase, QuantvizError, UsageError, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest
@@ -195,7 +195,7 @@ def test_a_picture_that_changes_while_the_sweep_runs_ends_it(asked, pictures, ca
     file = pictures / "others" / "rocket.png"
     data = file.read_bytes()
 
-    def change(message, fraction):
+    def change(message, fraction, _phase=None):
         if message.startswith("Loading"):
             file.write_bytes((pictures / CAT / "0.png").read_bytes())
 
@@ -212,7 +212,7 @@ def test_a_picture_that_changes_while_the_sweep_runs_ends_it(asked, pictures, ca
 def test_a_picture_that_can_no_longer_be_read_stops_the_sweep_and_is_not_recorded(asked, pictures, cache, tmp_path):
     file, away = pictures / "others" / "rocket.png", tmp_path / "rocket.png"
 
-    def lose(message, fraction):
+    def lose(message, fraction, _phase=None):
         if message.startswith("Loading") and file.exists():
             file.rename(away)
 
@@ -278,7 +278,8 @@ def test_progress_tells_rate_and_time_left_and_never_goes_back(asked, cache, tmp
     told = []
     with TensorStore(cache / "tensors") as store:
         sweep(replace(asked, protocols=("calibrated",)), tmp_path, store, lambda *words: told.append(words))
-    steps = [(message, part) for message, part in told if message.startswith(f"{SQUEEZE}, calibrated")]
+    steps = [(message, part) for message, part, phase in told if phase is Phase.SWEEPING]
+    assert all(message.startswith(f"{SQUEEZE}, calibrated") for message, _ in steps)
     assert len(steps) == 6
     assert [part for _, part in steps] == sorted(part for _, part in steps)
     assert steps[-1][1] == 1
@@ -286,7 +287,7 @@ def test_progress_tells_rate_and_time_left_and_never_goes_back(asked, cache, tmp
 
 
 def test_whatever_progress_raises_ends_a_sweep_that_can_go_on(study, asked, cache, tmp_path):
-    def stop(message, part):
+    def stop(message, part, _phase=None):
         if message.startswith(f"{SQUEEZE}, paper") and part > 0.7:
             raise KeyboardInterrupt
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from quantviz.specs import Progress, UsageError, no_progress
+from quantviz.specs import Phase, Progress, UsageError, no_progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import Piece, StudyPlan
 
@@ -77,7 +77,7 @@ def merge(shards: Sequence[Path], out: Path, progress: Progress = no_progress) -
     for folder, plan in zip(folders, plans, strict=True):
         for done, piece in enumerate(pieces):
             if done % 100 == 0:
-                progress(f"Looking through {folder.path}", done / len(pieces))
+                progress(f"Looking through {folder.path}", done / len(pieces), Phase.READING)
             if folder.has(plan, piece):
                 _agree(found.setdefault(piece.number, folder), folder, plans[0], piece)
     if lacking := [piece for piece in pieces if piece.number not in found]:
@@ -148,10 +148,10 @@ def _written(
         if known is None:
             folder.begin(whole)
         for piece in pieces:
-            progress("Gathering the pieces", piece.number / len(found))
+            progress("Gathering the pieces", piece.number / len(found), Phase.WRITING)
             if not folder.has(whole, piece):
                 folder.add(piece, found[piece.number].piece_bytes(piece))
-        progress("Writing the results", None)
+        progress("Writing the results", None, Phase.WRITING)
         folder.finish(whole)
     return whole
 

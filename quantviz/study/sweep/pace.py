@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
-from quantviz.specs import Progress
+from quantviz.specs import Phase, Progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.process import this
 from quantviz.study.specs.plan import Piece, StudyPlan, StudyProgress
@@ -44,7 +44,7 @@ class Pace:
         self._left = sum(piece.stop - piece.start for piece in todo)
         self._of_piece: Counter[int] = Counter()
         self._counted, self._started, self._last = 0, 0.0, 0.0
-        self._what = "Starting"
+        self._what, self._phase = "Starting", Phase.WORKING
         self._who = this()
         self._over = threading.Event()
         self._writer = threading.Thread(target=self._write, daemon=True)
@@ -68,14 +68,14 @@ class Pace:
             return None
         return self._counted / (self._last - self._started)
 
-    def say(self, message: str, fraction: float | None = None) -> None:
-        """Tell what is being done beside computing pictures."""
-        self._what = message
-        self._progress(message, fraction)
+    def say(self, message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        """Report what is being done beside computing pictures."""
+        self._what, self._phase = message, phase
+        self._progress(message, fraction, phase)
 
     def beat(self) -> None:
-        """Tell again what was told last, so that the caller may end the sweep while nothing happens."""
-        self._progress(self._what, self._part())
+        """Report again what was reported last, so that the caller may end the sweep while nothing happens."""
+        self._progress(self._what, self._part(), self._phase)
 
     def step(self, piece: Piece, count: int = 1) -> None:
         """Count more pictures of a piece; the first ones, with loading and calibration before them, set the clock."""
@@ -89,7 +89,8 @@ class Pace:
         self._what = f"{self._plan.models[piece.model].name}, {piece.protocol}"
         if self.rate:
             self._what += f": {self.rate:.1f} images/s, {_duration(self._left / self.rate)} left"
-        self._progress(self._what, self._part())
+        self._phase = Phase.SWEEPING
+        self._progress(self._what, self._part(), self._phase)
 
     def committed(self, piece: Piece) -> None:
         """Count a piece that is on the disk, and those of its pictures that were not told."""

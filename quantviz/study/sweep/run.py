@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantviz.comparison.protocols import network_quant
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Progress, UsageError, Variant, no_progress
+from quantviz.specs import Phase, Progress, UsageError, Variant, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest, plan_of
@@ -86,7 +86,7 @@ def sweep(
         with Pace(folder, plan, pieces, todo, request.command, progress) as pace:
             _compute(executor, plan, request, store, folder, todo, pace)
             if shard is None:
-                pace.say("Writing the results")
+                pace.say("Writing the results", None, Phase.WRITING)
                 folder.finish(plan)
     return Swept(plan, len(todo), len(pieces), pace.rate)
 

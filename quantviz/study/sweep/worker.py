@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from quantviz.comparison.machine import KERNELS
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Progress, QuantvizError, no_progress
+from quantviz.specs import Phase, Progress, QuantvizError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest, deciding
 from quantviz.study.specs.plan import Piece, StudyPlan
@@ -200,11 +200,11 @@ def serve(handle: int) -> None:
     worker = RemoteWorker(wanted.get())
     last = 0.0
 
-    def say(message: str, fraction: float | None = None) -> None:
+    def say(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
         nonlocal last
         if time.monotonic() - last > _TELL_EVERY:
             last = time.monotonic()
-            link.send(("said", (message, fraction)))
+            link.send(("said", (message, fraction, phase)))
 
     while True:
         piece, state = wanted.get()
