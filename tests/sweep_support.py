@@ -173,11 +173,11 @@ main()
 
 
 @contextlib.contextmanager
-def sweeping_anew(asked, out, cache):
+def sweeping_anew(asked, out, cache, *options):
     """Start the command in an interpreter of its own, which has not imported torch yet."""
     environment = {**os.environ, "QUANTVIZ_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", HEARING, *words_of(asked, out)]
+    command = [sys.executable, "-c", HEARING, *words_of(asked, out, *options)]
     with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
         try:
             yield process

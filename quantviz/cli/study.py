@@ -103,9 +103,22 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     metavar="I/N",
     help="Compute the I-th of N shares into a folder of its own; `quantviz merge` puts the shares together.",
 )
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write how the sweep goes (running, stopped, failed, finished) to this JSON file, for programs.",
+)
 @cache_option
 def sweep_command(
-    out: Path, workers: int, executor: Any, address: str | None, shard: str | None, cache_dir: Path | None, **asked: Any
+    out: Path,
+    workers: int,
+    executor: Any,
+    address: str | None,
+    shard: str | None,
+    state: Path | None,
+    cache_dir: Path | None,
+    **asked: Any,
 ) -> None:
     """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
 
@@ -114,17 +127,20 @@ def sweep_command(
     have ILSVRC's validation pictures where its annotations, LOC_val_solution.csv or its devkit lie in the same tree;
     DATASET may be the top of that tree.
     """
-    request = _request(**asked)
-    # Here, because Arrow takes a fifth of a second to import.
-    from quantviz.study.sweep.executor import Executor
-    from quantviz.study.sweep.merge import parse_shard
-    from quantviz.study.sweep.run import sweep, withdraw
+    from quantviz.study.sweep.state import stated
 
-    crew, part = Executor(executor, workers, address), None if shard is None else parse_shard(shard)
-    with stoppable(_INTERRUPTED, partial(withdraw, out)):
-        with watched_store(cache_dir) as store, progress_bar() as progress:
-            found = sweep(request, out, store, progress, executor=crew, shard=part)
-    _tell(found, out, shard)
+    with stated(state):
+        request = _request(**asked)
+        # Here, because Arrow takes a fifth of a second to import.
+        from quantviz.study.sweep.executor import Executor
+        from quantviz.study.sweep.merge import parse_shard
+        from quantviz.study.sweep.run import sweep
+
+        crew, part = Executor(executor, workers, address), None if shard is None else parse_shard(shard)
+        with stoppable(_INTERRUPTED, partial(_withdraw, out, state)):
+            with watched_store(cache_dir) as store, progress_bar() as progress:
+                swept = sweep(request, out, store, progress, executor=crew, shard=part)
+    _tell(swept, out, shard)
 
 
 @click.command("merge")
@@ -143,6 +159,16 @@ def merge_command(shards: tuple[Path, ...], out: Path) -> None:
             plan = merge(shards, out, progress)
     what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
     click.echo(f"Study {out} is finished ({what}). Sum it up by: quantviz summary {shlex.quote(str(out))}")
+
+
+def _withdraw(out: Path, state: Path | None) -> None:
+    """Leave a sweep's folder and its state as those of an interrupted one."""
+    from quantviz.study.sweep.run import withdraw
+    from quantviz.study.sweep.state import JobState, write_state
+
+    if state is not None:
+        write_state(state, JobState.STOPPED, _INTERRUPTED)
+    withdraw(out)
 
 
 def _tell(found: Swept, out: Path, shard: str | None) -> None:
@@ -220,13 +246,13 @@ def _layers(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
 
 
 def _command() -> str:
-    """Return the command line that was given, in the order of the options; the cache folder decides nothing."""
+    """Return the command line that was given, in the order of the options, without those that change no result."""
     context = click.get_current_context()
     words = ["quantviz", "sweep"]
     for param in context.command.params:
         value = context.params.get(str(param.name))
         given = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-        if not given or param.name == "cache_dir":
+        if not given or param.name in ("cache_dir", "state"):
             continue
         for one in value if isinstance(value, tuple) else (value,):
             words += [str(one)] if isinstance(param, click.Argument) else [param.opts[0], str(one)]

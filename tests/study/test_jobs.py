@@ -1,5 +1,6 @@
 """Sweeps in processes of their own: started, watched, cancelled and resumed, and what is refused."""
 
+import subprocess
 import time
 
 import pytest
@@ -11,8 +12,9 @@ from quantviz import images
 from quantviz.specs import ImageError, QuantvizError, UsageError, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest
-from quantviz.study.sweep.jobs import SweepOrder, cancel, forget, job, jobs, resume, running, start
+from quantviz.study.sweep.jobs import SweepOrder, _started, cancel, forget, job, jobs, resume, running, start
 from quantviz.study.sweep.run import sweep
+from quantviz.study.sweep.state import JobState, read_state, write_state
 from quantviz.study.table import study_table
 
 PATIENCE = 300.0
@@ -84,6 +86,7 @@ def test_a_sweep_is_started_watched_cancelled_and_resumed(tmp_path, order):
     stopped = waited(begun.path, "stopped", "failed", "finished")
     assert (stopped.state, stopped.progress) == ("stopped", None)
     assert stopped.message.startswith("Interrupted; what was done is kept")
+    assert "--state" not in (begun.path / "plan.json").read_text()
     with pytest.raises(UsageError, match=r"No sweep is running for study 'one.study'"):
         cancel(begun.path)
     kept = first_piece(order, begun.path, tmp_path)
@@ -99,16 +102,87 @@ def test_a_sweep_is_started_watched_cancelled_and_resumed(tmp_path, order):
         start(directory, order)
 
 
+@pytest.fixture
+def slow_interpreter(monkeypatch, tmp_path):
+    """Have sweeps started by a program that never gets as far as a plan."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 300\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("quantviz.study.sweep.jobs.sys.executable", str(program))
+
+
+def test_a_sweep_that_is_cancelled_before_it_has_a_plan_is_shown_as_stopped(tmp_path, order, slow_interpreter):
+    begun = start(tmp_path / "studies", order)
+    assert begun.state is JobState.STARTING
+    with pytest.raises(UsageError, match=r"Another sweep is running \(one\.study\)"):
+        start(tmp_path / "studies", order)
+    cancel(begun.path)
+    assert waited(begun.path, "stopped", "failed").state is JobState.STOPPED
+    assert not (begun.path / "plan.json").exists()
+    assert [found.state for found in jobs(tmp_path / "studies")] == ["stopped"]
+    forget(begun.path)
+    assert jobs(tmp_path / "studies") == ()
+
+
+def test_another_dashboard_sees_and_cancels_a_sweep_that_is_starting(tmp_path, order, slow_interpreter, monkeypatch):
+    begun = start(tmp_path / "studies", order)
+    children = dict(_started)
+    monkeypatch.setattr("quantviz.study.sweep.jobs._started", {})  # as in a process that started none
+    assert job(begun.path).state is JobState.STARTING
+    cancel(begun.path)
+    children[begun.path].wait(60)
+    assert job(begun.path).state is JobState.STOPPED
+
+
+def state_file(path):
+    return path.with_name(f"{path.name}.state.json")
+
+
+def test_the_state_is_read_from_its_file_and_never_from_the_words_of_the_log(tmp_path):
+    path = synthetic_study(tmp_path / "made", synthetic_plan(3, models=("resnet50",)))
+    (path / "results.parquet").unlink()
+    log = tmp_path / "made.log"
+    log.write_text("quantviz: Interrupted; what was done is kept.\n")
+    write_state(state_file(path), JobState.FAILED, "The disk is full.")
+    assert (job(path).state, job(path).message) == ("failed", "The disk is full.")
+    log.write_text("quantviz: The disk is full.\n")
+    write_state(state_file(path), JobState.STOPPED, "Interrupted.")
+    assert (job(path).state, job(path).message) == ("stopped", "Interrupted.")
+    write_state(state_file(path), JobState.RUNNING)  # this process, which is there
+    assert job(path).state is JobState.STARTING
+    with subprocess.Popen(["sleep", "0"]) as ended:
+        pass
+    write_state(state_file(path), JobState.RUNNING, pid=ended.pid)
+    assert job(path).state is JobState.STOPPED  # it was killed
+    write_state(state_file(path), JobState.FAILED, "Not written.", anew=True)
+    assert job(path).state is JobState.STOPPED
+    assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"state": "asleep"}'])
+def test_studies_without_a_usable_state_are_resumable_where_they_have_a_plan(tmp_path, content):
+    path = synthetic_study(tmp_path / "made", synthetic_plan(3, models=("resnet50",)))
+    (path / "results.parquet").unlink()
+    for name in ("made", "other"):
+        (tmp_path / f"{name}.log").write_text("quantviz: A last word.\n")
+        if content is not None:
+            state_file(tmp_path / name).write_text(content)
+    assert (job(path).state, job(path).message) == ("stopped", "A last word.")
+    assert (job(tmp_path / "other").state, job(tmp_path / "other").message) == ("failed", "A last word.")
+
+
 def test_a_sweep_that_fails_says_why_and_can_be_forgotten(tmp_path, order):
     bad = tmp_path / "bad.pth"
     asked = SweepOrder("bad", order.dataset, order.models, ("8",), weights={SQUEEZE: str(bad)})
     begun = start(tmp_path / "studies", asked)
     failed = waited(begun.path, "failed", "finished", "stopped")
     assert failed.state == "failed"
+    assert failed.message == read_state(state_file(begun.path)).message
     assert "bad.pth" in failed.message
     assert [found.name for found in jobs(tmp_path / "studies")] == ["bad"]
     forget(begun.path)
     assert jobs(tmp_path / "studies") == ()
+    assert not any((tmp_path / "studies").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +228,7 @@ def test_finished_studies_are_jobs_and_other_folders_are_not(tmp_path):
 def test_only_a_sweeps_own_command_is_run_again(tmp_path):
     plan = synthetic_plan(3, models=("resnet50",), command="rm -r /tmp/nothing")
     path = synthetic_study(tmp_path / "made", plan)
-    with pytest.raises(UsageError, match="tells no command"):
+    with pytest.raises(UsageError, match="has no saved command"):
         resume(path)
-    with pytest.raises(QuantvizError, match="tells no command"):
+    with pytest.raises(QuantvizError, match="has no saved command"):
         resume(tmp_path / "nowhere")

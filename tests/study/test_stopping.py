@@ -19,6 +19,7 @@ from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.sweep.run import sweep
 from quantviz.study.sweep.schedule import before
+from quantviz.study.sweep.state import JobState, read_state
 from quantviz.study.sweep.worker import PieceWorker
 
 asked = sweep_support.asked
@@ -144,9 +145,13 @@ def test_what_an_ended_sweep_left_is_not_taken_for_progress(asked, cache, tmp_pa
 
 def test_control_c_ends_a_sweep_that_is_importing_what_it_needs(asked, tmp_path):
     out = tmp_path / "study"
-    with sweeping_anew(asked, out, tmp_path / "cache") as process:
+    with sweeping_anew(asked, out, tmp_path / "cache", "--state", tmp_path / "state.json") as process:
         wait_for(process, (out / "plan.json").exists)
+        assert read_state(tmp_path / "state.json").state is JobState.RUNNING
         assert_stopped(process, signal.SIGINT, [])
+    state = read_state(tmp_path / "state.json")
+    assert (state.state, f"quantviz: {state.message}\n") == (JobState.STOPPED, INTERRUPTED)
+    assert (state.pid, state.host, state.at_work) == (process.pid, os.uname().nodename, False)
     assert set(files_of(out)) == {"plan.json", "lock"}
 
 

@@ -1,7 +1,7 @@
 """Sweeps in processes of their own: start, watch, cancel and resume them. Everything is read from disk.
 
 A sweep that is started here goes on when the dashboard ends, and any dashboard, or the command line, can go on with its
-study. Beside the study's folder NAME lies NAME.log with what the sweep last said.
+study. Beside the study's folder NAME lie NAME.log, for people, and NAME.state.json with the sweep's state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from quantviz import images, networks
 from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, spec_of
@@ -24,13 +24,11 @@ from quantviz.study import process
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest
 from quantviz.study.specs.plan import StudyProgress, parse_bits
-
-JobState = Literal["starting", "running", "stopped", "failed", "finished"]
+from quantviz.study.sweep.state import JobState, read_state, write_state
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _TAIL = 4096  # bytes of a log that its last line is looked for in
-_SAID: Final = "quantviz: "
-_INTERRUPTED: Final = "Interrupted"
+_PROGRAM: Final = "quantviz: "
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 _starting = threading.Lock()  # held from the look for another sweep until this one is known
@@ -67,10 +65,9 @@ class SweepJob:
 
     Attributes:
         path: its folder.
-        state: ``"starting"``: its process runs and has not told how far it is; ``"stopped"``: it was interrupted or
-            killed, and can be resumed; ``"failed"``: it ended by itself without a result.
+        state: how far it is; a stopped one can be resumed where it has a plan.
         progress: of a running sweep; None for others.
-        message: what the sweep said at its end, or "".
+        message: one sentence about how it ended, or "".
     """
 
     path: Path
@@ -87,26 +84,24 @@ class SweepJob:
 def jobs(directory: Path) -> tuple[SweepJob, ...]:
     """Return the studies in a folder of studies, by name: whole ones, those being made, and those that failed."""
     try:
-        found = sorted(directory.iterdir())
+        entries = sorted(directory.iterdir())
     except OSError:
         return ()
-    names = {path for path in found if any((path / name).is_file() for name in ("plan.json", "progress.json"))}
-    names |= {path.with_suffix("") for path in found if path.suffix == ".log"}
-    return tuple(job(path) for path in sorted(names))
+    studies = {path for path in entries if any((path / name).is_file() for name in ("plan.json", "progress.json"))}
+    studies |= {path.with_suffix("") for path in entries if path.suffix == ".log"}
+    return tuple(job(path) for path in sorted(studies))
 
 
 def job(path: Path) -> SweepJob:
-    """Tell how far a study is made; there may be none at the path."""
+    """Return how far a study is made; there may be none at the path."""
     progress = StudyFolder(path).progress()
     if progress is not None:
-        return SweepJob(path, "running", progress, "")
-    if _alive(path):
-        return SweepJob(path, "starting", None, "")
+        return SweepJob(path, JobState.RUNNING, progress, "")
+    if _process(path) is not None:
+        return SweepJob(path, JobState.STARTING, None, "")
     if (path / "results.parquet").exists():  # written last, and whole
-        return SweepJob(path, "finished", None, "")
-    message = _last_line(path)
-    stopped = (path / "plan.json").exists() and (not message or message.startswith(_INTERRUPTED))
-    return SweepJob(path, "stopped" if stopped else "failed", None, message)
+        return SweepJob(path, JobState.FINISHED, None, "")
+    return SweepJob(path, *_end(path))
 
 
 def start(directory: Path, order: SweepOrder) -> SweepJob:
@@ -149,7 +144,7 @@ def resume(path: Path) -> SweepJob:
     plan = StudyFolder(path).plan()
     words = shlex.split(plan.command) if plan else []
     if words[:2] != ["quantviz", "sweep"]:
-        raise UsageError(f"Study {str(path)!r} tells no command to go on with; repeat the one that made it.")
+        raise UsageError(f"Study {str(path)!r} has no saved command; start the sweep again.")
     return _run(path, [*words[1:], "--out", str(path)])  # the last --out counts: the folder may have been moved
 
 
@@ -161,37 +156,37 @@ def cancel(path: Path) -> None:
         QuantvizError: the process is not ours to end.
     """
     progress = StudyFolder(path).progress()  # None unless the process is the one that wrote it
-    if progress is None:
-        if not _alive(path):
-            raise UsageError(f"No sweep is running for study {path.name!r}; look again.")
-        _started[path].send_signal(signal.SIGTERM)
-        return
-    if progress.host != process.host():
-        raise UsageError(f"The sweep of {path.name!r} runs on {progress.host}; end it there.")
+    at_work = _process(path) if progress is None else (progress.pid, progress.host)
+    if at_work is None:
+        raise UsageError(f"No sweep is running for study {path.name!r}; look again.")
+    pid, host = at_work
+    if host != process.host():
+        raise UsageError(f"The sweep of {path.name!r} runs on {host}; end it there.")
     try:
-        os.kill(progress.pid, signal.SIGTERM)  # as SIGINT, which shells let commands in the background ignore
+        os.kill(pid, signal.SIGTERM)  # as SIGINT, which shells let commands in the background ignore
     except ProcessLookupError:
         return
     except PermissionError:
         raise QuantvizError(
-            f"The sweep of {path.name!r} (process {progress.pid}) belongs to another user; ask them to end it."
+            f"The sweep of {path.name!r} (process {pid}) belongs to another user; ask them to end it."
         ) from None
 
 
 def forget(path: Path) -> None:
-    """Remove what a sweep said that left no study, so that it is not among the jobs any more.
+    """Remove the log and the state of a sweep that left no study, so that it is not among the jobs any more.
 
     Raises:
         UsageError: there is a study, or its sweep is running.
     """
-    if job(path).state != "failed" or (path / "plan.json").exists():
+    if job(path).state not in (JobState.STOPPED, JobState.FAILED) or (path / "plan.json").exists():
         raise UsageError(f"Study {path.name!r} is there or being made; it is not forgotten.")
     _log(path).unlink(missing_ok=True)
+    _state(path).unlink(missing_ok=True)
 
 
 def running(directory: Path) -> SweepJob | None:
     """Return the first study of a folder that is being made, or None."""
-    return next((found for found in jobs(directory) if found.state in ("starting", "running")), None)
+    return next((each for each in jobs(directory) if each.state in (JobState.STARTING, JobState.RUNNING)), None)
 
 
 def _judge(order: SweepOrder) -> None:
@@ -216,9 +211,10 @@ def _run(path: Path, words: Sequence[str]) -> SweepJob:
             raise UsageError(f"Another sweep is running ({other.name}); wait for it, or cancel it first.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _state(path).unlink(missing_ok=True)
             with _log(path).open("wb") as log:
                 _started[path] = subprocess.Popen(
-                    [sys.executable, "-m", "quantviz", *words],
+                    [sys.executable, "-m", "quantviz", *words, "--state", str(_state(path))],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -228,21 +224,41 @@ def _run(path: Path, words: Sequence[str]) -> SweepJob:
             raise StoreError(
                 f"The sweep of {path.name!r} cannot be started ({error.strerror}); free space or choose another cache."
             ) from None
+        write_state(_state(path), JobState.STARTING, pid=_started[path].pid, anew=True)
     return job(path)
 
 
-def _alive(path: Path) -> bool:
-    """Tell whether a process that this one started for a study still runs; one that ended is reaped."""
-    known = _started.get(path)
-    return known is not None and known.poll() is None
+def _process(path: Path) -> tuple[int, str] | None:
+    """Return the number and the machine of the process that sweeps a study, or None; one started here is reaped."""
+    known, state = _started.get(path), read_state(_state(path))
+    if known is not None and known.poll() is None:
+        return known.pid, process.host()
+    return (state.pid, state.host) if state is not None and state.at_work else None
+
+
+def _end(path: Path) -> tuple[JobState, None, str]:
+    """Return how a sweep ended that runs no more and left no results, as fields of ``SweepJob``."""
+    state, known = read_state(_state(path)), _started.get(path)
+    if state is None:  # of a version that wrote none, or begun on the command line
+        resumable = (path / "plan.json").exists()
+        return JobState.STOPPED if resumable else JobState.FAILED, None, _last_line(path)
+    if state.state is JobState.FAILED:
+        return JobState.FAILED, None, state.message
+    if state.state in (JobState.STARTING, JobState.RUNNING) and known is not None and (known.returncode or 0) > 0:
+        return JobState.FAILED, None, _last_line(path)  # before it could write so
+    return JobState.STOPPED, None, state.message
 
 
 def _log(path: Path) -> Path:
     return path.with_name(f"{path.name}.log")
 
 
+def _state(path: Path) -> Path:
+    return path.with_name(f"{path.name}.state.json")
+
+
 def _last_line(path: Path) -> str:
-    """Return what a sweep said last, without the program's name; "" where it said nothing."""
+    """Return the last line of a sweep's log, without the program's name, to be shown; "" where it has none."""
     try:
         with _log(path).open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -250,5 +266,5 @@ def _last_line(path: Path) -> str:
             lines = file.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1].removeprefix(_SAID) if said else ""
+    written = [line.strip() for line in lines if line.strip()]
+    return written[-1].removeprefix(_PROGRAM) if written else ""
