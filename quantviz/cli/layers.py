@@ -14,7 +14,6 @@ from quantviz.cli.options import check_outputs, limit_option, request_options, s
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.bits_file import bits_bytes
-from quantviz.layerwise.drift import learns
 from quantviz.layerwise.output import report_layers
 from quantviz.layerwise.search import search
 from quantviz.layerwise.sensitivity import sensitivity
@@ -118,7 +117,7 @@ def search_command(
         emit_json(report_layers(found), json_path)
     else:
         _show_search(found)
-    if learns(request.quant):
+    if request.quant.learns:
         click.echo(
             "Searched with weights rounded to nearest, as the bits file says; they can be learned afterwards.", err=True
         )

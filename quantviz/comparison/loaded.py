@@ -170,9 +170,9 @@ class LoadedNetworks:
 
     def learned(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Mapping[str, LearnedLayer]:
         """Return the weights that are not just rounded to nearest, from the store if they are there."""
-        from quantviz.quantize import learn, learns
+        from quantviz.quantize import learn
 
-        if not learns(quant):
+        if not quant.learns:
             return {}
         # Leaving a layer in float is asking what the others do; it does not change how they were learned.
         floats = [bits for bits in quant.layer_bits if (bits.weight_bits, bits.act_bits) == (None, None)]

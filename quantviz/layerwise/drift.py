@@ -284,13 +284,8 @@ def decides(subject: Subject, quant: QuantSpec, learned_for: QuantSpec | None = 
         quant: bits and scheme.
         learned_for: the quantization that weights were learned for of which some are used, where it learns any.
     """
-    context = learned_for if learned_for is not None and learns(learned_for) else None
+    context = learned_for if learned_for is not None and learned_for.learns else None
     return {"quantization": quant, "calibration": subject.calibration.ref.sha256, "learned for": context}
-
-
-def learns(quant: QuantSpec) -> bool:
-    """Tell whether weights or biases are learned; as ``quantize.learns``, which takes importing torch."""
-    return quant.rounding != "nearest" or quant.bias_correction
 
 
 def switchboard(bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress) -> Switchboard:

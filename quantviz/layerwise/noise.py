@@ -14,7 +14,7 @@ from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, learns, resolved
+from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, resolved
 from quantviz.layerwise.specs import Drift, NoiseFloor
 from quantviz.specs import RGB, CalibrationRef, ImageSample, Preprocessing, Progress, QuantSpec, digest_of, no_progress
 
@@ -107,7 +107,7 @@ def _overlap(found: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
 
 def _calibration(drifts: Drifts, quant: QuantSpec, progress: Progress) -> Drift | None:
     """Return the drift between networks calibrated on halves, or None where nothing is calibrated or halved."""
-    calibrated = learns(quant) or any(bits for bits in (quant.act_bits, *(b.act_bits for b in quant.layer_bits)))
+    calibrated = quant.learns or any(bits for bits in (quant.act_bits, *(b.act_bits for b in quant.layer_bits)))
     if not calibrated or len(drifts.subject.calibration.files) < 2:
         return None
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.layerwise.drift import Drifts, decides, layers_of, learns, resolved, subject_cost, switchboard
+from quantviz.layerwise.drift import Drifts, decides, layers_of, resolved, subject_cost, switchboard
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.specs import Drift, LayerDrift, Sensitivity
 from quantviz.specs import ImageSample, LayerBits, LayerCost, Phase, Progress, QuantSpec, UsageError, no_progress
@@ -42,7 +42,7 @@ def sensitivity(
     drifts = Drifts(bench, subject, cam, samples)
     costs, _ = layers_of(bench, subject, quant, progress)
     # Calibrating twins of a network whose weights are learned would take learning them twice more.
-    floor = noise_floor(bench, request, samples, progress, calibration=not learns(quant))
+    floor = noise_floor(bench, request, samples, progress, calibration=not quant.learns)
     network, layers = _measured(drifts, quant, costs, progress)
     return Sensitivity(
         model=subject.spec.name,

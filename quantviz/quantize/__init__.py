@@ -21,7 +21,7 @@ from quantviz.quantize.grids import (
     symmetric_grid,
     weight_grid,
 )
-from quantviz.quantize.learn import learn, learns
+from quantviz.quantize.learn import learn
 from quantviz.quantize.network import LearnedLayer, assemble, float_base, input_grid, quantize
 from quantviz.quantize.paper import NETWORK_DEVIATIONS, check_protocol, held, paper, paper_base, settled, site_ranges
 from quantviz.quantize.ranges import Histogram, Ranges, calibrate
@@ -56,7 +56,6 @@ __all__ = [
     "input_grid",
     "layer_costs",
     "learn",
-    "learns",
     "other_values",
     "paper",
     "paper_base",

@@ -14,11 +14,6 @@ from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Progress, QuantSpec, no_progress
 
 
-def learns(spec: QuantSpec) -> bool:
-    """Tell whether ``spec`` needs ``learn`` before ``assemble``."""
-    return spec.rounding != "nearest" or spec.bias_correction
-
-
 def learn(
     base: nn.Module,
     spec: QuantSpec,
@@ -27,7 +22,7 @@ def learn(
     views: Callable[[int], Tensor],
     progress: Progress = no_progress,
 ) -> dict[str, LearnedLayer]:
-    """Return each layer's weight and bias as ``spec`` has them rounded and corrected.
+    """Return each layer's weight and bias as ``spec`` has them rounded and corrected; {} where it learns nothing.
 
     Args:
         base: from ``float_base``; left as it was. No other thread may run it meanwhile.

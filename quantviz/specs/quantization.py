@@ -120,6 +120,11 @@ class QuantSpec:
             return frozenset(DEVIATIONS)
         return frozenset(self.protocol.split("+")[1:])
 
+    @property
+    def learns(self) -> bool:
+        """Whether weights or biases are learned from calibration images, and not just rounded to nearest."""
+        return self.rounding != "nearest" or self.bias_correction
+
     def bits_of(self, layer: str) -> tuple[int | None, int | None]:
         """Return (weight bits, activation bits) of a layer; None stands for float."""
         for bits in self.layer_bits:

@@ -14,13 +14,13 @@ import torch
 from locked_support import opened
 from safetensors.torch import save_file
 
-from quantviz import images, networks, quantize
+from quantviz import images, networks
 from quantviz.comparison import CompareRequest, Workbench
-from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, learns, model_cost, resolved, switchboard
+from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, model_cost, resolved, switchboard
 from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor
 from quantviz.layerwise.sensitivity import only_layer, sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
-from quantviz.specs import PRESETS, CamSpec, LayerBits, QuantSpec, UsageError, no_progress, spec_of
+from quantviz.specs import CamSpec, LayerBits, QuantSpec, UsageError, no_progress
 from quantviz.store import TensorStore
 
 MODEL = "squeezenet1_1"
@@ -301,11 +301,6 @@ def test_a_repeated_atlas_imports_no_torch(atlas, folder, request_):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [repr(atlas[1].network.cam), "False"]
-
-
-@pytest.mark.parametrize("words", [*PRESETS, "gptq", "distilled", "bias_correction", "equalize"])
-def test_the_two_rules_for_what_is_learned_agree(words):
-    assert learns(spec_of(words)) == quantize.learns(spec_of(words))
 
 
 def test_requests_that_have_no_layers_to_switch_are_refused(store):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from quantviz.quantize import assemble, calibrate, distil, float_base, gptq, learn, learns
+from quantviz.quantize import assemble, calibrate, distil, float_base, gptq, learn
 from quantviz.specs import QuantvizError, spec_of
 
 SIDE = 24
@@ -154,8 +154,8 @@ def test_learning_from_values_that_are_not_finite_is_refused(model, inputs):
 
 
 def test_only_what_needs_images_learns():
-    assert not learns(spec_of("standard"))
-    assert not learns(spec_of("naive,equalize"))
-    assert learns(spec_of("best"))
-    assert learns(spec_of("standard,gptq"))
-    assert learns(spec_of("standard,bias_correction"))
+    assert not spec_of("standard").learns
+    assert not spec_of("naive,equalize").learns
+    assert spec_of("best").learns
+    assert spec_of("standard,gptq").learns
+    assert spec_of("standard,bias_correction").learns

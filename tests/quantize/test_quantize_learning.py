@@ -10,7 +10,7 @@ from torch import nn
 
 from quantviz import networks
 from quantviz.comparison.records import pack_learned, unpack_learned
-from quantviz.quantize import Ranges, assemble, calibrate, correct_biases, float_base, gptq, learn, learns
+from quantviz.quantize import Ranges, assemble, calibrate, correct_biases, float_base, gptq, learn
 from quantviz.specs import LayerBits, Phase, QuantSpec, QuantvizError
 
 SQUEEZE, LITE = "squeezenet1_1", "efficientnet_lite0"
@@ -218,9 +218,9 @@ def test_what_was_learned_comes_back_as_it_was():
 
 
 def test_only_other_rounding_and_corrected_biases_have_to_be_learned():
-    assert not learns(QuantSpec(4, 4, equalize=True, ranges="mse"))
+    assert not QuantSpec(4, 4, equalize=True, ranges="mse").learns
     for spec in (QuantSpec(rounding="gptq"), QuantSpec(rounding="distilled"), QuantSpec(bias_correction=True)):
-        assert learns(spec)
+        assert spec.learns
 
 
 def test_distilling_answers_more_as_the_float_network_does_than_gptq():
@@ -229,7 +229,7 @@ def test_distilling_answers_more_as_the_float_network_does_than_gptq():
     views, errors = torch.cat(images), []
     for rounding in ("nearest", "gptq", "distilled"):
         spec = QuantSpec(3, 8, rounding=rounding)
-        learned = learn(model, spec, ranges, lambda: images, lambda count: views[:count]) if learns(spec) else None
+        learned = learn(model, spec, ranges, lambda: images, lambda count: views[:count]) if spec.learns else None
         with torch.no_grad():
             errors.append(float((assemble(model, spec, ranges, learned)(views) - model(views)).square().mean()))
     assert errors[2] < errors[1] < errors[0]
