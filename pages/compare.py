@@ -6,7 +6,7 @@ from quantviz.comparison import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.backend import until_exported
 from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
-from quantviz.ui.once import once_asked
+from quantviz.ui.once import compared_once_asked
 from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
 
 begin_page()
@@ -17,8 +17,7 @@ with guarded():
         st.warning(sentence, icon=":material/link_off:")
     sample = choices.picture()
     request = until_exported(choices.request)
-    with visible_progress() as progress:
-        comparison = once_asked(request, progress, lambda tell: workbench().compare(request, sample, tell))
+    comparison = compared_once_asked(request, sample)
     if comparison is None:
         st.stop()
     place = show(comparison)

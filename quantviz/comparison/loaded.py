@@ -174,23 +174,32 @@ class LoadedNetworks:
 
         if not quant.learns:
             return {}
-        # Leaving a layer in float is asking what the others do; it does not change how they were learned.
-        floats = [bits for bits in quant.layer_bits if (bits.weight_bits, bits.act_bits) == (None, None)]
-        quant = replace(quant, layer_bits=tuple(bits for bits in quant.layer_bits if bits not in floats))
-
-        base = self.base(subject, quant, progress)
-        kept = subject.layer if quant.equalize else _kept(base, subject.layer)
-        decides = {"quantization": quant, "kept": kept, "learning": _LEARNING_VERSION}
-        key = subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
+        quant = _learned_as(quant)
+        key = self._learned_key(subject, quant, progress)
         record = self.store.get(key)
         if record is not None:
             return unpack_learned(record)
-        ranges = self.ranges(subject, quant, progress)
+        base, ranges = self.base(subject, quant, progress), self.ranges(subject, quant, progress)
         batches = self.batches(subject, no_progress, "")
         with base.locked() as module:
             learned = learn(module, quant, ranges, batches, self._views(subject), progress)
         self.store.put(key, pack_learned(learned))
         return learned
+
+    def has_learned(self, subject: Subject, quant: QuantSpec, progress: Progress) -> bool:
+        """Return whether the store holds what ``learned`` would learn; ``quant`` learns something."""
+        return self.store.get(self._learned_key(subject, _learned_as(quant), progress)) is not None
+
+    def _learned_key(self, subject: Subject, quant: QuantSpec, progress: Progress) -> str:
+        # Batch norm stays apart from a target that is a convolution, which changes the weights to be learned.
+        target = subject.layer
+        if not quant.equalize:
+            from torch import nn
+
+            with self.base(subject, quant, progress).locked() as module:
+                target = target if isinstance(module.get_submodule(target), nn.Conv2d) else ""
+        decides = {"quantization": quant, "kept": target, "learning": _LEARNING_VERSION}
+        return subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
 
     def batches(self, subject: Subject, progress: Progress, what: str) -> Callable[[], Iterator[Tensor]]:
         """Return a function that goes through the calibration inputs, (N, 3, H, W) float32, once a call."""
@@ -232,9 +241,7 @@ def deciding_versions() -> Mapping[str, str]:
     return {name: version(name) for name in ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")}
 
 
-def _kept(base: Locked[nn.Module], layer: str) -> str:
-    """Name the target where it is a convolution, whose batch norm stays apart; "" elsewhere."""
-    from torch import nn
-
-    with base.locked() as module:
-        return layer if isinstance(module.get_submodule(layer), nn.Conv2d) else ""
+def _learned_as(quant: QuantSpec) -> QuantSpec:
+    """Return the scheme without layers in float: leaving one in float does not change how the others were learned."""
+    bits = (bits for bits in quant.layer_bits if (bits.weight_bits, bits.act_bits) != (None, None))
+    return replace(quant, layer_bits=tuple(bits))

@@ -81,6 +81,11 @@ class _Job:
     def preprocessing(self) -> Preprocessing:
         return self.subject.ref.preprocessing
 
+    @property
+    def key(self) -> str:
+        """The store's key of the comparison."""
+        return self.subject.key("comparison", **self.decides())
+
     def decides(self) -> dict[str, Any]:
         """Return what decides the two maps, beyond the model."""
         found = {
@@ -128,35 +133,46 @@ class Workbench:
         """
         started = time.perf_counter()
         job = self._job(request, sample, progress)
-        key = job.subject.key("comparison", **job.decides())
-        found = record = self.store.get(key)
-        if found is None:
-            # First, so that a map that does not fit is told at once.
-            salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
-            found = self._computed(self._loaded_job(job), salient)
-            self.store.put(key, found)
-        reference, quantized, salient, marks, loaded = unpack_comparison(found)
-        return Comparison(
-            model=job.subject.spec.name,
-            weights=replace(job.subject.ref, **loaded),
-            quant=request.quant,
-            calibration=job.subject.calibration.ref,
-            cam=job.cam,
-            class_rule=job.request.target,
-            sample=sample,
-            crop=job.crop,
-            reference=reference,
-            quantized=quantized,
-            saliency=None if salient is None else job.saliency.described(salient),
-            scores=marks,
-            seconds=time.perf_counter() - started,
-            cached=record is not None,
-            versions=versions(),
-            key=key,
-            backend=found.metadata.get("backend", "torch"),
-            backend_note=found.metadata.get("backend_note", ""),
-            deployed=deployed_of(found),
-        )
+        record = self.store.get(job.key)
+        if record is not None:
+            return _comparison(job, record, started, cached=True)
+        # First, so that a map that does not fit is refused at once.
+        salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
+        record = self._computed(self._loaded_job(job), salient)
+        self.store.put(job.key, record)
+        return _comparison(job, record, started, cached=False)
+
+    def stored(
+        self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
+    ) -> Comparison | None:
+        """Return the comparison that ``compare`` would read from the store, or None; no network is run.
+
+        To know which weights are meant, published ones may be downloaded and untrained ones drawn.
+
+        Args:
+            request: as in ``compare``.
+            sample: the picture.
+            progress: reports a download; whatever it raises ends the call.
+
+        Raises:
+            as ``compare``.
+        """
+        started = time.perf_counter()
+        job = self._job(request, sample, progress)
+        record = self.store.get(job.key)
+        return None if record is None else _comparison(job, record, started, cached=True)
+
+    def has_learned(self, request: CompareRequest, progress: Progress = no_progress) -> bool:
+        """Return whether the store holds the weights that a request's scheme learns, True where it learns none.
+
+        Learning takes minutes, so that a page asks before ``compare`` begins it.
+
+        Raises:
+            as ``compare``.
+        """
+        if not request.quant.learns:
+            return True
+        return self.networks.has_learned(self.subject(request, progress), request.quant, progress)
 
     def float_result(
         self,
@@ -342,6 +358,39 @@ class Workbench:
             return self.protocols.reference(job.subject, job.request.quant, job.progress), job.cam
         split = self.backends.reference(job.subject, job.progress, job.backend)
         return split, replace(job.cam, layer=parted_layer(split))
+
+
+def _comparison(job: _Job, record: StoredRecord, started: float, *, cached: bool) -> Comparison:
+    """Return the comparison that a record holds.
+
+    Args:
+        job: of the request.
+        record: from ``pack_comparison``.
+        started: when the call began, by ``time.perf_counter``.
+        cached: whether the record is from the store.
+    """
+    reference, quantized, salient, marks, loaded = unpack_comparison(record)
+    return Comparison(
+        model=job.subject.spec.name,
+        weights=replace(job.subject.ref, **loaded),
+        quant=job.request.quant,
+        calibration=job.subject.calibration.ref,
+        cam=job.cam,
+        class_rule=job.request.target,
+        sample=job.sample,
+        crop=job.crop,
+        reference=reference,
+        quantized=quantized,
+        saliency=None if salient is None else job.saliency.described(salient),
+        scores=marks,
+        seconds=time.perf_counter() - started,
+        cached=cached,
+        versions=versions(),
+        key=job.key,
+        backend=record.metadata.get("backend", "torch"),
+        backend_note=record.metadata.get("backend_note", ""),
+        deployed=deployed_of(record),
+    )
 
 
 def _input(job: _Job) -> Tensor:

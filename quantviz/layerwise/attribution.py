@@ -34,8 +34,6 @@ from quantviz.specs import (
 Agreement = Mapping[frozenset[str], npt.NDArray[np.float64]]
 """Switches that are on -> CC of quantized v float map of each image, NaN where a map carries no evidence."""
 
-Tell = Callable[[float], None]
-
 _VERSION = 1
 _MESSAGE = "Measuring the protocol's switches"
 # What changes neither network nor input: one pass over the images gives the maps with and without them.
@@ -89,13 +87,43 @@ def attribution(
         QuantvizError: under some subset no image's maps carry evidence.
     """
     plan = _plan(bench, request, samples, progress)
-    means, unscored = _means(plan, _agreements(plan, progress))
+    return _attribution(plan, _agreements(plan, progress))
+
+
+def stored_attribution(
+    bench: Workbench, request: CompareRequest, samples: Sequence[ImageSample], progress: Progress = no_progress
+) -> Attribution | None:
+    """Return what ``attribution`` would read from the store alone, or None where a pass is missing.
+
+    No network is run; to know which weights are meant, published ones may be downloaded and untrained ones drawn.
+
+    Args:
+        bench: with the store.
+        request: as in ``attribution``.
+        samples: the pictures.
+        progress: reports a download; whatever it raises ends the call.
+
+    Raises:
+        as ``attribution``.
+    """
+    plan = _plan(bench, request, samples, progress)
+    agreement: dict[frozenset[str], npt.NDArray[np.float64]] = {}
+    for names in _subsets(_RUN):
+        of_pass = _stored_pass(plan, names)
+        if of_pass is None:
+            return None
+        agreement |= of_pass
+    return _attribution(plan, _ordered(agreement))
+
+
+def _attribution(plan: _Plan, agreement: Agreement) -> Attribution:
+    means, unscored = _means(plan, agreement)
     return Attribution(
         model=plan.subject.spec.name,
         weights=plan.subject.ref,
         quant=plan.quant(()),
-        cam=replace(request.cam, layer=plan.subject.layer),
-        images=tuple((sample.id, sample.name) for sample in samples),
+        cam=replace(plan.request.cam, layer=plan.subject.layer),
+        images=tuple((sample.id, sample.name) for sample in plan.samples),
         calibrated=means[frozenset()],
         paper=means[frozenset(DEVIATIONS)],
         share={name: shapley(means, name) for name in DEVIATIONS},
@@ -168,33 +196,49 @@ def _plan(bench: Workbench, request: CompareRequest, samples: Sequence[ImageSamp
 
 
 def _agreements(plan: _Plan, progress: Progress) -> Agreement:
-    found: dict[frozenset[str], npt.NDArray[np.float64]] = {}
+    agreement: dict[frozenset[str], npt.NDArray[np.float64]] = {}
     passes = _subsets(_RUN)
     for done, names in enumerate(passes):
-        by_asked = _pass(plan, names, partial(_tell, progress, done / len(passes), 1 / len(passes)))
-        found |= {names | asked: values for asked, values in by_asked.items()}
-    return {names: found[names] for names in _subsets(tuple(DEVIATIONS))}
+        agreement |= _pass(plan, names, partial(_report, progress, done / len(passes), 1 / len(passes)))
+    return _ordered(agreement)
 
 
-def _tell(progress: Progress, start: float, part: float, fraction: float) -> None:
+def _ordered(agreement: Agreement) -> Agreement:
+    """Return the agreement with the subsets in their order, the empty one first."""
+    return {names: agreement[names] for names in _subsets(tuple(DEVIATIONS))}
+
+
+def _report(progress: Progress, start: float, part: float, fraction: float) -> None:
     progress(_MESSAGE, start + part * fraction, Phase.EXPLAINING)
 
 
-def _pass(plan: _Plan, names: frozenset[str], tell: Tell) -> dict[frozenset[str], npt.NDArray[np.float64]]:
-    """Return the CC of each image under ``names`` and each subset of ``_ASKED``, from the store if it is there."""
-    quant, asked = plan.quant(names), _subsets(_ASKED)
-    tell(0.0)
-    key = plan.key(quant)
-    record = plan.bench.store.get(key)
-    if record is None:
-        columns = []
-        steps = sequence(plan.bench, replace(plan.request, quant=quant), plan.samples)
-        for place, (sample, step) in enumerate(zip(plan.samples, steps, strict=True)):
-            columns.append([_agreement(step, plan.quant(names | more), sample) for more in asked])
-            tell((place + 1) / len(plan.samples))
-        record = StoredRecord({"cc": np.array(columns, np.float64).T}, {})
-        plan.bench.store.put(key, record)
-    return {more: np.asarray(row) for more, row in zip(asked, record.arrays["cc"], strict=True)}
+def _pass(
+    plan: _Plan, names: frozenset[str], report: Callable[[float], None]
+) -> dict[frozenset[str], npt.NDArray[np.float64]]:
+    """Return the CC of each image under ``names`` with each subset of ``_ASKED``, from the store if it is there."""
+    report(0.0)
+    stored = _stored_pass(plan, names)
+    if stored is not None:
+        return stored
+    quant, columns = plan.quant(names), []
+    steps = sequence(plan.bench, replace(plan.request, quant=quant), plan.samples)
+    for place, (sample, step) in enumerate(zip(plan.samples, steps, strict=True)):
+        columns.append([_agreement(step, plan.quant(names | more), sample) for more in _subsets(_ASKED)])
+        report((place + 1) / len(plan.samples))
+    rows = np.array(columns, np.float64).T
+    plan.bench.store.put(plan.key(quant), StoredRecord({"cc": rows}, {}))
+    return _by_subset(names, rows)
+
+
+def _stored_pass(plan: _Plan, names: frozenset[str]) -> dict[frozenset[str], npt.NDArray[np.float64]] | None:
+    """Return what ``_pass`` would read from the store, or None."""
+    record = plan.bench.store.get(plan.key(plan.quant(names)))
+    return None if record is None else _by_subset(names, record.arrays["cc"])
+
+
+def _by_subset(names: frozenset[str], rows: npt.NDArray[np.float64]) -> dict[frozenset[str], npt.NDArray[np.float64]]:
+    """Return the rows of a pass by the switches that are on."""
+    return {names | asked: np.asarray(row) for asked, row in zip(_subsets(_ASKED), rows, strict=True)}
 
 
 def _agreement(step: Step, quant: QuantSpec, sample: ImageSample) -> float:

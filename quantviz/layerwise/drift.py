@@ -41,6 +41,9 @@ Float64 = npt.NDArray[np.float64]
 VERSION = 2
 """Raised whenever a change of the code changes a drift, so that older cache entries are not read."""
 
+DRIFT = "drift"
+"""Part of the store's keys of changed networks' ``Changes``."""
+
 LOST = 1.0
 """Drift of a map that has lost all evidence: it agrees with the float one no more than chance does (CC 0)."""
 
@@ -151,29 +154,40 @@ class Drifts:
         ids = [sample.id for sample in self.samples]
         return self.subject.key(kind, version=VERSION, images=ids, cam=self.cam, **rest)
 
-    def marks(self, network: Callable[[], nn.Module], decides: Mapping[str, Any], progress: Progress) -> Changes:
-        """Return the marks of the network that ``network`` makes, from the store if they are there.
+    def changes(
+        self,
+        network: Callable[[], nn.Module | Locked[nn.Module]],
+        decides: Mapping[str, Any],
+        progress: Progress,
+    ) -> Changes:
+        """Return what the network that ``network`` makes changes, from the store if it is there.
 
         Args:
-            network: makes it; called only where the store does not hold the marks.
-            decides: all that decides it, beside the float network.
-            progress: told the part of the images done; whatever it raises ends the call and nothing is kept.
+            network: makes it; called only where the store does not hold the changes.
+            decides: all that decides the network, beside the float one.
+            progress: reports the part of the images done; whatever it raises ends the call and nothing is kept.
         """
 
         def measure() -> Changes:
             before = self.before(progress)
             return Changes.of(before, self.answers(network(), self.crops, progress))
 
-        return self.kept("drift", decides, measure)
+        return self.cached(DRIFT, decides, measure)
 
-    def kept(self, kind: str, decides: Mapping[str, Any], measure: Callable[[], Changes]) -> Changes:
-        """Return the marks that ``measure`` returns, from the store if they are there."""
-        key = self.key(kind, **decides)
-        record = self.bench.store.get(key)
+    def cached(self, kind: str, decides: Mapping[str, Any], measure: Callable[[], Changes]) -> Changes:
+        """Return the changes that ``measure`` returns, from the store if they are there."""
+        changes = self.stored(kind, decides)
+        if changes is None:
+            changes = measure()
+            record = StoredRecord({name: getattr(changes, name) for name in _ARRAYS})
+            self.bench.store.put(self.key(kind, **decides), record)
+        return changes
+
+    def stored(self, kind: str, decides: Mapping[str, Any]) -> Changes | None:
+        """Return the changes that ``cached`` keeps under this key, or None where they are not in the store."""
+        record = self.bench.store.get(self.key(kind, **decides))
         if record is None:
-            found = measure()
-            record = StoredRecord({name: getattr(found, name) for name in _ARRAYS})
-            self.bench.store.put(key, record)
+            return None
         return Changes(**{name: np.asarray(record.arrays[name]) for name in _ARRAYS})
 
     def before(self, progress: Progress) -> list[MapAndLogits]:
@@ -303,30 +317,52 @@ def layers_of(
     bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress
 ) -> tuple[tuple[LayerCost, ...], int]:
     """Return a network's quantized layers in order of execution, and the number of its other float values."""
-    key = subject.key("layers", version=VERSION, layer=subject.layer, equalize=quant.equalize)
-    record = bench.store.get(key)
-    if record is None:
-        from quantviz.quantize import layer_costs, other_values
+    stored = stored_layers(bench, subject, quant)
+    if stored is not None:
+        return stored
+    from quantviz.quantize import layer_costs, other_values
 
-        base = bench.networks.base(subject, quant, progress)
-        with base.locked() as module:
-            layers, others = layer_costs(module, bench.networks.example(subject)), other_values(module)
-        record = StoredRecord({}, {"layers": [asdict(layer) for layer in layers], "others": others})
-        bench.store.put(key, record)
+    base = bench.networks.base(subject, quant, progress)
+    with base.locked() as module:
+        layers, others = layer_costs(module, bench.networks.example(subject)), other_values(module)
+    record = StoredRecord({}, {"layers": [asdict(layer) for layer in layers], "others": others})
+    bench.store.put(_layers_key(subject, quant), record)
+    return tuple(layers), others
+
+
+def stored_layers(bench: Workbench, subject: Subject, quant: QuantSpec) -> tuple[tuple[LayerCost, ...], int] | None:
+    """Return what ``layers_of`` would read from the store, or None."""
+    record = bench.store.get(_layers_key(subject, quant))
+    if record is None:
+        return None
     return tuple(LayerCost(**layer) for layer in record.metadata["layers"]), record.metadata["others"]
+
+
+def _layers_key(subject: Subject, quant: QuantSpec) -> str:
+    return subject.key("layers", version=VERSION, layer=subject.layer, equalize=quant.equalize)
 
 
 def subject_cost(bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress) -> Cost:
     """Return what a network costs under ``quant``, from the store if it is there."""
-    key = subject.key("cost", version=VERSION, layer=subject.layer, quantization=quant)
-    record = bench.store.get(key)
-    if record is None:
-        from quantviz.quantize import cost
+    known = stored_cost(bench, subject, quant)
+    if known is not None:
+        return known
+    from quantviz.quantize import cost
 
-        layers, others = layers_of(bench, subject, quant, progress)
-        record = StoredRecord({}, asdict(cost(layers, quant, others)))
-        bench.store.put(key, record)
-    return Cost(**record.metadata)
+    layers, others = layers_of(bench, subject, quant, progress)
+    computed = cost(layers, quant, others)
+    bench.store.put(_cost_key(subject, quant), StoredRecord({}, asdict(computed)))
+    return computed
+
+
+def stored_cost(bench: Workbench, subject: Subject, quant: QuantSpec) -> Cost | None:
+    """Return what ``subject_cost`` would read from the store, or None."""
+    record = bench.store.get(_cost_key(subject, quant))
+    return None if record is None else Cost(**record.metadata)
+
+
+def _cost_key(subject: Subject, quant: QuantSpec) -> str:
+    return subject.key("cost", version=VERSION, layer=subject.layer, quantization=quant)
 
 
 def model_cost(bench: Workbench, request: CompareRequest, progress: Progress = no_progress) -> Cost:

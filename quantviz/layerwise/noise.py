@@ -15,7 +15,7 @@ from quantviz.comparison.loaded import Subject
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, resolved
-from quantviz.layerwise.specs import Drift, NoiseFloor
+from quantviz.layerwise.specs import NoiseFloor
 from quantviz.specs import RGB, CalibrationRef, ImageSample, Preprocessing, Progress, QuantSpec, digest_of, no_progress
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from quantviz.cam import Locked
 
+_GREY, _SHIFT, _CALIBRATION = "grey twins", "shifted twins", "calibration twins"  # part of the store's keys
 _MARGIN = 2  # of the wider crop; even, so that rounding its place halves the same way as the crop's own
 
 
@@ -57,11 +58,37 @@ def noise_floor(
         UsageError: there is no picture; or as ``sensitivity``.
     """
     subject, cam = resolved(bench, request, progress)
-    drifts = Drifts(bench, subject, cam, samples)
-    grey = drifts.kept("grey twins", {}, partial(_grey, drifts, progress))
-    shift = drifts.kept("shifted twins", {}, partial(_shift, drifts, progress))
-    twins = _calibration(drifts, request.quant, progress) if calibration else None
-    return NoiseFloor(grey.drift(drifts.labels), shift.drift(drifts.labels), twins)
+    drifts, quant = Drifts(bench, subject, cam, samples), request.quant
+    grey = drifts.cached(_GREY, {}, partial(_grey, drifts, progress))
+    shift = drifts.cached(_SHIFT, {}, partial(_shift, drifts, progress))
+    twins = None
+    if calibration and _has_twins(subject, quant):
+        measure = partial(_calibration, drifts, quant, progress)
+        twins = drifts.cached(_CALIBRATION, decides(subject, quant), measure)
+    return _floor(drifts, grey, shift, twins)
+
+
+def stored_noise_floor(drifts: Drifts, quant: QuantSpec, *, calibration: bool = True) -> NoiseFloor | None:
+    """Return what ``noise_floor`` would read from the store alone, or None where a part of it is missing.
+
+    Args:
+        drifts: of the pictures.
+        quant: the quantization.
+        calibration: as in ``noise_floor``.
+    """
+    grey, shift, twins = drifts.stored(_GREY, {}), drifts.stored(_SHIFT, {}), None
+    if grey is None or shift is None:
+        return None
+    if calibration and _has_twins(drifts.subject, quant):
+        twins = drifts.stored(_CALIBRATION, decides(drifts.subject, quant))
+        if twins is None:
+            return None
+    return _floor(drifts, grey, shift, twins)
+
+
+def _floor(drifts: Drifts, grey: Changes, shift: Changes, twins: Changes | None) -> NoiseFloor:
+    labels = drifts.labels
+    return NoiseFloor(grey.drift(labels), shift.drift(labels), None if twins is None else twins.drift(labels))
 
 
 def _grey(drifts: Drifts, progress: Progress) -> Changes:
@@ -105,21 +132,19 @@ def _overlap(found: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
     return replace(found, heatmap=np.ascontiguousarray(heatmap))
 
 
-def _calibration(drifts: Drifts, quant: QuantSpec, progress: Progress) -> Drift | None:
-    """Return the drift between networks calibrated on halves, or None where nothing is calibrated or halved."""
-    calibrated = quant.learns or any(bits for bits in (quant.act_bits, *(b.act_bits for b in quant.layer_bits)))
-    if not calibrated or len(drifts.subject.calibration.files) < 2:
-        return None
+def _has_twins(subject: Subject, quant: QuantSpec) -> bool:
+    """Return whether something is calibrated, on pictures that can be halved."""
+    calibrated = quant.learns or any((quant.act_bits, *(bits.act_bits for bits in quant.layer_bits)))
+    return calibrated and len(subject.calibration.files) > 1
 
-    def measure() -> Changes:
-        answers = []
-        for half in _halves(drifts.subject):
-            network = drifts.bench.networks.quantized(half, quant, progress)
-            answers.append(drifts.answers(network, drifts.crops, progress))
-        return Changes.of(*answers)
 
-    found = drifts.kept("calibration twins", decides(drifts.subject, quant), measure)
-    return found.drift(drifts.labels)
+def _calibration(drifts: Drifts, quant: QuantSpec, progress: Progress) -> Changes:
+    """Return the changes between networks that are calibrated on halves of the calibration pictures."""
+    answers = []
+    for half in _halves(drifts.subject):
+        network = drifts.bench.networks.quantized(half, quant, progress)
+        answers.append(drifts.answers(network, drifts.crops, progress))
+    return Changes.of(*answers)
 
 
 def _halves(subject: Subject) -> list[Subject]:

@@ -25,26 +25,23 @@ import numpy as np
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.allocate import Bits, Move, after, fitted, path
-from quantviz.layerwise.drift import Changes, Drifts, accuracy, decides, layers_of, resolved, switchboard
+from quantviz.layerwise.drift import Changes, Drifts, accuracy, decides, layers_of, switchboard
+from quantviz.layerwise.search_plan import Budgets, SearchPlan, result_of
 from quantviz.layerwise.sensitivity import step
 from quantviz.layerwise.specs import Candidate, Drift, SearchResult
 from quantviz.specs import (
-    MAX_BITS,
-    MIN_BITS,
     Cost,
     ImageSample,
     LayerBits,
     Progress,
     QuantSpec,
     StoredRecord,
-    UsageError,
     no_progress,
     with_layers,
 )
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
-_VERSION = 2
 _RANKED_ON = 16  # pictures of the searched ones that single layers are measured on
 _ANCHOR = 4  # bits that they are measured at; for other widths a law is taken, which ranked as well as measuring
 _HALVINGS = 5  # of the stretch of each path in which the budgets are crossed
@@ -86,48 +83,62 @@ def search(
         UsageError: a budget or width is out of range, there is no picture, or the protocol is not the calibrated one;
             or as ``Workbench.compare``.
     """
-    _check(max_drift, max_flips, widths)
-    quant = replace(request.quant, rounding="nearest", bias_correction=False)
-    request = replace(request, quant=quant)
-    subject, cam = resolved(bench, request, progress)
-    searched = Drifts(bench, subject, cam, samples[::2])
-    held_out = Drifts(bench, subject, cam, samples[1::2]) if len(samples) > 1 else None
-    key = _key(searched, held_out, quant, max_drift, max_flips, widths)
-    record = bench.store.get(key)
+    plan = SearchPlan.of(bench, request, samples, Budgets(max_drift, max_flips, tuple(widths)), progress)
+    record = bench.store.get(plan.key)
     if record is None:
-        found = _Search(searched, held_out, request, tuple(sorted(set(widths), reverse=True)), progress)
-        record = StoredRecord({}, found.run(_within(max_drift, max_flips)))
-        bench.store.put(key, record)
-    told: dict[str, Any] = {"quant": quant, "cam": cam, "max_drift": max_drift, "max_flips": max_flips}
-    return _result(searched, held_out, record.metadata, told)
+        record = StoredRecord({}, _Search(plan, progress).run(plan.budgets.allow))
+        bench.store.put(plan.key, record)
+    return result_of(plan, record.metadata)
+
+
+def stored_search(
+    bench: Workbench,
+    request: CompareRequest,
+    samples: Sequence[ImageSample],
+    *,
+    max_drift: float,
+    max_flips: float | None = None,
+    widths: Sequence[int] = WIDTHS,
+    progress: Progress = no_progress,
+) -> SearchResult | None:
+    """Return the result that ``search`` would read from the store, or None; no network is run.
+
+    To know which weights are meant, published ones may be downloaded and untrained ones drawn.
+
+    Args:
+        bench: with the store.
+        request: as in ``search``.
+        samples: the pictures.
+        max_drift: as in ``search``.
+        max_flips: as in ``search``.
+        widths: as in ``search``.
+        progress: reports a download; whatever it raises ends the call.
+
+    Raises:
+        as ``search``.
+    """
+    plan = SearchPlan.of(bench, request, samples, Budgets(max_drift, max_flips, tuple(widths)), progress)
+    record = bench.store.get(plan.key)
+    return None if record is None else result_of(plan, record.metadata)
 
 
 class _Search:
     """One search under way.
 
     Args:
-        searched: measures on the searched pictures.
-        held_out: measures on the others, or None where there are none.
-        request: with the scheme that all candidates share.
-        widths: weight bits to choose from, the most first.
+        plan: what is searched for.
         progress: of the whole call.
     """
 
-    def __init__(
-        self,
-        searched: Drifts,
-        held_out: Drifts | None,
-        request: CompareRequest,
-        widths: tuple[int, ...],
-        progress: Progress,
-    ) -> None:
+    def __init__(self, plan: SearchPlan, progress: Progress) -> None:
         from quantviz.quantize import cost
 
-        bench, subject, self.quant = searched.bench, searched.subject, request.quant
-        self.searched, self.held_out, self.widths, self.progress = searched, held_out, widths, progress
+        self.searched, self.held_out, self.progress = plan.searched, plan.held_out, progress
+        self.widths = tuple(sorted(set(plan.budgets.widths), reverse=True))
+        bench, subject, self.quant = self.searched.bench, self.searched.subject, plan.request.quant
         self.layers, self.others = layers_of(bench, subject, self.quant, progress)
         self.board = cache(lambda: switchboard(bench, subject, self.quant, progress))
-        self.start: Bits = {layer.name: widths[0] for layer in self.layers}
+        self.start: Bits = {layer.name: self.widths[0] for layer in self.layers}
         self.measured: dict[tuple[int, ...], tuple[Bits, Drift]] = {}
         self.trials: set[tuple[int, ...]] = set()  # steps on the way to what is found, which nobody asked for
         self._cost = cost
@@ -173,7 +184,7 @@ class _Search:
 
     def _marks(self, drifts: Drifts, bits: Mapping[str, int | None], tell: Progress) -> Changes:
         spec = self._spec(bits)
-        return drifts.marks(lambda: self.board().set(spec), decides(drifts.subject, spec), tell)
+        return drifts.changes(lambda: self.board().set(spec), decides(drifts.subject, spec), tell)
 
     def _paths(self) -> list[list[Move]]:
         """Return the paths by the maps' drift, and by maps and logits together."""
@@ -297,25 +308,6 @@ class _Search:
         return accuracy(self._marks(self.held_out, bits, no_progress).before, self.held_out.labels)
 
 
-def _check(max_drift: float, max_flips: float | None, widths: Sequence[int]) -> None:
-    if not 0 < max_drift < float("inf"):
-        raise UsageError(f"A greatest drift of {max_drift!r} is no number above 0; give 0.01, say.")
-    if max_flips is not None and not 0 <= max_flips <= 1:
-        raise UsageError(f"A greatest part of flips of {max_flips!r} is not from 0 to 1; give 0.05, say.")
-    for width in widths:
-        if type(width) is not int or not MIN_BITS <= width <= MAX_BITS:
-            raise UsageError(f"Width {width!r} is not a whole number from {MIN_BITS} to {MAX_BITS}.")
-    if len(set(widths)) < 2:
-        raise UsageError("Fewer than two widths leave nothing to search; give 2,3,4,5,6,8, say.")
-
-
-def _within(max_drift: float, max_flips: float | None) -> Callable[[Drift], bool]:
-    def judge(drift: Drift) -> bool:
-        return drift.cam is not None and drift.cam <= max_drift and (max_flips is None or drift.flips <= max_flips)
-
-    return judge
-
-
 def _curve(measured: float, anchor: int, widths: Sequence[int]) -> dict[int, float]:
     """Return harm for every width from that at one: a bit more halves the step and quarters the noise's energy."""
     return {width: max(measured, 0.0) * 4.0 ** (anchor - width) for width in widths}
@@ -333,53 +325,3 @@ def _ratio(marks: Changes) -> float:
 def _total(harms: Mapping[str, Mapping[int, float]]) -> float:
     """Return the sum over layers, by which two kinds of harm are made comparable; at whichever width."""
     return sum(max(curve.values()) for curve in harms.values()) or 1.0
-
-
-def _key(
-    searched: Drifts,
-    held_out: Drifts | None,
-    quant: QuantSpec,
-    max_drift: float,
-    max_flips: float | None,
-    widths: Sequence[int],
-) -> str:
-    """Return the store's key of a whole search."""
-    unseen = None if held_out is None else [[sample.id for sample in held_out.samples], held_out.labels]
-    budgets = {"max_drift": max_drift, "max_flips": max_flips, "widths": sorted(set(widths))}
-    rest = {"searched labels": searched.labels, "held out": unseen, "search": _VERSION}
-    return searched.key("search", **decides(searched.subject, quant), **budgets, **rest)
-
-
-def _result(
-    searched: Drifts, held_out: Drifts | None, entry: Mapping[str, Any], told: Mapping[str, Any]
-) -> SearchResult:
-    """Return the result from the store's metadata and what the caller knows."""
-    return SearchResult(
-        model=searched.subject.spec.name,
-        weights=searched.subject.ref,
-        calibration=searched.subject.calibration.ref,
-        searched=searched.images,
-        held_out=held_out.images if held_out else (),
-        found=None if entry["found"] is None else _candidate(entry["found"]),
-        front=tuple(_candidate(each) for each in entry["front"]),
-        uniform=tuple(_candidate(each) for each in entry["uniform"]),
-        float_accuracy=entry["float_accuracy"],
-        **told,
-    )
-
-
-def _candidate(entry: Mapping[str, Any]) -> Candidate:
-    """Return a candidate from the store's metadata."""
-
-    def drift(told: Mapping[str, Any] | None) -> Drift | None:
-        return None if told is None else Drift(**{**told, "cams": tuple(told["cams"])})
-
-    searched = drift(entry["searched"])
-    assert searched is not None
-    return Candidate(
-        name=entry["name"],
-        bits=tuple(LayerBits(**bits) for bits in entry["bits"]),
-        cost=Cost(**entry["cost"]),
-        searched=searched,
-        held_out=drift(entry["held_out"]),
-    )

@@ -5,14 +5,29 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.layerwise.drift import Drifts, decides, layers_of, resolved, subject_cost, switchboard
-from quantviz.layerwise.noise import noise_floor
-from quantviz.layerwise.specs import Drift, LayerDrift, Sensitivity
-from quantviz.specs import ImageSample, LayerBits, LayerCost, Phase, Progress, QuantSpec, UsageError, no_progress
+from quantviz.layerwise.drift import (
+    DRIFT,
+    Changes,
+    Drifts,
+    decides,
+    layers_of,
+    resolved,
+    stored_cost,
+    stored_layers,
+    subject_cost,
+    switchboard,
+)
+from quantviz.layerwise.noise import noise_floor, stored_noise_floor
+from quantviz.layerwise.specs import LayerDrift, NoiseFloor, Sensitivity
+from quantviz.specs import Cost, ImageSample, LayerBits, LayerCost, Phase, Progress, QuantSpec, UsageError, no_progress
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def sensitivity(
@@ -43,42 +58,87 @@ def sensitivity(
     costs, _ = layers_of(bench, subject, quant, progress)
     # Calibrating twins of a network whose weights are learned would take learning them twice more.
     floor = noise_floor(bench, request, samples, progress, calibration=not quant.learns)
-    network, layers = _measured(drifts, quant, costs, progress)
+    board = cache(lambda: switchboard(bench, subject, quant, progress))
+
+    def network(spec: QuantSpec) -> nn.Module:
+        return board().set(spec)
+
+    settings, changes = _settings(quant, costs), []
+    for done, (what, spec) in enumerate(settings):
+        report = step(progress, what, done, len(settings))
+        changes.append(drifts.changes(partial(network, spec), decides(subject, spec, quant), report))
+    return _sensitivity(drifts, quant, costs, floor, changes, subject_cost(bench, subject, quant, progress))
+
+
+def stored_sensitivity(
+    bench: Workbench,
+    request: CompareRequest,
+    samples: Sequence[ImageSample],
+    progress: Progress = no_progress,
+) -> Sensitivity | None:
+    """Return what ``sensitivity`` would read from the store alone, or None where a part of it is missing.
+
+    No network is run; to know which weights are meant, published ones may be downloaded and untrained ones drawn.
+
+    Args:
+        bench: with the store.
+        request: as in ``sensitivity``.
+        samples: the pictures.
+        progress: reports a download; whatever it raises ends the call.
+
+    Raises:
+        as ``sensitivity``.
+    """
+    subject, cam = resolved(bench, request, progress)
+    quant = request.quant
+    drifts = Drifts(bench, subject, cam, samples)
+    layers, cost = stored_layers(bench, subject, quant), stored_cost(bench, subject, quant)
+    floor = stored_noise_floor(drifts, quant, calibration=not quant.learns)
+    if layers is None or cost is None or floor is None:
+        return None
+    changes = []
+    for _, spec in _settings(quant, layers[0]):
+        stored = drifts.stored(DRIFT, decides(subject, spec, quant))
+        if stored is None:
+            return None
+        changes.append(stored)
+    return _sensitivity(drifts, quant, layers[0], floor, changes, cost)
+
+
+def _settings(quant: QuantSpec, costs: Sequence[LayerCost]) -> list[tuple[str, QuantSpec]]:
+    """Return what is measured, with its name: every layer, then for each layer it alone and all but it."""
+    names = [layer.name for layer in costs]
+    settings = [("Every layer", quant)]
+    for name in names:
+        settings.append((f"{name} alone", _only(quant, names, {name})))
+        settings.append((f"All but {name}", _only(quant, names, {*names} - {name})))
+    return settings
+
+
+def _sensitivity(
+    drifts: Drifts,
+    quant: QuantSpec,
+    costs: Sequence[LayerCost],
+    floor: NoiseFloor,
+    changes: Sequence[Changes],
+    cost: Cost,
+) -> Sensitivity:
+    """Return the result; ``changes`` are in the order of ``_settings``."""
+    network, *single = [each.drift(drifts.labels) for each in changes]
+    pairs = zip(costs, single[::2], single[1::2], strict=True)
     return Sensitivity(
-        model=subject.spec.name,
-        weights=subject.ref,
+        model=drifts.subject.spec.name,
+        weights=drifts.subject.ref,
         quant=quant,
-        calibration=subject.calibration.ref,
-        cam=cam,
+        calibration=drifts.subject.calibration.ref,
+        cam=drifts.cam,
         images=drifts.images,
-        layers=layers,
+        layers=tuple(LayerDrift(layer, depth, *both) for depth, (layer, *both) in enumerate(pairs)),
         network=network,
         floor=floor,
-        cost=subject_cost(bench, subject, quant, progress),
+        cost=cost,
         labelled=sum(label is not None for label in drifts.labels),
     )
-
-
-def _measured(
-    drifts: Drifts, quant: QuantSpec, costs: Sequence[LayerCost], progress: Progress
-) -> tuple[Drift, tuple[LayerDrift, ...]]:
-    """Return the drift of the whole network and each layer's."""
-    names = [layer.name for layer in costs]
-    board = cache(lambda: switchboard(drifts.bench, drifts.subject, quant, progress))
-    total = 2 * len(costs) + 1
-
-    def measure(spec: QuantSpec, what: str, done: int) -> Drift:
-        tell = step(progress, what, done, total)
-        marks = drifts.marks(lambda: board().set(spec), decides(drifts.subject, spec, quant), tell)
-        return marks.drift(drifts.labels)
-
-    network = measure(quant, "Every layer", 0)
-    layers = []
-    for depth, layer in enumerate(costs):
-        alone = measure(_only(quant, names, {layer.name}), f"{layer.name} alone", 2 * depth + 1)
-        all_but = measure(_only(quant, names, {*names} - {layer.name}), f"All but {layer.name}", 2 * depth + 2)
-        layers.append(LayerDrift(layer, depth, alone, all_but))
-    return network, tuple(layers)
 
 
 def only_layer(found: Sensitivity, name: str) -> QuantSpec:

@@ -12,12 +12,12 @@ import streamlit as st
 
 from quantviz import figures, images
 from quantviz.comparison import CompareRequest
-from quantviz.layerwise.attribution import attribution
+from quantviz.layerwise.attribution import attribution, stored_attribution
 from quantviz.layerwise.bits_file import bits_bytes
 from quantviz.layerwise.drift import layers_of
 from quantviz.layerwise.pictures import dataset
-from quantviz.layerwise.search import candidate_quant, search
-from quantviz.layerwise.sensitivity import only_layer, sensitivity
+from quantviz.layerwise.search import candidate_quant, search, stored_search
+from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.layerwise.specs import Attribution, Candidate, LayerDrift, SearchResult, Sensitivity
 from quantviz.specs import DEVIATIONS, ImageSample, WeightsRef, no_progress
 from quantviz.ui import visible_progress, workbench
@@ -67,6 +67,7 @@ def show_atlas(request: CompareRequest, samples: Sequence[ImageSample]) -> None:
     found = once(
         "atlas",
         (request, _ids(samples)),
+        lambda progress: stored_sensitivity(workbench(), request, samples, progress),
         lambda progress: sensitivity(workbench(), request, samples, progress),
         "Measure every layer",
         f"Quantizes one layer at a time, then all but one, at {request.quant.label}: two networks a layer, run on "
@@ -115,6 +116,7 @@ def show_search(request: CompareRequest, samples: Sequence[ImageSample]) -> None
     found = once(
         "search",
         (asked, _ids(samples), *budgets.values()),
+        lambda progress: stored_search(workbench(), asked, samples, progress=progress, **budgets),
         lambda progress: search(workbench(), asked, samples, progress=progress, **budgets),
         "Search",
         "Finds the smallest model whose mean map drift stays within the budget on every other picture; the pictures "
@@ -131,6 +133,7 @@ def show_attribution(request: CompareRequest, samples: Sequence[ImageSample]) ->
     found = once(
         "attribution",
         (asked, _ids(samples)),
+        lambda progress: stored_attribution(workbench(), asked, samples, progress),
         lambda progress: attribution(workbench(), asked, samples, progress),
         "Measure every switch",
         f"The published code of arXiv 2403.09939 differs from the calibrated protocol in {len(DEVIATIONS)} steps. Each "

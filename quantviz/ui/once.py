@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import streamlit as st
 
 from quantviz.comparison import CompareRequest
-from quantviz.specs import Phase, Progress, QuantSpec, StoredRecord
+from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec
 from quantviz.ui import visible_progress, workbench
 
 T = TypeVar("T")
@@ -24,78 +25,67 @@ def slow_words(quant: QuantSpec) -> str:
     return _SLOW.get(quant.rounding, "")
 
 
-class _NotStartedError(Exception):
-    """Raised through a computation that should not start yet."""
-
-
-def once_asked(request: CompareRequest, progress: Progress, compute: Callable[[Progress], T]) -> T | None:
-    """Compute, but ask before weights are learned for the first time; None where that is still to be answered.
+def compared_once_asked(request: CompareRequest, sample: ImageSample) -> Comparison | None:
+    """Compare, but ask before weights are learned for the first time; None until that is answered.
 
     Args:
-        request: which weights of which model; an answer holds for the session.
-        progress: told what is being done.
-        compute: called with the progress.
+        request: what to compare by; an answer holds for its model, weights and quantization, and for the session.
+        sample: the picture.
     """
+    bench = workbench()
     agreed: set[tuple[Any, ...]] = st.session_state.setdefault("agreed", set())
-    key = (request.model, request.weights, request.quant)
-
-    def tell(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
-        if phase is Phase.LEARNING and slow_words(request.quant):
-            raise _NotStartedError
-        progress(message, fraction, phase)
-
-    place = st.empty()
-    if key not in agreed:
-        try:
-            return compute(tell)
-        except _NotStartedError:
-            with place.container():
-                st.info(slow_words(request.quant), icon=":material/timer:")
-                if not st.button("Start", key="start_learning", type="primary"):
-                    return None
-    agreed.add(key)
-    place.empty()
-    return compute(progress)
+    learner, words = (request.model, request.weights, request.quant), slow_words(request.quant)
+    if words and learner not in agreed:
+        with visible_progress() as progress:
+            stored = bench.stored(request, sample, progress)
+            known = stored is not None or bench.has_learned(request, progress)
+        if stored is not None:
+            return stored
+        if not known and not _started(partial(st.info, words, icon=":material/timer:"), "Start", "start_learning"):
+            return None
+        agreed.add(learner)
+    with visible_progress() as progress:
+        return bench.compare(request, sample, progress)
 
 
-def once(kind: str, key: tuple[Any, ...], compute: Callable[[Progress], T], button: str, explained: str) -> T | None:
-    """Return a result of this session or of the store, else offer to compute it; None until that is done.
+def once(
+    kind: str,
+    key: tuple[Any, ...],
+    stored: Callable[[Progress], T | None],
+    compute: Callable[[Progress], T],
+    button: str,
+    explained: str,
+) -> T | None:
+    """Return a result of this session or of the store, or offer to compute it; None until that is done.
 
     Args:
         kind: what is computed.
         key: the request, the pictures, and whatever else decides the result.
-        compute: called with the progress.
-        button: what starts it.
+        stored: returns the result where the store holds it, and None elsewhere, without computing it.
+        compute: computes it.
+        button: the words on the button that starts it.
         explained: what it does and how long that takes.
     """
     results: dict[tuple[Any, ...], T] = st.session_state.setdefault("results", {})
     if (kind, *key) in results:
         return results[(kind, *key)]
-    found = _stored(compute)
-    if found is None:
-        with visible_progress() as progress:  # weights may have to be fetched first
-            done = workbench().subject(key[0], progress).key("shown on the Layers page", what=kind, by=key)
-        place = st.empty()
-        if workbench().store.get(done) is None:
-            with place.container():
-                st.markdown(explained)
-                if not st.button(button, type="primary", key=f"start_{kind}", icon=":material/play_arrow:"):
-                    return None
+    with visible_progress() as progress:  # weights may have to be fetched first
+        result = stored(progress)
+    if result is None:
+        if not _started(partial(st.markdown, explained), button, f"start_{kind}"):
+            return None
         with visible_progress() as progress:
-            found = compute(progress)
-        place.empty()
-        workbench().store.put(done, StoredRecord({}))
-    results[(kind, *key)] = found
-    return found
+            result = compute(progress)
+    results[(kind, *key)] = result
+    return result
 
 
-def _stored(compute: Callable[[Progress], T]) -> T | None:
-    """Return what can be read from the store alone: reading tells no progress, so that the first word of it ends it."""
-
-    def refuse(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
-        raise _NotStartedError
-
-    try:
-        return compute(refuse)
-    except _NotStartedError:
-        return None
+def _started(explain: Callable[[], object], button: str, key: str) -> bool:
+    """Offer to start something that takes long; return whether it was started, and then show the offer no more."""
+    place = st.empty()
+    with place.container():
+        explain()
+        if not st.button(button, type="primary", key=key, icon=":material/play_arrow:"):
+            return False
+    place.empty()
+    return True

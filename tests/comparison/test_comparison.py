@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from quantviz import images, networks, scores
 from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, npz_bytes
 from quantviz.comparison.pool import Pool
-from quantviz.specs import CamSpec, QuantSpec, UsageError
+from quantviz.specs import CamSpec, LayerBits, Phase, QuantSpec, UsageError
 from quantviz.store import TensorStore
 
 store, shared, forwards, folder = (
@@ -107,6 +107,33 @@ def test_a_new_workbench_on_the_same_store_computes_nothing_and_gives_the_same_b
         assert getattr(again, name).class_index == getattr(first, name).class_index
     assert again.scores == first.scores
     assert again.weights == first.weights
+
+
+def test_a_comparison_is_looked_up_without_computing_one_that_is_not_there(shared, forwards):
+    stored = shared.stored(SQUEEZENET, SAMPLE)
+    assert stored.cached
+    assert bits(stored) == bits(shared.compare(SQUEEZENET, SAMPLE))
+    assert shared.stored(replace(SQUEEZENET, quant=QuantSpec(7, 7)), SAMPLE) is None
+    assert forwards == []
+
+
+def test_whether_weights_are_learned_is_looked_up(shared):
+    request = replace(SQUEEZENET, quant=QuantSpec(8, 8, bias_correction=True))
+    phases = []
+    assert shared.has_learned(SQUEEZENET)  # which learns none
+    assert not shared.has_learned(request, lambda *report: phases.append(report[-1]))
+    assert Phase.LEARNING not in phases
+    shared.compare(request, SAMPLE, lambda *report: phases.append(report[-1]))
+    assert Phase.LEARNING in phases
+    assert shared.has_learned(request)
+    # A layer in float uses what was learned for all of them.
+    assert shared.has_learned(only(request, LayerBits("classifier.1", None, None)))
+    assert not shared.has_learned(only(request, LayerBits("classifier.1", 4, 8)))
+
+
+def only(request, bits):
+    """Return the request with bits of one layer's own."""
+    return replace(request, quant=replace(request.quant, layer_bits=(bits,)))
 
 
 FRESH = """

@@ -19,7 +19,7 @@ from quantviz.cli import main
 from quantviz.comparison import CompareRequest, Workbench, comparison_data
 from quantviz.comparison.protocols import ProtocolNetworks, finished
 from quantviz.comparison.sequence import sequence
-from quantviz.layerwise.attribution import attribution, rounded_shares, shapley
+from quantviz.layerwise.attribution import attribution, rounded_shares, shapley, stored_attribution
 from quantviz.quantize import (
     settled,
 )
@@ -177,7 +177,9 @@ def measured(squeezenet, tmp_path_factory):
         with pytest.raises(KeyboardInterrupt):
             attribution(bench, request, SAMPLES[:2], interrupted)
         before = len(reports)
+        assert stored_attribution(bench, request, SAMPLES[:2], note) is None
         found = attribution(bench, request, SAMPLES[:2], note)
+        assert stored_attribution(bench, request, SAMPLES[:2], note) == found
     return found, reports[:before], reports[before:], folder
 
 

@@ -19,7 +19,7 @@ from quantviz.layerwise.allocate import after, fitted, path
 from quantviz.layerwise.bits_file import bits_bytes, read_bits
 from quantviz.layerwise.drift import model_cost
 from quantviz.layerwise.pictures import dataset
-from quantviz.layerwise.search import candidate_quant, search
+from quantviz.layerwise.search import candidate_quant, search, stored_search
 from quantviz.specs import ImageError, LayerBits, QuantSpec, QuantvizError, UsageError
 
 MODEL = "squeezenet1_1"
@@ -163,11 +163,14 @@ def test_a_repeated_search_runs_no_network(bench, found):
         again = search(Workbench(bench.store), REQUEST, SAMPLES, max_drift=0.01, max_flips=1.0, widths=(8, 3, 3))
         others = [replace(SAMPLES[0], name="cat"), *SAMPLES[1:]]
         named = search(bench, REQUEST, others, max_drift=0.01, max_flips=1.0, widths=(3, 8))
+        stored = stored_search(bench, REQUEST, SAMPLES, max_drift=0.01, max_flips=1.0, widths=(3, 8))
+        other = stored_search(bench, REQUEST, SAMPLES, max_drift=0.02, max_flips=1.0, widths=(3, 8))
     finally:
         handle.remove()
     # The untrained weights are known by drawing them, but nothing is run.
     assert calls == []
-    assert again == found
+    assert again == stored == found
+    assert other is None
     assert named.searched[0][1] == "cat"
 
 

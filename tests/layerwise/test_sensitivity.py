@@ -18,7 +18,7 @@ from quantviz import images, networks
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, model_cost, resolved, switchboard
 from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor
-from quantviz.layerwise.sensitivity import only_layer, sensitivity
+from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
 from quantviz.specs import CamSpec, LayerBits, QuantSpec, UsageError, no_progress
 from quantviz.store import TensorStore
@@ -213,7 +213,7 @@ def measured(bench, request, samples):
     subject, cam = resolved(bench, request, no_progress)
     drifts = Drifts(bench, subject, cam, samples)
     network = bench.networks.quantized(subject, request.quant, no_progress)
-    return drifts.marks(lambda: network, decides(subject, request.quant), no_progress).drift(drifts.labels)
+    return drifts.changes(lambda: network, decides(subject, request.quant), no_progress).drift(drifts.labels)
 
 
 def test_calibration_twins_differ_and_weight_only_has_none(atlas, request_):
@@ -266,6 +266,16 @@ def test_a_repeated_atlas_runs_no_network(atlas, request_, forwards):
     assert forwards == []
 
 
+def test_an_atlas_is_looked_up_without_computing_one_that_is_not_there(atlas, request_, forwards):
+    bench, found = Workbench(atlas[0].store), atlas[1]
+    chelsea, coffee = images.bundled("chelsea"), images.bundled("coffee")
+    reports = []
+    assert stored_sensitivity(bench, request_, [chelsea], lambda *report: reports.append(report)) == found
+    others = (request_, [coffee]), (replace(request_, quant=QuantSpec(5, 8)), [chelsea])
+    assert [stored_sensitivity(bench, *other) for other in others] == [None, None]
+    assert (forwards, reports) == ([], [])
+
+
 def test_an_interrupted_atlas_goes_on_where_it_ended(store, forwards):
     bench, sample = Workbench(store), [images.bundled("chelsea")]
 
@@ -276,6 +286,7 @@ def test_an_interrupted_atlas_goes_on_where_it_ended(store, forwards):
     with pytest.raises(KeyboardInterrupt):
         sensitivity(bench, REQUEST, sample, stop)
     done = len(forwards)
+    assert stored_sensitivity(bench, REQUEST, sample) is None  # a part of it is there
     fractions = []
     sensitivity(bench, REQUEST, sample, lambda _message, fraction=None, _phase=None: fractions.append(fraction))
     known = [fraction for fraction in fractions if fraction is not None]
@@ -291,16 +302,18 @@ def test_a_repeated_atlas_imports_no_torch(atlas, folder, request_):
         "import sys; from pathlib import Path\n"
         "from quantviz import images\n"
         "from quantviz.comparison import CompareRequest, Workbench\n"
-        "from quantviz.layerwise.sensitivity import sensitivity\n"
+        "from quantviz.layerwise.sensitivity import sensitivity, stored_sensitivity\n"
         "from quantviz.specs import QuantSpec\n"
         "from quantviz.store import TensorStore\n"
         f"request = CompareRequest({MODEL!r}, {request_.weights!r}, QuantSpec(4, 8), saliency=None)\n"
         f"bench = Workbench(TensorStore(Path({str(folder / 'store')!r})))\n"
         "found = sensitivity(bench, request, [images.bundled('chelsea')])\n"
-        "print(found.network.cam, 'torch' in sys.modules)"
+        "stored = stored_sensitivity(bench, request, [images.bundled('chelsea')])\n"
+        "other = stored_sensitivity(bench, request, [images.bundled('coffee')])\n"
+        "print(found.network.cam, stored == found, other, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [repr(atlas[1].network.cam), "False"]
+    assert done.stdout.split() == [repr(atlas[1].network.cam), "True", "None", "False"]
 
 
 def test_requests_that_have_no_layers_to_switch_are_refused(store):
