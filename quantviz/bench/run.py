@@ -102,7 +102,7 @@ def bench(request: BenchRequest, progress: Progress = no_progress) -> SpeedRepor
 
     Args:
         request: what to measure.
-        progress: told what is being measured; whatever it raises ends the call.
+        progress: reports what is being measured; whatever it raises ends the call.
     """
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as folder, _threads(request.threads) as threads:

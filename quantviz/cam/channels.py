@@ -68,9 +68,9 @@ def ablationcam(
 def _beyond(model: nn.Module, image: Tensor, count: int) -> Tensor:
     """Return the logits (count, classes) of a model whose target layer gives a batch whatever it reads."""
     try:
-        found: Tensor = model(image)
-        if len(found) == count:
-            return found
+        logits: Tensor = model(image)
+        if len(logits) == count:
+            return logits
     except RuntimeError:  # what goes round the target is joined to it, and does not stretch to the batch
         pass
     again: Tensor = model(image.expand(count, -1, -1, -1))
@@ -79,8 +79,8 @@ def _beyond(model: nn.Module, image: Tensor, count: int) -> Tensor:
 
 def _relative(drops: Array, original: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = drops / np.float64(abs(original))
-    return found
+        relative: Array = drops / np.float64(abs(original))
+    return relative
 
 
 def _batches(channels: int, size: int, progress: Progress) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""What the faithfulness metrics are, in words; without torch, so that a page can tell it at once."""
+"""What the faithfulness metrics are, in words; without torch, so that a page can show it at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class FaithfulnessMetric:
-    """One faithfulness metric, told from everything else; ``faithfulness`` computes it.
+    """One faithfulness metric in words; ``faithfulness`` computes it.
 
     Attributes:
         name: short and unique, its key in what ``faithfulness`` returns.

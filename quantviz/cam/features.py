@@ -22,7 +22,7 @@ class Headed(Protocol):
     """A network parted at its target layer: a backend gives all logits, and torch one of them, to differentiate.
 
     Attributes:
-        gives_logits: True, which tells such a network from others.
+        gives_logits: True; other networks do not have it.
         layer: dotted name of the target layer.
     """
 
@@ -40,7 +40,7 @@ class Headed(Protocol):
 
 
 def is_headed(model: object) -> TypeGuard[Headed]:
-    """Tell whether a network is ``Headed``."""
+    """Return whether a network is ``Headed``."""
     return getattr(type(model), "gives_logits", False) is True
 
 
@@ -60,7 +60,7 @@ class Features:
 
     Raises:
         UsageError: the layer does not exist or gives no (N, C, h, w) tensor.
-        QuantvizError: the output does not use the layer, or the logits are not finite (told by ``check``).
+        QuantvizError: the output does not use the layer, or the logits are not finite (``check`` raises it).
 
     Attributes:
         leaf: the target layer's output, (N, C, h, w) float32.
@@ -83,17 +83,17 @@ class Features:
             self._run(model, images, layer, gradients)
 
     def _run(self, model: nn.Module, images: Tensor, layer: str | None, gradients: bool) -> None:
-        found: list[Tensor] = []
+        leaves: list[Tensor] = []
         recorded = ExitStack()
 
         def begin(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
-            found.append(output.detach().requires_grad_(gradients))
+            leaves.append(output.detach().requires_grad_(gradients))
             torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
-            if gradients and len(found) == 1:
+            if gradients and len(leaves) == 1:
                 recorded.enter_context(SparseGradients())
-            return found[-1].clone()
+            return leaves[-1].clone()
 
         target = module_of(model, layer)
         handle = target.register_forward_hook(begin)
@@ -102,9 +102,9 @@ class Features:
                 logits = model(images)
         finally:
             handle.remove()
-        if not found:
+        if not leaves:
             raise _unused()
-        self.leaf, self.logits = found[-1], logits
+        self.leaf, self.logits = leaves[-1], logits
 
     def check(self, classes: Sequence[int | None]) -> tuple[int, ...]:
         """Return the class of each image, the top-1 for None.
@@ -144,12 +144,12 @@ class Features:
         """
         if classes not in self._gradients:
             if is_headed(model) and self._values:
-                found = model.gradient(self._values, classes)
+                gradient = model.gradient(self._values, classes)
             else:
-                found = self._back(classes)
-            if found is None:
+                gradient = self._back(classes)
+            if gradient is None:
                 raise _unused()
-            self._gradients[classes] = np.ascontiguousarray(found.numpy(), dtype=np.float64)
+            self._gradients[classes] = np.ascontiguousarray(gradient.numpy(), dtype=np.float64)
             self.nbytes += self._gradients[classes].nbytes
         return self._gradients[classes]
 
@@ -176,8 +176,8 @@ class Features:
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Return the softmax of the logits, float32 (N, classes)."""
-        found: npt.NDArray[np.float32] = torch.softmax(self.logits.detach(), dim=1).numpy()
-        return found
+        probabilities: npt.NDArray[np.float32] = torch.softmax(self.logits.detach(), dim=1).numpy()
+        return probabilities
 
     def measure(self, model: nn.Module, saved: SavedTensors) -> None:
         """Set ``nbytes`` to what the pass holds: the activation, the logits, and what was saved for gradients.

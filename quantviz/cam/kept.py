@@ -52,29 +52,29 @@ class KeptFeatures:
         values = np.ascontiguousarray(images.detach().numpy())
         key = weakref.ref(model), layer, f"{values.shape} {hashlib.sha256(values.data).hexdigest()}"
         with self._guard:
-            found = self._passes.get(key)
-            if found is not None:
+            features = self._passes.get(key)
+            if features is not None:
                 self._passes.move_to_end(key)
-                return found
+                return features
         saved = SavedTensors()
         with saved:
-            found = Features(model, images, layer, gradients=True)
-        found.measure(model, saved)
+            features = Features(model, images, layer, gradients=True)
+        features.measure(model, saved)
         with self._guard:
-            self._passes[key] = found
-        return found
+            self._passes[key] = features
+        return features
 
     def trim(self) -> None:
         """Drop the longest unused until the rest is below the limit, and all of networks that are gone."""
         with self._guard:
             for key in [key for key in self._passes if key[0]() is None]:
                 del self._passes[key]
-            held = sum(features.nbytes for features in self._passes.values())
+            total = sum(features.nbytes for features in self._passes.values())
             # A single one that is too large would put all others out: it goes first.
             for key in [key for key, features in self._passes.items() if features.nbytes > self._limit]:
-                held -= self._passes.pop(key).nbytes
-            while held > self._limit:
-                held -= self._passes.popitem(last=False)[1].nbytes
+                total -= self._passes.pop(key).nbytes
+            while total > self._limit:
+                total -= self._passes.popitem(last=False)[1].nbytes
 
     @property
     def nbytes(self) -> int:

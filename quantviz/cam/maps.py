@@ -94,7 +94,7 @@ def explain(
         image: (1, 3, H, W) float32.
         cam: method and target layer; the layer must be named.
         class_index: the class to explain, or None for the model's own top-1.
-        progress: told how far the methods with many forward passes are.
+        progress: reports how far the methods with many forward passes are.
         kept: of a model that does not change: where the image's forward pass is taken from, and kept. A map of an
             image that it holds costs the method's own work: a gradient at most, or the passes of single channels. The
             result is the same to the bit.
@@ -120,10 +120,10 @@ def explain_many(
 
     Args:
         model: as in ``explain``.
-        image: as there.
+        image: (1, 3, H, W) float32.
         wanted: method and target layer, and the class or None, of each map.
-        progress: as there.
-        kept: as there.
+        progress: as in ``explain``.
+        kept: as in ``explain``.
 
     Raises:
         as ``explain``.
@@ -131,7 +131,7 @@ def explain_many(
     for _, index in wanted:
         _check_class(index)
     passes: dict[str | None, Features] = {}
-    found = []
+    explanations = []
     try:
         with lockable(model).locked() as module:
             for cam, index in wanted:
@@ -139,11 +139,11 @@ def explain_many(
                     if cam.layer not in passes:
                         recorded = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
                         passes[cam.layer] = _features(module, image, cam.layer, recorded, kept)
-                    found.append(_explanations(module, image, cam, passes[cam.layer], [index], progress)[0])
+                    explanations.append(_explanations(module, image, cam, passes[cam.layer], [index], progress)[0])
     finally:
         if kept is not None:
             kept.trim()
-    return found
+    return explanations
 
 
 def explain_batch(
@@ -161,7 +161,7 @@ def explain_batch(
     Args:
         model: as in ``explain``.
         images: (N, 3, H, W) float32.
-        cam: as there.
+        cam: method and target layer; the layer must be named.
         class_indices: the class of each image, or None for its top-1; None for the top-1 of all.
 
     Raises:
@@ -175,13 +175,13 @@ def explain_batch(
         raise UsageError(f"{len(classes)} classes were given for {len(images)} images; give one for each.")
     for index in classes:
         _check_class(index)
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
     with lockable(model).locked() as module, _threads_for(module, cam.method):
         for start in range(0, len(classes), _AT_ONCE):
             part, wanted = images[start : start + _AT_ONCE], classes[start : start + _AT_ONCE]
             features = _features(module, part, cam.layer, cam.method in _BY_GRADIENT)
-            found += _explanations(module, part, cam, features, wanted, no_progress)
-    return found
+            explanations += _explanations(module, part, cam, features, wanted, no_progress)
+    return explanations
 
 
 def explain_each(
@@ -215,7 +215,7 @@ def explain_each(
         first = one(*own)
     finally:
         wait(waiting)
-    return [first, *(found.result() for found in waiting)]
+    return [first, *(other.result() for other in waiting)]
 
 
 @lru_cache(maxsize=1)
@@ -240,11 +240,11 @@ def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
 @lru_cache(maxsize=1)
 def _controller() -> Any:
     # Not torch's own function, which also sets what threads that begin meanwhile have for good.
-    found = ThreadpoolController().select(user_api="openmp")
+    pools = ThreadpoolController().select(user_api="openmp")
     own = [
-        entry["filepath"] for entry in found.info() if Path(torch.__file__).parent in Path(entry["filepath"]).parents
+        entry["filepath"] for entry in pools.info() if Path(torch.__file__).parent in Path(entry["filepath"]).parents
     ]
-    return found.select(filepath=own) if own else found
+    return pools.select(filepath=own) if own else pools
 
 
 def _check_class(index: int | None) -> None:
@@ -275,7 +275,7 @@ def _explanations(
     activations, probabilities = features.activations(), features.probabilities()
     logits: npt.NDArray[np.float32] = features.logits.detach().numpy().copy()
     gradients = features.gradients(model, classes) if cam.method in _BY_GRADIENT else None
-    found = []
+    explanations = []
     for at, index in enumerate(classes):
         with np.errstate(all="ignore"):
             if gradients is not None:
@@ -286,8 +286,8 @@ def _explanations(
             else:
                 summed = formulas.eigencam(activations[at])
             heatmap, native = _heatmaps(*summed, gradients is not None, features.size)
-        found.append(Explanation(heatmap, native, index, probabilities[at], logits[at]))
-    return found
+        explanations.append(Explanation(heatmap, native, index, probabilities[at], logits[at]))
+    return explanations
 
 
 def _heatmaps(raw: Array, magnitude: float, in_logits: bool, size: tuple[int, int]) -> tuple[Heatmap, Heatmap]:
@@ -300,13 +300,13 @@ def _heatmaps(raw: Array, magnitude: float, in_logits: bool, size: tuple[int, in
 
 
 def _heatmap(values: Array) -> Heatmap:
-    found = values.astype(np.float32)
-    found.setflags(write=False)  # nobody else has it: it need not be copied
-    return Heatmap(found)
+    frozen = values.astype(np.float32)
+    frozen.setflags(write=False)  # nobody else has it: it need not be copied
+    return Heatmap(frozen)
 
 
 def _degenerate(raw: Array, magnitude: float, in_logits: bool) -> str:
-    """Tell why a raw map carries no evidence, or return ""."""
+    """Return why a raw map carries no evidence, or ""."""
     if not np.isfinite(raw).all():
         return "not finite"
     peak = float(raw.max())
@@ -321,6 +321,6 @@ def _degenerate(raw: Array, magnitude: float, in_logits: bool) -> str:
 
 def _min_max(values: Array) -> Array:
     low, high = float(values.min()), float(values.max())
-    found = np.asarray(values - low)
-    found /= high - low
-    return found
+    scaled = np.asarray(values - low)
+    scaled /= high - low
+    return scaled

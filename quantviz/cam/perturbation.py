@@ -59,7 +59,7 @@ def faithfulness(
     *,
     progress: Progress = no_progress,
 ) -> dict[str, Score]:
-    """Tell whether the pixels that a map marks are those that the model's probability of the class rests on.
+    """Return how far the pixels that a map marks are those that the model's probability of the class rests on.
 
     All three scores are probabilities, or differences of them, so that a model that is sure of its class has a
     wider range to lose than one that is not: compare two maps of one model, or read the scores beside the
@@ -71,7 +71,7 @@ def faithfulness(
         image: (1, C, H, W) float32, as the model takes it, normalized.
         heatmap: the model's own map, (H, W).
         class_index: the class that the map explains; its softmax probability is what is followed.
-        progress: told how far it is, between batches; it may raise to stop.
+        progress: reports how far it is, between batches; it may raise to stop.
 
     Returns:
         Scores by the names of ``FAITHFULNESS``. None of them has a value where the map is degenerate.
@@ -90,7 +90,7 @@ def faithfulness(
             f"The map's shape {heatmap.values.shape} differs from the image's, {size}; use the map at the input's size."
         )
     image = image.detach()[0]
-    _probabilities(model, image[None].clone(), class_index)  # a wrong class is told before anything is computed
+    _probabilities(model, image[None].clone(), class_index)  # a wrong class is refused before anything else is computed
     if reason := _degenerate(heatmap):
         return {name: Score(None, reason) for name in FAITHFULNESS}
     ranks = _ranks(heatmap.values)
@@ -221,12 +221,12 @@ def _judge_of(model: nn.Module | Locked[nn.Module], class_index: int, progress: 
 
     def judge(inputs: _Inputs) -> npt.NDArray[np.float64]:
         nonlocal done
-        inputs, found = iter(inputs), []
+        inputs, probabilities = iter(inputs), []
         while batch := list(islice(inputs, _BATCH)):
             progress("Measuring faithfulness", done / total, Phase.SCORING)
-            found.append(_probabilities(model, torch.stack(batch), class_index))
+            probabilities.append(_probabilities(model, torch.stack(batch), class_index))
             done += len(batch)
-        return np.concatenate(found)
+        return np.concatenate(probabilities)
 
     return judge
 

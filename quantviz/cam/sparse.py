@@ -52,7 +52,7 @@ def _pointwise(
     _dilation: Any = 1,
     groups: int = 1,
 ) -> bool:
-    """Tell whether a convolution, by the arguments of ``functional.conv2d``, mixes channels and nothing else."""
+    """Return whether a convolution, by the arguments of ``functional.conv2d``, mixes channels and nothing else."""
     plain = values.ndim == 4 and weight.shape[2:] == (1, 1) and groups == 1
     return plain and stride in (1, (1, 1)) and padding in (0, (0, 0), "valid", "same")
 
@@ -67,8 +67,8 @@ class _Sparse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (weight,) = ctx.saved_tensors
-        found = _through_linear(gradient, weight) if ctx.linear else _through_pointwise(gradient, weight)
-        return (None, found, None, *[None] * ctx.biases)
+        inner = _through_linear(gradient, weight) if ctx.linear else _through_pointwise(gradient, weight)
+        return (None, inner, None, *[None] * ctx.biases)
 
 
 def _through_linear(gradient: Tensor, weight: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ def _through_linear(gradient: Tensor, weight: Tensor) -> Tensor:
     # A sum of rows by their weights, which this function takes where they lie: copied first, they would cost
     # several times the whole product (measured on VGG16's).
     begins = torch.searchsorted(sample, torch.arange(len(rows)))
-    found = functional.embedding_bag(live, weight, begins, mode="sum", per_sample_weights=rows[sample, live])
-    return found.reshape(*gradient.shape[:-1], -1)
+    inner = functional.embedding_bag(live, weight, begins, mode="sum", per_sample_weights=rows[sample, live])
+    return inner.reshape(*gradient.shape[:-1], -1)
 
 
 def _through_pointwise(gradient: Tensor, weight: Tensor) -> Tensor:
     """Return what a 1 x 1 convolution gives back, of only those channels that have a gradient."""
     if (live := _live(gradient, 1)) is not None:
         gradient, weight = gradient.index_select(1, live), weight[live]
-    found = weight.flatten(1).T @ gradient.flatten(2)
-    return found.reshape(*found.shape[:2], *gradient.shape[2:])
+    inner = weight.flatten(1).T @ gradient.flatten(2)
+    return inner.reshape(*inner.shape[:2], *gradient.shape[2:])
 
 
 class _Relu(torch.autograd.Function):
@@ -106,9 +106,9 @@ class _Relu(torch.autograd.Function):
         (result,) = ctx.saved_tensors
         if (live := _live(gradient, 1)) is None:
             return gradient.where(result > 0, 0), None
-        found = torch.zeros_like(result)
-        found[:, live] = gradient[:, live].where(result[:, live] > 0, 0)
-        return found, None
+        inner = torch.zeros_like(result)
+        inner[:, live] = gradient[:, live].where(result[:, live] > 0, 0)
+        return inner, None
 
 
 def _live(gradient: Tensor, channels: int) -> Tensor | None:

@@ -64,7 +64,7 @@ class _Stopper:
         threading.Thread(target=self._watch, args=(listener, {int(number) for number in heard}), daemon=True).start()
         ignored = sys.unraisablehook
         # An interruption that falls into a destructor is printed with its traceback; the thread ends the process then.
-        sys.unraisablehook = lambda told: None if self.signal else ignored(told)
+        sys.unraisablehook = lambda unraisable: None if self.signal else ignored(unraisable)
         try:
             yield
         finally:
@@ -77,7 +77,7 @@ class _Stopper:
 
     def leave(self) -> NoReturn:
         """End the process now."""
-        with self._leaving:  # never given back: one thread tells, and the process ends
+        with self._leaving:  # never released: one thread prints, and the process ends
             _end(_children(os.getpid()))
             with suppress(Exception):  # whatever fails here, the process ends
                 self._withdraw()
@@ -93,20 +93,20 @@ class _Stopper:
 
     def _watch(self, listener: socket.socket, heard: set[int]) -> None:
         with listener:
-            while told := listener.recv(1):
-                if told[0] in heard and not self._over.wait(_PATIENCE):
-                    self.signal = self.signal or told[0]
+            while numbers := listener.recv(1):
+                if numbers[0] in heard and not self._over.wait(_PATIENCE):
+                    self.signal = self.signal or numbers[0]
                     self.leave()
 
 
 def _children(process: int) -> list[int]:
-    """Return the processes that descend from one, parents first, as far as the system tells."""
-    found: list[int] = []
+    """Return the processes that descend from one, parents first, as far as the system shows them."""
+    descendants: list[int] = []
     for file in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
             for child in map(int, file.read_text().split()):
-                found += [child, *_children(child)]
-    return found
+                descendants += [child, *_children(child)]
+    return descendants
 
 
 def _end(processes: list[int]) -> None:

@@ -59,8 +59,8 @@ class Target(click.ParamType[Literal["float", "own"] | int]):
     ) -> Literal["float", "own"] | int:
         """Return the rule or the class index."""
         if value == "float" or value == "own":
-            found: Literal["float", "own"] = value
-            return found
+            rule: Literal["float", "own"] = value
+            return rule
         if not str(value).isascii() or not str(value).isdigit():
             self.fail(f"{value!r} is no class; use float, own, or a class index.", param, ctx)
         return int(value)
@@ -133,7 +133,7 @@ def emit_json(value: dict[str, Any], path: str) -> None:
 
 
 class RenamedOption(click.Option):
-    """An option that is also taken by its old name, which the help leaves out and whose use is told.
+    """An option that is also taken by its old name, which the help leaves out; using it prints the new one.
 
     Args:
         old: the old name, ``--engine`` say.

@@ -76,7 +76,7 @@ class Backends:
         Args:
             subject: the network and its layer.
             quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
-            progress: told what is being done.
+            progress: reports what is being done.
             backend: one of ``BACKENDS``.
         """
         found = self._front(subject, quant, progress)
@@ -96,7 +96,7 @@ class Backends:
 
         Args:
             subject: the network and its layer.
-            progress: told what is being done.
+            progress: reports what is being done.
             backend: ``"onnxruntime"`` or ``"ncnn"``.
             threads: how many the backend computes in; None for as many as torch has.
 
@@ -129,7 +129,7 @@ class Backends:
         Args:
             subject: the network and its layer.
             quant: its scheme.
-            progress: told what is being done.
+            progress: reports what is being done.
             threads: as in ``reference``.
 
         Raises:

@@ -47,7 +47,7 @@ def faithfulness(
         bench: with the models and the store.
         request: what the comparison was made by.
         comparison: the comparison.
-        progress: told what is being done.
+        progress: reports what is being done.
 
     Raises:
         QuantvizError: a model's logits are not finite.

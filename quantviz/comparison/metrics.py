@@ -59,7 +59,7 @@ def measure(
         comparison: the comparison.
         truth: ground truth of the user's, or None.
         metrics: names from ``scores.METRICS``, or None for all.
-        progress: told what is being done.
+        progress: reports what is being done.
 
     Raises:
         UsageError: a metric is unknown or fits none of the references.

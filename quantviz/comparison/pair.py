@@ -123,7 +123,7 @@ def compare_pair(
             what it shows, (H, W, 3).
         store: where the result is kept; for networks that the sha256 of their weights identifies (files). None:
             nothing is kept.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
 
     Raises:
         UsageError: an unknown layer or class; a picture or a map that cannot be used; or networks with different
@@ -157,7 +157,7 @@ def explain_network(
         tensor: (1, 3, H, W) float32, normalized as the network takes it.
         method: one of ``CAM_METHODS``.
         target: the class to explain, or None for the network's own top-1.
-        progress: told how far methods with many forward passes are.
+        progress: reports how far methods with many forward passes are.
         name: what progress and errors call the network.
 
     Raises:

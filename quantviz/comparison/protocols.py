@@ -90,14 +90,14 @@ class ProtocolNetworks:
             return make()
         return self._frozen.get((*_identity(subject), quant, subject.calibration.ref.sha256), make)
 
-    def settled(
+    def after_picture(
         self, subject: Subject, quant: QuantSpec, sample: ImageSample, image: Tensor, progress: Progress
     ) -> tuple[Locked[nn.Module], Locked[nn.Module]]:
         """Return the float and the quantized network as they are after one picture, for more passes of its variants.
 
         Where the protocol changes a network, it is a copy of its own, with the picture's draws; else it is shared.
         """
-        from quantviz.quantize import settled
+        from quantviz.quantize import after_picture
 
         quant = network_quant(quant)
         found = []
@@ -105,7 +105,7 @@ class ProtocolNetworks:
             network = get(subject, quant, progress)
             if _changes(quant, bool(quantized)):
                 with network.locked() as module:
-                    network = Locked(settled(module, image, seed_of(sample.id, bool(quantized))))
+                    network = Locked(after_picture(module, image, seed_of(sample.id, bool(quantized))))
             found.append(network)
         return found[0], found[1]
 
@@ -243,7 +243,7 @@ def explained(
         cam_spec: method and named target layer.
         target: the class to explain, or None for the network's own top-1.
         seed: of dropout's draws, where it is active.
-        progress: told how far methods with many forward passes are.
+        progress: reports how far methods with many forward passes are.
         name: of the network, for progress.
         kept: forward passes of this network, if it does not change; as in ``cam.explain``.
         classes: names of the network's classes, in order; if empty, those of ``networks.build.labels``.

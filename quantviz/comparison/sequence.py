@@ -38,7 +38,7 @@ def sequence(
         bench: with the models and the store; float results come from the store where it has them.
         request: its class rule is that of ``Step.fixed``, ``"own"`` taken as ``"float"``.
         samples: the pictures.
-        progress: told what is being done.
+        progress: reports what is being done.
 
     Raises:
         as ``Workbench.compare``.
@@ -46,7 +46,7 @@ def sequence(
     import torch
 
     from quantviz import cam
-    from quantviz.quantize import held
+    from quantviz.quantize import frozen_observers
 
     quant = network_quant(request.quant)
     subject = subject_of(bench.subject(request, progress), request.quant)
@@ -65,6 +65,6 @@ def sequence(
         kept = None if cam_spec.method in MANY_PASSES else cam.KeptFeatures()
         found = other = explained(network, image, cam_spec, index, seed, progress, quant.label, kept)
         if found.predictions[0].index != index:
-            with network.locked() as module, held(module):
+            with network.locked() as module, frozen_observers(module):
                 other = explained(network, image, cam_spec, None, seed, progress, quant.label, kept)
         yield Step((fixed, found), (own, other))

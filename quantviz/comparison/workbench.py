@@ -124,7 +124,7 @@ class Workbench:
         Args:
             request: what to compare by.
             sample: the picture.
-            progress: told what is being done; whatever it raises ends the call and leaves nothing half done.
+            progress: reports what is being done; whatever it raises ends the call and leaves nothing half done.
 
         Raises:
             UsageError: an unknown model, layer or class, or a file that cannot be used.
@@ -210,7 +210,7 @@ class Workbench:
         """
         job = self._job(request, sample, progress)
         image = _input(job)
-        return *self.protocols.settled(job.subject, request.quant, sample, image, progress), image
+        return *self.protocols.after_picture(job.subject, request.quant, sample, image, progress), image
 
     def subject(self, request: CompareRequest, progress: Progress = no_progress) -> Subject:
         """Return the model, weights, layer and calibration images of a request.

@@ -90,11 +90,11 @@ def fitted(start: Bits, moves: Sequence[Move], size: Callable[[Bits], int], limi
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if size(after(start, moves[:middle])) <= limit else (middle + 1, high)
-    found = after(start, moves[:low])
+    bits = after(start, moves[:low])
     for place in range(low - 1, -1, -1):
         move = moves[place]
-        if found[move.layer] == move.bits:
+        if bits[move.layer] == move.bits:
             before = after(start, moves[:place])[move.layer]
-            if size(found | {move.layer: before}) <= limit:
-                found = found | {move.layer: before}
-    return found
+            if size(bits | {move.layer: before}) <= limit:
+                bits = bits | {move.layer: before}
+    return bits

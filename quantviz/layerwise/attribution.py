@@ -79,7 +79,7 @@ def attribution(
         bench: with the models and the store.
         request: the model, bit-widths and maps; its own protocol is not regarded.
         samples: the pictures, in the order in which observers see them.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
 
     Raises:
         UsageError: no picture; class rule own; a scheme that the paper's protocol does not define; or as
@@ -168,15 +168,15 @@ def shapley(means: Mapping[frozenset[str], float], name: str) -> float:
     return fsum(terms)
 
 
-def rounded_shares(found: Attribution, digits: int) -> dict[str, float]:
+def rounded_shares(attribution: Attribution, digits: int) -> dict[str, float]:
     """Return the shares with so many digits that the rounded calibrated CC and they add up to the rounded paper's.
 
     Each is rounded down, and the units that are missing go to those that lost most.
     """
     unit = 10**digits
-    exact = {name: share * unit for name, share in found.share.items()}
+    exact = {name: share * unit for name, share in attribution.share.items()}
     whole = {name: floor(share) for name, share in exact.items()}
-    missing = round(found.paper * unit) - round(found.calibrated * unit) - sum(whole.values())
+    missing = round(attribution.paper * unit) - round(attribution.calibrated * unit) - sum(whole.values())
     by_loss = sorted(exact, key=lambda name: whole[name] - exact[name])
     for place in range(abs(missing)):
         whole[by_loss[place % len(by_loss)]] += 1 if missing > 0 else -1
@@ -246,8 +246,8 @@ def _agreement(step: Step, quant: QuantSpec, sample: ImageSample) -> float:
     pair = step.own if "own_class" in quant.deviations else step.fixed
     height, width = sample.rgb.shape[:2]
     first, second = (finished(result, quant, (height, width)).heatmap.values for result in pair)
-    found = scores.compare(second, first).cc
-    return float("nan") if found is None else found
+    cc = scores.compare(second, first).cc
+    return float("nan") if cc is None else cc
 
 
 def _name(names: frozenset[str]) -> str:

@@ -1,6 +1,6 @@
 """Bits of single layers as a readable JSON file.
 
-A file looks like this; ``found`` is for the reader and decides nothing::
+A file looks like this; ``found``, which a search wrote, is for people and decides nothing::
 
     {
       "format": "quantviz bits 1",
@@ -60,16 +60,16 @@ def bits_bytes(quant: QuantSpec | SearchResult, model: str = "", weights: Weight
     Raises:
         QuantvizError: the search found nothing.
     """
-    found: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     if isinstance(quant, SearchResult):
         if quant.found is None:
             raise QuantvizError("The search found no bits within its budgets; allow more drift or more flips.")
-        model, weights, found = quant.model, quant.weights, _found(quant, quant.found)
+        model, weights, notes = quant.model, quant.weights, _search_notes(quant, quant.found)
         layers, quant = quant.found.bits, with_layers(quant.quant, quant.found.bits)
     else:
         layers = quant.layer_bits
     if weights is not None:
-        found = {"weights": {"name": weights.name, "sha256": weights.sha256}, **found}
+        notes = {"weights": {"name": weights.name, "sha256": weights.sha256}, **notes}
     entry: dict[str, Any] = {
         "format": FORMAT,
         "model": model,
@@ -78,8 +78,8 @@ def bits_bytes(quant: QuantSpec | SearchResult, model: str = "", weights: Weight
         "default": _written(quant.weight_bits, quant.act_bits),
         "layers": {bits.name: _written(bits.weight_bits, bits.act_bits) for bits in layers},
     }
-    if found:
-        entry["found"] = found
+    if notes:
+        entry["found"] = notes
     return (json.dumps(entry, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -152,12 +152,12 @@ def weights_of(data: bytes, name: str) -> tuple[str, str] | None:
     Raises:
         UsageError: as ``read_bits``.
     """
-    found = _parsed(data, name).get("found")
-    weights = found.get("weights") if isinstance(found, dict) else None
+    notes = _parsed(data, name).get("found")
+    weights = notes.get("weights") if isinstance(notes, dict) else None
     if not isinstance(weights, dict):
         return None
-    told = weights.get("name"), weights.get("sha256")
-    return (told[0], told[1]) if isinstance(told[0], str) and isinstance(told[1], str) else None
+    identity = weights.get("name"), weights.get("sha256")
+    return (identity[0], identity[1]) if isinstance(identity[0], str) and isinstance(identity[1], str) else None
 
 
 def _parsed(data: bytes, name: str) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _written(weight_bits: int | None, act_bits: int | None) -> Any:
     return f"W{weight_bits}" + (f"A{act_bits}" if act_bits else "")
 
 
-def _found(result: SearchResult, candidate: Candidate) -> dict[str, Any]:
+def _search_notes(result: SearchResult, candidate: Candidate) -> dict[str, Any]:
     """Return what a search's bits were found with, for the reader."""
 
     def figures(side: str) -> dict[str, Any] | None:

@@ -90,7 +90,7 @@ class Changes:
 
     @classmethod
     def of(cls, before: Sequence[MapAndLogits], after: Sequence[MapAndLogits]) -> Changes:
-        """Return the marks of answers in the same order of images."""
+        """Return the changes between answers of two networks on the same images."""
         pairs = list(zip(before, after, strict=True))
         cams = [_map_drift(changed.heatmap, first.heatmap) for first, changed in pairs]
         return cls(
@@ -119,7 +119,7 @@ class Changes:
 
 def accuracy(classes: npt.NDArray[np.int64], labels: Sequence[int | None]) -> float | None:
     """Return the part of the labelled images whose class is the label, or None where there is none."""
-    right = [int(found) == label for found, label in zip(classes, labels, strict=True) if label is not None]
+    right = [int(index) == label for index, label in zip(classes, labels, strict=True) if label is not None]
     return sum(right) / len(right) if right else None
 
 
@@ -195,11 +195,11 @@ class Drifts:
         if not self._before:
             progress("Maps of the float network", 0.0, Phase.EXPLAINING)  # before torch is imported
             network = self.bench.networks.reference(self.subject, progress)
-            found = []
+            answers = []
             for place, crop in enumerate(self.crops):
                 progress("Maps of the float network", place / len(self.crops), Phase.EXPLAINING)
-                found.append(answer(network, self._input(crop), self.cam, None, self.passes))
-            self._before = found
+                answers.append(answer(network, self._input(crop), self.cam, None, self.passes))
+            self._before = answers
         return self._before
 
     @property
@@ -226,14 +226,14 @@ class Drifts:
         Args:
             network: float or quantized.
             crops: one for each picture.
-            progress: told the part done.
+            progress: reports the part done.
             kept: ``passes`` for the float network.
         """
-        found = []
+        answers = []
         for place, (crop, first) in enumerate(zip(crops, self.before(progress), strict=True)):
             progress("Maps", place / len(crops), Phase.EXPLAINING)
-            found.append(answer(network, self._input(crop), self.cam, first.class_index, kept))
-        return found
+            answers.append(answer(network, self._input(crop), self.cam, first.class_index, kept))
+        return answers
 
     def _input(self, crop: RGB) -> Tensor:
         import torch
@@ -259,8 +259,8 @@ def answer(
     """
     from quantviz.cam import explain
 
-    found = explain(network, image, cam, class_index, kept=kept)
-    return MapAndLogits(found.heatmap.values, found.logits.astype(np.float64), found.class_index)
+    explanation = explain(network, image, cam, class_index, kept=kept)
+    return MapAndLogits(explanation.heatmap.values, explanation.logits.astype(np.float64), explanation.class_index)
 
 
 def resolved(bench: Workbench, request: CompareRequest, progress: Progress) -> tuple[Subject, CamSpec]:

@@ -51,7 +51,7 @@ def noise_floor(
         bench: with the models and the store.
         request: model, weights, map, quantization and calibration pictures.
         samples: the pictures, at least one.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
         calibration: False leaves the third out, which takes two quantized networks (minutes where rounding is learned).
 
     Raises:
@@ -109,8 +109,8 @@ def _shift(drifts: Drifts, progress: Progress) -> Changes:
     after = drifts.answers(_float(drifts, progress), crops, progress, drifts.passes)
     wide = [_is_wide(sample.rgb) for sample in drifts.samples]
     return Changes.of(
-        [_overlap(found, across, slice(1, None)) for found, across in zip(before, wide, strict=True)],
-        [_overlap(found, across, slice(None, -1)) for found, across in zip(after, wide, strict=True)],
+        [_overlap(answer, across, slice(1, None)) for answer, across in zip(before, wide, strict=True)],
+        [_overlap(answer, across, slice(None, -1)) for answer, across in zip(after, wide, strict=True)],
     )
 
 
@@ -127,9 +127,9 @@ def _is_wide(rgb: RGB) -> bool:
     return bool(width >= height)
 
 
-def _overlap(found: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
-    heatmap = found.heatmap[:, part] if across else found.heatmap[part]
-    return replace(found, heatmap=np.ascontiguousarray(heatmap))
+def _overlap(answer: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
+    heatmap = answer.heatmap[:, part] if across else answer.heatmap[part]
+    return replace(answer, heatmap=np.ascontiguousarray(heatmap))
 
 
 def _has_twins(subject: Subject, quant: QuantSpec) -> bool:
@@ -150,7 +150,7 @@ def _calibration(drifts: Drifts, quant: QuantSpec, progress: Progress) -> Change
 def _halves(subject: Subject) -> list[Subject]:
     """Return the subject twice, calibrated on every other picture and on the ones between."""
     whole = subject.calibration
-    found = []
+    halves = []
     for first in (0, 1):
         files, digests = whole.files[first::2], whole.digests[first::2]
         ref = CalibrationRef(
@@ -158,8 +158,8 @@ def _halves(subject: Subject) -> list[Subject]:
             whole.ref.images * len(files) // len(whole.files),
             digest_of([whole.ref.sha256, "half", first]),
         )
-        found.append(replace(subject, calibration=CalibrationSet(ref, files, digests, whole.bundled)))
-    return found
+        halves.append(replace(subject, calibration=CalibrationSet(ref, files, digests, whole.bundled)))
+    return halves
 
 
 def _float(drifts: Drifts, progress: Progress) -> Locked[nn.Module]:

@@ -10,35 +10,35 @@ from quantviz.layerwise.specs import Attribution, SearchResult, Sensitivity
 from quantviz.specs import DEVIATIONS, scheme_name
 
 
-def report_attribution(found: Attribution) -> dict[str, Any]:
+def report_attribution(attribution: Attribution) -> dict[str, Any]:
     """Return an attribution as JSON-able data."""
-    quant = asdict(found.quant)
+    quant = asdict(attribution.quant)
     del quant["protocol"]
     return {
-        "model": found.model,
-        "weights": weights_data(found.weights),
-        "quantization": {"label": found.quant.label, **quant},
-        "cam": asdict(found.cam),
-        "images": [{"sha256": digest, "name": name} for digest, name in found.images],
-        "calibrated": found.calibrated,
-        "paper": found.paper,
-        "share": dict(found.share),
-        "alone": dict(found.alone),
+        "model": attribution.model,
+        "weights": weights_data(attribution.weights),
+        "quantization": {"label": attribution.quant.label, **quant},
+        "cam": asdict(attribution.cam),
+        "images": [{"sha256": digest, "name": name} for digest, name in attribution.images],
+        "calibrated": attribution.calibrated,
+        "paper": attribution.paper,
+        "share": dict(attribution.share),
+        "alone": dict(attribution.alone),
         "switches": dict(DEVIATIONS),
-        "subsets": dict(found.subsets),
-        "unscored": {switches: list(names) for switches, names in found.unscored.items()},
+        "subsets": dict(attribution.subsets),
+        "unscored": {switches: list(names) for switches, names in attribution.unscored.items()},
     }
 
 
-def report_layers(found: Sensitivity | SearchResult) -> dict[str, Any]:
+def report_layers(result: Sensitivity | SearchResult) -> dict[str, Any]:
     """Return a sensitivity or a search's result as JSON-able data, by the names that ``report`` uses."""
-    data = asdict(found)
-    data["weights"] = weights_data(found.weights)
+    data = asdict(result)
+    data["weights"] = weights_data(result.weights)
     quant = data.pop("quant")
-    data["quantization"] = {"label": found.quant.label, "scheme_words": scheme_name(found.quant), **quant}
+    data["quantization"] = {"label": result.quant.label, "scheme_words": scheme_name(result.quant), **quant}
     for name in ("images", "searched", "held_out"):
         if name in data:
             data[name] = [{"sha256": digest, "name": picture} for digest, picture in data[name]]
-    if isinstance(found, Sensitivity):
-        data["noise_floor"] = {"floor": found.floor.floor, **data.pop("floor")}
+    if isinstance(result, Sensitivity):
+        data["noise_floor"] = {"floor": result.floor.floor, **data.pop("floor")}
     return data

@@ -64,7 +64,7 @@ def search(
     widths: Sequence[int] = WIDTHS,
     progress: Progress = no_progress,
 ) -> SearchResult:
-    """Find weight bits for each layer that make the model small and keep its maps; how is told at the top of this file.
+    """Find weight bits for each layer that make the model small and keep its maps; the top of this file says how.
 
     Activations keep the bits of ``request.quant``. Weights are rounded to nearest throughout: a scheme that learns
     its rounding or corrects biases is searched without, and the result's ``quant`` says so; its bits can be learned
@@ -77,7 +77,7 @@ def search(
         max_drift: greatest mean of 1 - CC on the searched pictures, above 0.
         max_flips: greatest part of the searched pictures whose top-1 class may change, 0 to 1; None for any.
         widths: weight bits to choose from, two or more.
-        progress: told what is being done and the part done; whatever it raises ends the call.
+        progress: reports what is being done and the part done; whatever it raises ends the call.
 
     Raises:
         UsageError: a budget or width is out of range, there is no picture, or the protocol is not the calibrated one;
@@ -140,7 +140,7 @@ class _Search:
         self.board = cache(lambda: switchboard(bench, subject, self.quant, progress))
         self.start: Bits = {layer.name: self.widths[0] for layer in self.layers}
         self.measured: dict[tuple[int, ...], tuple[Bits, Drift]] = {}
-        self.trials: set[tuple[int, ...]] = set()  # steps on the way to what is found, which nobody asked for
+        self.trials: set[tuple[int, ...]] = set()  # steps on the way to the result, which nobody asked for
         self._cost = cost
 
     def run(self, within: Callable[[Drift], bool]) -> dict[str, Any]:
@@ -155,11 +155,11 @@ class _Search:
                 self.drift(fit, step(self.progress, "Mixed bits", 56 * total + 10 * place, 100 * total))
         for place, path_ in enumerate(moves):
             self._approach(path_, limits, within, 66 + _HALVINGS * place)
-        found = self._smallest(within)
+        best = self._smallest(within)
         for path_ in moves:
-            found = self._refined(found, path_, within)
-        front = self._front(found)
-        return self._told(found, front, uniform)
+            best = self._refined(best, path_, within)
+        front = self._front(best)
+        return self._measured_entries(best, front, uniform)
 
     def size(self, bits: Bits) -> int:
         """Return the bytes of the model with these bits."""
@@ -169,11 +169,11 @@ class _Search:
         """Return what the model costs with these bits."""
         return self._cost(self.layers, self._spec(bits), self.others)
 
-    def drift(self, bits: Bits, tell: Progress) -> Drift:
+    def drift(self, bits: Bits, report: Progress) -> Drift:
         """Return the drift on the searched pictures, and remember it."""
-        found = self._marks(self.searched, bits, tell).drift(self.searched.labels)
-        self.measured[tuple(bits.values())] = (bits, found)
-        return found
+        drift = self._changes(self.searched, bits, report).drift(self.searched.labels)
+        self.measured[tuple(bits.values())] = (bits, drift)
+        return drift
 
     def _spec(self, bits: Mapping[str, int | None]) -> QuantSpec:
         return replace(self.quant, layer_bits=self._each(bits))
@@ -182,9 +182,9 @@ class _Search:
         acts = {layer.name: self.quant.bits_of(layer.name)[1] for layer in self.layers}
         return tuple(LayerBits(name, bits.get(name), act_bits) for name, act_bits in acts.items())
 
-    def _marks(self, drifts: Drifts, bits: Mapping[str, int | None], tell: Progress) -> Changes:
+    def _changes(self, drifts: Drifts, bits: Mapping[str, int | None], report: Progress) -> Changes:
         spec = self._spec(bits)
-        return drifts.changes(lambda: self.board().set(spec), decides(drifts.subject, spec), tell)
+        return drifts.changes(lambda: self.board().set(spec), decides(drifts.subject, spec), report)
 
     def _paths(self) -> list[list[Move]]:
         """Return the paths by the maps' drift, and by maps and logits together."""
@@ -210,13 +210,13 @@ class _Search:
         """Return what each layer alone adds at each width to the maps' drift and to the logits' relative noise."""
         anchor = min(self.widths, key=lambda width: abs(width - _ANCHOR))
         total = 2 * len(self.layers)  # twice: the first half of the whole work
-        rest = self._marks(drifts, {}, step(self.progress, "Inputs alone", 0, total))
+        rest = self._changes(drifts, {}, step(self.progress, "Inputs alone", 0, total))
         maps, noise = {}, {}
         for place, layer in enumerate(self.layers):
-            tell = step(self.progress, f"{layer.name} alone", place, total)
-            found = self._marks(drifts, {layer.name: anchor}, tell)
-            maps[layer.name] = _curve(_mean(found.cams) - _mean(rest.cams), anchor, self.widths)
-            noise[layer.name] = _curve(_ratio(found) - _ratio(rest), anchor, self.widths)
+            report = step(self.progress, f"{layer.name} alone", place, total)
+            changes = self._changes(drifts, {layer.name: anchor}, report)
+            maps[layer.name] = _curve(_mean(changes.cams) - _mean(rest.cams), anchor, self.widths)
+            noise[layer.name] = _curve(_ratio(changes) - _ratio(rest), anchor, self.widths)
         return maps, noise
 
     def _limits(self, uniform: Sequence[Bits]) -> list[int]:
@@ -240,38 +240,38 @@ class _Search:
         for number in range(_HALVINGS):
             limit = (inside + outside) // 2
             fit = fitted(self.start, moves, self.size, limit)
-            told = step(self.progress, "Mixed bits", done + number, 100)
-            inside, outside = (limit, outside) if fit and within(self.drift(fit, told)) else (inside, limit)
+            report = step(self.progress, "Mixed bits", done + number, 100)
+            inside, outside = (limit, outside) if fit and within(self.drift(fit, report)) else (inside, limit)
 
     def _smallest(self, within: Callable[[Drift], bool]) -> Bits | None:
         good = [bits for bits, drift in self.measured.values() if within(drift)]
         return min(good, key=self.size, default=None)
 
-    def _refined(self, found: Bits | None, moves: Sequence[Move], within: Callable[[Drift], bool]) -> Bits | None:
+    def _refined(self, best: Bits | None, moves: Sequence[Move], within: Callable[[Drift], bool]) -> Bits | None:
         """Return the bits after trying layers with fewer, first those that should do least harm for what they save."""
-        if found is None:
+        if best is None:
             return None
-        left = [move for move in moves if found[move.layer] > move.bits]
+        left = [move for move in moves if best[move.layer] > move.bits]
         at_once = _AT_ONCE
         for trial in range(_TRIALS):
             if not left:
                 break
-            bits = after(found, left[:at_once])
+            bits = after(best, left[:at_once])
             self.trials.add(tuple(bits.values()))
             if within(self.drift(bits, step(self.progress, "Layers one by one", 76 + trial % 12, 100))):
-                found, left, at_once = bits, left[at_once:], 2 * at_once
+                best, left, at_once = bits, left[at_once:], 2 * at_once
             elif at_once > 1:
                 at_once //= 2
             else:
                 left = [move for move in left if move.layer != left[0].layer]
-        return found
+        return best
 
-    def _front(self, found: Bits | None) -> list[Bits]:
+    def _front(self, best: Bits | None) -> list[Bits]:
         """Return the mixed assignments that no other beats in size and drift, smallest first."""
         front: list[Bits] = []
         least = float("inf")
         for bits, drift in sorted(self.measured.values(), key=self._worth):
-            passing = tuple(bits.values()) in self.trials and bits != found
+            passing = tuple(bits.values()) in self.trials and bits != best
             if len(set(bits.values())) > 1 and not passing and drift.cam is not None and drift.cam < least:
                 least = drift.cam
                 front.append(bits)
@@ -281,31 +281,33 @@ class _Search:
         bits, drift = entry
         return self.size(bits), float("inf") if drift.cam is None else drift.cam
 
-    def _told(self, found: Bits | None, front: Sequence[Bits], uniform: Sequence[Bits]) -> dict[str, Any]:
-        """Measure what is going to be told on the held-out pictures too."""
-        wanted = [*uniform, *front, *([] if found is None else [found])]
-        told: dict[tuple[int, ...], dict[str, Any]] = {}
+    def _measured_entries(self, best: Bits | None, front: Sequence[Bits], uniform: Sequence[Bits]) -> dict[str, Any]:
+        """Return the results as JSON-able data, each candidate measured on the held-out pictures too."""
+        wanted = [*uniform, *front, *([] if best is None else [best])]
+        entries: dict[tuple[int, ...], dict[str, Any]] = {}
         for place, bits in enumerate(wanted):
-            if (values := tuple(bits.values())) in told:
+            if (values := tuple(bits.values())) in entries:
                 continue
             unseen = None
             if self.held_out is not None:
-                tell = step(self.progress, "Held-out pictures", 88 * len(wanted) + 12 * place, 100 * len(wanted))
-                unseen = self._marks(self.held_out, bits, tell).drift(self.held_out.labels)
+                report = step(self.progress, "Held-out pictures", 88 * len(wanted) + 12 * place, 100 * len(wanted))
+                unseen = self._changes(self.held_out, bits, report).drift(self.held_out.labels)
             widths = set(bits.values())
             name = replace(self.quant, weight_bits=values[0], layer_bits=()).label if len(widths) == 1 else "mixed"
-            told[values] = asdict(Candidate(name, self._each(bits), self.cost(bits), self.measured[values][1], unseen))
+            entries[values] = asdict(
+                Candidate(name, self._each(bits), self.cost(bits), self.measured[values][1], unseen)
+            )
         return {
-            "found": None if found is None else told[tuple(found.values())],
-            "front": [told[tuple(bits.values())] for bits in front],
-            "uniform": [told[tuple(bits.values())] for bits in uniform],
+            "found": None if best is None else entries[tuple(best.values())],
+            "front": [entries[tuple(bits.values())] for bits in front],
+            "uniform": [entries[tuple(bits.values())] for bits in uniform],
             "float_accuracy": self._float_accuracy(uniform[-1]),
         }
 
     def _float_accuracy(self, bits: Bits) -> float | None:
         if self.held_out is None:
             return None
-        return accuracy(self._marks(self.held_out, bits, no_progress).before, self.held_out.labels)
+        return accuracy(self._changes(self.held_out, bits, no_progress).before, self.held_out.labels)
 
 
 def _curve(measured: float, anchor: int, widths: Sequence[int]) -> dict[int, float]:
@@ -318,8 +320,8 @@ def _mean(values: np.typing.NDArray[np.float64]) -> float:
     return float(scored.mean()) if len(scored) else 1.0
 
 
-def _ratio(marks: Changes) -> float:
-    return float(marks.noise.sum() / marks.signal.sum())
+def _ratio(changes: Changes) -> float:
+    return float(changes.noise.sum() / changes.signal.sum())
 
 
 def _total(harms: Mapping[str, Mapping[int, float]]) -> float:

@@ -107,8 +107,8 @@ def result_of(plan: SearchPlan, entry: Mapping[str, Any]) -> SearchResult:
 def _candidate(entry: Mapping[str, Any]) -> Candidate:
     """Return a candidate from the store's metadata."""
 
-    def drift(told: Mapping[str, Any] | None) -> Drift | None:
-        return None if told is None else Drift(**{**told, "cams": tuple(told["cams"])})
+    def drift(drift_entry: Mapping[str, Any] | None) -> Drift | None:
+        return None if drift_entry is None else Drift(**{**drift_entry, "cams": tuple(drift_entry["cams"])})
 
     searched = drift(entry["searched"])
     assert searched is not None

@@ -47,7 +47,7 @@ def sensitivity(
         bench: with the models and the store.
         request: model, weights, map, quantization and calibration pictures.
         samples: the pictures, at least one.
-        progress: told what is being done and the part done; whatever it raises ends the call.
+        progress: reports what is being done and the part done; whatever it raises ends the call.
 
     Raises:
         UsageError: there is no picture, or the protocol is not the calibrated one; or as ``Workbench.compare``.
@@ -141,22 +141,22 @@ def _sensitivity(
     )
 
 
-def only_layer(found: Sensitivity, name: str) -> QuantSpec:
+def only_layer(atlas: Sensitivity, name: str) -> QuantSpec:
     """Return the quantization of one layer alone, every other one in float.
 
     Raises:
         UsageError: there is no such layer.
     """
-    names = [layer.cost.name for layer in found.layers]
+    names = [layer.cost.name for layer in atlas.layers]
     if name not in names:
         raise UsageError(f"Layer {name!r} is none that is quantized{near(name, names)}.")
-    return _only(found.quant, names, {name})
+    return _only(atlas.quant, names, {name})
 
 
 def near(name: str, names: Iterable[str]) -> str:
     """Return what ends a sentence about an unknown name: the names that are like it, if any."""
-    found = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
-    return f"; near it: {', '.join(found)}" if found else ""
+    similar = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    return f"; near it: {', '.join(similar)}" if similar else ""
 
 
 def step(progress: Progress, what: str, done: int, total: int) -> Progress:
@@ -169,6 +169,6 @@ def step(progress: Progress, what: str, done: int, total: int) -> Progress:
 
 
 def _only(quant: QuantSpec, names: Iterable[str], kept: set[str]) -> QuantSpec:
-    """Return ``quant`` with the bits of every layer told, those that are not kept in float."""
+    """Return ``quant`` with the bits of every layer: its own for the ``kept`` ones, float for the others."""
     bits = [LayerBits(name, *(quant.bits_of(name) if name in kept else (None, None))) for name in names]
     return replace(quant, layer_bits=tuple(bits))

@@ -47,7 +47,7 @@ def download(file: str, path: Path, *, sha256: str, limit: int, progress: Progre
         path: final place; its folder is made when the first bytes are at hand.
         sha256: digest, or its first digits, that the bytes must have.
         limit: greatest size in bytes that is accepted.
-        progress: told the fraction received, or None where the server gives no length.
+        progress: reports the fraction received, or None where the server gives no length.
         label: what the progress message calls the file; its name by default.
 
     Raises:

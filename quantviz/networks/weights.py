@@ -58,7 +58,7 @@ def resolve(
         choice: None for the default published weights, a published name in any case, ``"untrained"``, or the
             path of a .safetensors, .pth or .pt file.
         download: whether published weights that are not on disk may be downloaded.
-        progress: told how the download goes.
+        progress: reports how the download goes.
 
     Returns:
         The weights' place and identity. A user's file is given the preprocessing of the published weights
@@ -112,7 +112,7 @@ def fetch(spec: ModelSpec, name: str | None = None, progress: Progress = no_prog
     Args:
         spec: the model.
         name: of the published weights, in any case; None for the default.
-        progress: told how the download goes.
+        progress: reports how the download goes.
 
     Returns:
         The file's path.

@@ -23,7 +23,15 @@ from quantviz.quantize.grids import (
 )
 from quantviz.quantize.learn import learn
 from quantviz.quantize.network import LearnedLayer, assemble, float_base, input_grid, quantize
-from quantviz.quantize.paper import NETWORK_DEVIATIONS, check_protocol, held, paper, paper_base, settled, site_ranges
+from quantviz.quantize.paper import (
+    NETWORK_DEVIATIONS,
+    after_picture,
+    check_protocol,
+    frozen_observers,
+    paper,
+    paper_base,
+    site_ranges,
+)
 from quantviz.quantize.ranges import Histogram, Ranges, calibrate
 from quantviz.quantize.switch import Switchboard
 from quantviz.quantize.training import seeded, train_mode
@@ -40,6 +48,7 @@ __all__ = [
     "WeightGrid",
     "activation_grid",
     "affine_grid",
+    "after_picture",
     "assemble",
     "calibrate",
     "check_protocol",
@@ -51,8 +60,8 @@ __all__ = [
     "float_base",
     "fold_batch_norm",
     "folded",
+    "frozen_observers",
     "gptq",
-    "held",
     "input_grid",
     "layer_costs",
     "learn",
@@ -62,7 +71,6 @@ __all__ = [
     "quantize",
     "quantize_weight",
     "seeded",
-    "settled",
     "site_ranges",
     "symmetric_grid",
     "train_mode",

@@ -19,9 +19,9 @@ def quantized_layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]
 @contextmanager
 def hooks(handles: Iterable[Any]) -> Iterator[None]:
     """Hold hooks for the length of a block and remove them however it ends."""
-    held = list(handles)
+    active = list(handles)
     try:
         yield
     finally:
-        for handle in held:
+        for handle in active:
             handle.remove()

@@ -44,7 +44,7 @@ def correct_biases(
         ranges: from ``calibrate`` on ``base``.
         batches: goes through the calibration inputs, (N, 3, H, W) float32, once a call.
         learned: layers that are not just rounded to the nearest integer; their biases are where correction starts.
-        progress: told how far it is; whatever it raises ends the call.
+        progress: reports how far it is; whatever it raises ends the call.
     """
     corrected = {
         name: learned[name] if name in learned else nearest(layer.weight, spec, bits)

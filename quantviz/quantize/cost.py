@@ -84,17 +84,17 @@ def _stored(layer: LayerCost, quant: QuantSpec, weight_bits: int | None, act_bit
     biases = layer.biases
     if weight_bits is not None and (quant.rounding == "distilled" or quant.bias_correction):
         biases = layer.channels  # a layer without a bias gets one
-    found = _FLOAT_BYTES * biases
+    size = _FLOAT_BYTES * biases
     if weight_bits is None:
-        found += _FLOAT_BYTES * layer.weights
+        size += _FLOAT_BYTES * layer.weights
     else:
         scales = layer.channels if quant.granularity == "per_channel" else 1
-        found += ceil(layer.weights * weight_bits / 8) + _FLOAT_BYTES * scales
+        size += ceil(layer.weights * weight_bits / 8) + _FLOAT_BYTES * scales
         if quant.scheme == "affine":
-            found += ceil(scales * weight_bits / 8)
+            size += ceil(scales * weight_bits / 8)
     if act_bits is not None:
-        found += _FLOAT_BYTES + (ceil(act_bits / 8) if quant.act_scheme == "affine" else 0)
-    return found
+        size += _FLOAT_BYTES + (ceil(act_bits / 8) if quant.act_scheme == "affine" else 0)
+    return size
 
 
 def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, macs: int) -> LayerCost:

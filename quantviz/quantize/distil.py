@@ -50,7 +50,7 @@ def distil(
         ranges: from ``calibrate`` on ``base``.
         batches: goes through the calibration inputs, (N, 3, H, W) float32, once a call.
         views: from a number n to as many inputs cut from the calibration pictures at random, (n, 3, H, W) float32.
-        progress: told how far it is; whatever it raises ends the call.
+        progress: reports how far it is; whatever it raises ends the call.
 
     Raises:
         QuantvizError: as ``gptq``.
@@ -58,7 +58,7 @@ def distil(
     start = gptq(base, spec, ranges, batches, progress)
     student = assemble(base, without_weights(spec, base), ranges).requires_grad_(False)
     layers = dict(quantized_layers(student))
-    tuned = {name: _Tuned(found, layers[name]) for name, found in start.items()}
+    tuned = {name: _Tuned(learned, layers[name]) for name, learned in start.items()}
     _teach(student, base, tuned, views(_VIEWS), progress)
     return {name: layer.learned() for name, layer in tuned.items()}
 
@@ -67,17 +67,17 @@ class _Tuned(nn.Module):
     """Scales a layer's output channels and adds a bias: what learned scales and biases do to a rounded layer.
 
     Args:
-        found: the layer as GPTQ left it; its integers stay.
+        rounded: the layer as GPTQ left it; its integers stay.
         layer: gets these weights, and no bias of its own.
     """
 
-    def __init__(self, found: LearnedLayer, layer: nn.Conv2d | nn.Linear) -> None:
+    def __init__(self, rounded: LearnedLayer, layer: nn.Conv2d | nn.Linear) -> None:
         super().__init__()
-        self.found = found
-        bias = layer.bias if found.bias is None else found.bias
+        self.rounded = rounded
+        bias = layer.bias if rounded.bias is None else rounded.bias
         with torch.no_grad():
-            layer.weight.copy_(found.grid.values(found.integers))
-        self.gain = nn.Parameter(torch.ones_like(found.grid.scale))
+            layer.weight.copy_(rounded.grid.values(rounded.integers))
+        self.gain = nn.Parameter(torch.ones_like(rounded.grid.scale))
         self.bias = nn.Parameter(torch.zeros(len(layer.weight)) if bias is None else bias.detach().clone())
         self.columns = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
         layer.bias = None
@@ -88,9 +88,9 @@ class _Tuned(nn.Module):
 
     def learned(self) -> LearnedLayer:
         """Return the layer on its final grid: the scale of each channel times what was learned."""
-        grid = self.found.grid
+        grid = self.rounded.grid
         scale = (grid.scale * self.gain.detach()).abs().clamp_min(torch.finfo(torch.float32).tiny)
-        return replace(self.found, grid=replace(grid, scale=scale), bias=self.bias.detach().clone())
+        return replace(self.rounded, grid=replace(grid, scale=scale), bias=self.bias.detach().clone())
 
 
 def _teach(student: nn.Module, teacher: nn.Module, tuned: dict[str, _Tuned], views: Tensor, progress: Progress) -> None:
@@ -98,12 +98,12 @@ def _teach(student: nn.Module, teacher: nn.Module, tuned: dict[str, _Tuned], vie
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.05)
     names = _watched(teacher, views[:1])
     tuning = (student.get_submodule(name).register_forward_hook(_tune(layer)) for name, layer in tuned.items())
-    with torch.enable_grad(), hooks(tuning), _outputs(student, names) as found, _outputs(teacher, names) as wanted:
+    with torch.enable_grad(), hooks(tuning), _outputs(student, names) as outputs, _outputs(teacher, names) as targets:
         for step, batch in enumerate(_batches(views)):
             progress("Learning scales and biases from the float network", step / _STEPS, Phase.LEARNING)
             with torch.no_grad():
                 answer = teacher(batch)
-            loss = _loss(student(batch), answer, [(found[name], wanted[name]) for name in names])
+            loss = _loss(student(batch), answer, [(outputs[name], targets[name]) for name in names])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -143,13 +143,13 @@ def _watched(teacher: nn.Module, example: Tensor) -> list[str]:
 @contextmanager
 def _outputs(network: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
     """Yield a dictionary that after each forward pass holds the named layers' outputs."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            found[name] = output
+            outputs[name] = output
 
         return hook
 
     with hooks(network.get_submodule(name).register_forward_hook(keep(name)) for name in names):
-        yield found
+        yield outputs

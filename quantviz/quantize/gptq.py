@@ -49,7 +49,7 @@ def gptq(
         spec: bit-widths and scheme.
         ranges: from ``calibrate`` on ``base``.
         batches: goes through the calibration inputs, (N, 3, H, W) float32, once a call.
-        progress: told how far it is; whatever it raises ends the call.
+        progress: reports how far it is; whatever it raises ends the call.
 
     Raises:
         QuantvizError: a layer's second moments cannot be inverted.
@@ -148,10 +148,10 @@ def _rounded(name: str, module: nn.Conv2d | nn.Linear, grid: WeightGrid, moments
         integers = (columns / scale).round() + zero_point
         return (integers.clamp(grid.quant_min, grid.quant_max) - zero_point) * scale
 
-    found = [
+    rounded = [
         _rounded_block(name, block.clone(), moment, nearest) for block, moment in zip(blocks, moments, strict=True)
     ]
-    return torch.cat(found, dim=2).reshape(weight.shape)
+    return torch.cat(rounded, dim=2).reshape(weight.shape)
 
 
 def _rounded_block(name: str, weight: Tensor, moments: Tensor, nearest: Callable[[Tensor], Tensor]) -> Tensor:

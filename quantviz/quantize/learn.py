@@ -30,7 +30,7 @@ def learn(
         ranges: from ``calibrate`` on ``base``.
         batches: goes through the calibration inputs, (N, 3, H, W) float32, once a call.
         views: from a number n to as many inputs cut from the calibration pictures at random, (n, 3, H, W) float32.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
     """
     learned: dict[str, LearnedLayer] = {}
     if spec.rounding == "gptq":

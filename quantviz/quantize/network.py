@@ -89,7 +89,7 @@ def assemble(
         if act_bits is not None:
             module.add_module("input_quantizer", InputQuantizer(input_grid(name, spec, ranges, act_bits)))
             module.register_forward_pre_hook(_quantize_input)
-    return copied.eval()  # the modules put in are in training mode until told
+    return copied.eval()  # the modules put in are in training mode otherwise
 
 
 def without_weights(spec: QuantSpec, base: nn.Module) -> QuantSpec:
@@ -124,11 +124,11 @@ def nearest(weight: Tensor, spec: QuantSpec, bits: int) -> LearnedLayer:
 
 
 def _round_weight(module: nn.Conv2d | nn.Linear, spec: QuantSpec, bits: int, learned: LearnedLayer | None) -> None:
-    found = nearest(module.weight, spec, bits) if learned is None else learned
-    module.weight.copy_(found.grid.values(found.integers))
-    if found.bias is not None:
-        module.bias = nn.Parameter(found.bias.clone(), requires_grad=False)
-    object.__setattr__(module, "weight_grid", found.grid)
+    rounded = nearest(module.weight, spec, bits) if learned is None else learned
+    module.weight.copy_(rounded.grid.values(rounded.integers))
+    if rounded.bias is not None:
+        module.bias = nn.Parameter(rounded.bias.clone(), requires_grad=False)
+    object.__setattr__(module, "weight_grid", rounded.grid)
 
 
 def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor, layer: str | None = None) -> nn.Module:

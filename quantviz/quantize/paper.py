@@ -177,25 +177,25 @@ def site_ranges(base: nn.Module, spec: QuantSpec, batches: Iterable[Tensor]) -> 
 
     Args:
         base: from ``paper_base``; left as it was. No other thread may run it meanwhile.
-        spec: as there.
+        spec: as in ``paper_base``.
         batches: inputs (N, 3, H, W), float32.
 
     Returns:
         Module's dotted name -> (least, greatest) value of its input or, with ``output_quantizers``, its output.
     """
-    found: dict[str, tuple[float, float]] = {}
+    limits: dict[str, tuple[float, float]] = {}
 
     def note(name: str, values: Tensor) -> None:
         low, high = (float(value) for value in torch.aminmax(values))
-        before = found.get(name, (low, high))
-        found[name] = min(low, before[0]), max(high, before[1])
+        before = limits.get(name, (low, high))
+        limits[name] = min(low, before[0]), max(high, before[1])
 
     outputs = "output_quantizers" in spec.deviations
     handles = [_attach(module, outputs, _noting(name, note)) for name, module in _sites(base, spec)]
     with hooks(handles), torch.no_grad():
         for batch in batches:
             base(batch)
-    return found
+    return limits
 
 
 def paper(base: nn.Module, spec: QuantSpec, ranges: Mapping[str, tuple[float, float]] | None = None) -> nn.Module:
@@ -209,7 +209,7 @@ def paper(base: nn.Module, spec: QuantSpec, ranges: Mapping[str, tuple[float, fl
 
     Args:
         base: from ``paper_base``; left as it was.
-        spec: as there.
+        spec: as in ``paper_base``.
         ranges: from ``site_ranges``; not used with ``online_ranges``. Widened as ``specs.headroom`` says.
 
     Raises:
@@ -236,7 +236,7 @@ def paper(base: nn.Module, spec: QuantSpec, ranges: Mapping[str, tuple[float, fl
 
 
 @contextmanager
-def held(network: nn.Module) -> Iterator[None]:
+def frozen_observers(network: nn.Module) -> Iterator[None]:
     """Keep the observers of ``online_ranges`` from updating for the length of a block."""
     watching = [quantizer for _, quantizer in quantizers(network) if quantizer.online]
     try:
@@ -248,7 +248,7 @@ def held(network: nn.Module) -> Iterator[None]:
             quantizer.online = True
 
 
-def settled(network: nn.Module, image: Tensor, seed: int) -> nn.Module:
+def after_picture(network: nn.Module, image: Tensor, seed: int) -> nn.Module:
     """Return a copy as it is after one picture: its observers have seen it and watch no longer, its draws are fixed.
 
     Args:
@@ -274,15 +274,15 @@ def quantizers(network: nn.Module) -> list[tuple[str, SiteQuantizer]]:
 def _sites(network: nn.Module, spec: QuantSpec) -> list[tuple[str, nn.Module]]:
     """Return the modules at which activations are quantized."""
     if "output_quantizers" not in spec.deviations:
-        found: list[tuple[str, nn.Module]] = [*quantized_layers(network)]
+        places: list[tuple[str, nn.Module]] = [*quantized_layers(network)]
     else:
         kinds = (*_OBSERVED, *_UNIT)
-        found = [
+        places = [
             (name, module)
             for name, module in network.named_modules()
             if isinstance(module, kinds) and not any(isinstance(child, kinds) for child in module.children())
         ]
-    return [(name, module) for name, module in found if _act_bits(name, module, spec) is not None]
+    return [(name, module) for name, module in places if _act_bits(name, module, spec) is not None]
 
 
 def _act_bits(name: str, module: nn.Module, spec: QuantSpec) -> int | None:
@@ -309,8 +309,8 @@ def _attach(module: nn.Module, output: bool, hook: Callable[..., Any]) -> Any:
 
 def _on_first(hook: Callable[..., Any]) -> Callable[..., Any]:
     def pre_hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        found = hook(module, inputs[0])
-        return None if found is None else (found, *inputs[1:])
+        replaced = hook(module, inputs[0])
+        return None if replaced is None else (replaced, *inputs[1:])
 
     return pre_hook
 

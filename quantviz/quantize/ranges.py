@@ -204,7 +204,7 @@ def _histograms(
             images += len(batch)
     for name, (low, high) in spans.items():
         counts[name] -= zeros[name] * torch.histc(torch.zeros(1), BINS, low, high).long()
-    return {name: Histogram(*spans[name], found.numpy(), zeros[name]) for name, found in counts.items()}, images
+    return {name: Histogram(*spans[name], counted.numpy(), zeros[name]) for name, counted in counts.items()}, images
 
 
 def _percentile(histogram: Histogram) -> tuple[float, float]:

@@ -93,8 +93,8 @@ class Switchboard:
         if (name, bits) not in self._grids:
             spec, weight = self._spec, self._originals[name].weight
             least_squares = spec.weight_ranges == "mse"
-            found = weight_grid(weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
-            self._grids[name, bits] = found
+            grid = weight_grid(weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
+            self._grids[name, bits] = grid
         return self._grids[name, bits]
 
     def _reader(self, name: str) -> Any:

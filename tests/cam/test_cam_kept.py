@@ -19,7 +19,7 @@ from quantviz.comparison import Workbench
 from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.protocols import ProtocolNetworks, explained, seed_of
 from quantviz.layerwise.noise import noise_floor
-from quantviz.quantize import assemble, calibrate, float_base, held
+from quantviz.quantize import assemble, calibrate, float_base, frozen_observers
 from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, UsageError, no_progress
 from quantviz.store import TensorStore
 
@@ -299,7 +299,7 @@ def test_the_own_class_of_a_sequence_is_of_the_same_pass(store, name):
         kept, results = KeptFeatures(), []
         for network, shared in ((first, kept), (second, None)):
             explained(network, image, spec, 3, seed_of(sample.id, True), no_progress, "", shared)
-            with network.locked() as module, held(module):
+            with network.locked() as module, frozen_observers(module):
                 found = explained(network, image, spec, None, seed_of(sample.id, True), no_progress, "", shared)
             results.append((found.heatmap.values.tobytes(), found.predictions))
         assert results[0] == results[1]

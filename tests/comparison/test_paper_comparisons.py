@@ -21,7 +21,7 @@ from quantviz.comparison.protocols import ProtocolNetworks, finished
 from quantviz.comparison.sequence import sequence
 from quantviz.layerwise.attribution import attribution, rounded_shares, shapley, stored_attribution
 from quantviz.quantize import (
-    settled,
+    after_picture,
 )
 from quantviz.specs import DEVIATIONS, CamSpec, Heatmap, QuantSpec, UsageError, spec_of
 from quantviz.store import TensorStore
@@ -135,7 +135,7 @@ def test_more_passes_of_a_picture_leave_its_observers_and_draws(squeezenet, benc
     top = int(first.argmax())
     assert top == found.quantized.class_index
     assert int(float_network(image).argmax()) == found.reference.class_index
-    assert not torch.equal(settled(float_network, image, 1)(image), float_network(image))
+    assert not torch.equal(after_picture(float_network, image, 1)(image), float_network(image))
 
 
 def test_shapley_values_of_known_games():

@@ -13,7 +13,7 @@ from quantviz import cam
 from quantviz.quantize import (
     NETWORK_DEVIATIONS,
     calibrate,
-    held,
+    frozen_observers,
     paper,
     paper_base,
     quantize,
@@ -171,7 +171,7 @@ def test_observers_average_and_stop_where_they_are_held(photograph):
     assert float(quantizer.low) == pytest.approx(-1.01)
     assert float(quantizer.high) == pytest.approx(3.1)
     assert quantizer.grid.scale == pytest.approx(4.11 / 255)
-    with held(nn.Sequential(quantizer)):
+    with frozen_observers(nn.Sequential(quantizer)):
         clipped = quantizer(values[2])
     assert float(quantizer.high) == pytest.approx(3.1)
     assert float(clipped.max()) == pytest.approx(3.1, abs=quantizer.grid.scale)

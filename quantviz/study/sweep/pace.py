@@ -18,7 +18,7 @@ _AT_LEAST = 10.0  # seconds after which it is written that there is nothing new,
 
 
 class Pace:
-    """Counts what a sweep does, and tells of it; the folder is written by a thread, at most twice a second.
+    """Counts what a sweep does, and reports it; a thread writes it to the folder, at most twice a second.
 
     Args:
         folder: the study's.
@@ -93,7 +93,7 @@ class Pace:
         self._progress(self._what, self._part(), self._phase)
 
     def committed(self, piece: Piece) -> None:
-        """Count a piece that is on the disk, and those of its pictures that were not told."""
+        """Count a piece that is on the disk, and those of its pictures that were not counted yet."""
         rest = piece.stop - piece.start - self._of_piece.pop(piece.number, 0)
         self._pieces_done += 1
         if rest:
