@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from quantviz.api.files import check_writable
 from quantviz.cli.stopping import stoppable
 from quantviz.cli.terminal import (
     RenamedOption,
@@ -129,6 +130,7 @@ def sweep_command(
     """
     from quantviz.study.sweep.state import stated
 
+    check_writable(state)
     with stated(state):
         request = _request(**asked)
         # Here, because Arrow takes a fifth of a second to import.

@@ -99,6 +99,7 @@ def test_a_changed_setting_is_refused_with_what_differs(study, run, pictures):
         (("--protocols", "published"), "Protocol 'published' is unknown"),
         (("--scheme", "clever"), "Scheme word 'clever' is unknown"),
         (("--cam", "blurcam"), "CAM method 'blurcam' is unknown"),
+        (("--state", "/nowhere/state.json"), "Folder '/nowhere' does not exist"),
         (("--weights", "untrained"), "Weights 'untrained' name no model; write MODEL=CHOICE"),
         (("--weights", "vgg16=untrained"), "Weights are given for 'vgg16'"),
         (("--calibration", "nowhere"), "Calibration folder 'nowhere' does not exist"),
