@@ -108,7 +108,7 @@ def set_aside_files(directory: Path) -> list[Path]:
 def orphans(directory: Path, named: set[Any], in_flight: float = _IN_FLIGHT_S) -> list[Path]:
     """Return the files that no row names and that are older than ``in_flight`` seconds; links are not followed."""
     own = {*database_files(directory), *set_aside_files(directory)}
-    found = []
+    paths = []
     for folder, folders, files in os.walk(directory):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         for path in (Path(folder) / name for name in files + links):
@@ -116,5 +116,5 @@ def orphans(directory: Path, named: set[Any], in_flight: float = _IN_FLIGHT_S) -
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.lstat().st_mtime >= in_flight:
-                    found.append(path)
-    return sorted(found)
+                    paths.append(path)
+    return sorted(paths)

@@ -50,7 +50,7 @@ class StoreInfo:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a check of every entry found.
+    """The result of checking every entry.
 
     Attributes:
         checked: entries looked at.
@@ -139,7 +139,7 @@ class TensorStore:
             False when it could not be kept.
 
         Raises:
-            StoreError: the key, a dtype, an array's name or the metadata is not as above.
+            StoreError: the key, a dtype, an array's name or the metadata is none of those.
         """
         _check_key(key)
         blob = encode(key, record)
