@@ -9,7 +9,7 @@ The way of each kind, the steps between the two being those of the room that kno
     boxes      .xml, .csv              -> read_boxes                -> cropped -> to_truth("boxes", ...)
 
 Coordinates are continuous: a picture spans [0, W) x [0, H), the centre of pixel (row, column) being at
-(column + 0.5, row + 0.5). What is left out or changed on the way is told in notes. Whatever is wrong with a file
+(column + 0.5, row + 0.5). Notes say what is left out or changed on the way. Whatever is wrong with a file
 becomes one ``ImageError``. All functions may be called from several threads.
 """
 

@@ -34,7 +34,7 @@ _TO_EDGES = np.array([0.0, 0.0, 1.0, 1.0])  # from the first and last pixel, cou
 def read_boxes(
     source: bytes | Path, image_size: tuple[int, int], *, name: str = "", image: str = ""
 ) -> tuple[_Boxes, tuple[str, ...]]:
-    """Read bounding boxes from an ILSVRC or PASCAL VOC XML file or from a CSV file, told apart by content.
+    """Read bounding boxes from an ILSVRC or PASCAL VOC XML file or from a CSV file; the content decides which it is.
 
     XML: each ``object`` of an ``annotation`` has a ``bndbox`` of ``xmin``, ``ymin``, ``xmax``, ``ymax``. These are the
     first and last pixels of the box, counted from 0 in ILSVRC and from 1 where the file's ``database`` or ``folder``
@@ -87,12 +87,12 @@ def _from_table(table: Table, image: str) -> _Boxes:
         return np.concatenate([_from_prediction(text, f"{table.name}, line {line},") for line, text in texts])
     positions: Sequence[int] = range(4)
     if table.columns:
-        found = next((four for four in _COLUMNS if set(four) <= set(table.columns)), None)
-        if not found:
+        labels = next((four for four in _COLUMNS if set(four) <= set(table.columns)), None)
+        if not labels:
             raise ImageError(
                 f"{table.name} has columns {shown(', '.join(table.columns))}; name four of them x0, y0, x1 and y1."
             )
-        positions = [table.columns[label] for label in found]
+        positions = [table.columns[label] for label in labels]
     return np.array([[table.number(row, position) for position in positions] for row in rows], np.float64)
 
 
@@ -107,8 +107,8 @@ def _from_prediction(text: str, where: str) -> _Boxes:
 def _from_xml(data: bytes, image_size: tuple[int, int], name: str) -> _Boxes:
     root = parsed_xml(data, name)
     boxes = []
-    for found in root.findall("object"):
-        box = found.find("bndbox")
+    for thing in root.findall("object"):
+        box = thing.find("bndbox")
         if box is None:
             raise ImageError(f"{name} has an object without a bndbox; give {_WANTED}.")
         boxes.append([_number(_text(box, edge), name) for edge in ("xmin", "ymin", "xmax", "ymax")])
@@ -180,16 +180,16 @@ def _inside(boxes: _Boxes, image_size: tuple[int, int], name: str) -> tuple[_Box
             "give x0 < x1 and y0 < y1."
         )
     clipped = boxes.reshape(-1, 2, 2).clip(0, np.array(image_size[::-1], np.float64)).reshape(-1, 4)
-    kept = (clipped[:, :2] < clipped[:, 2:]).all(axis=1)
-    if not kept.any():
+    inside = (clipped[:, :2] < clipped[:, 2:]).all(axis=1)
+    if not inside.any():
         raise ImageError(
             f"{name} holds no box inside the image's {image_size[1]} x {image_size[0]} pixels; "
             "check that it belongs to the image."
         )
     notes = []
-    if not kept.all():
-        notes.append(f"{int((~kept).sum())} of {len(boxes)} boxes outside the image left out")
-    beyond = int((np.abs(clipped - boxes)[kept] > 1.0).any(axis=1).sum())  # up to a pixel is a matter of counting
+    if not inside.all():
+        notes.append(f"{int((~inside).sum())} of {len(boxes)} boxes outside the image left out")
+    beyond = int((np.abs(clipped - boxes)[inside] > 1.0).any(axis=1).sum())  # up to a pixel is a matter of counting
     if beyond:
         notes.append(f"{beyond} of {len(boxes)} boxes clipped to the image")
-    return clipped[kept], tuple(notes)
+    return clipped[inside], tuple(notes)

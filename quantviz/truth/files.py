@@ -35,8 +35,8 @@ def read_bytes(source: bytes | Path, name: str, wanted: str) -> tuple[str, bytes
     else:
         name = name or source.name
         try:
-            found = os.stat(source)  # first, since opening a named pipe would wait for ever
-            if not stat.S_ISREG(found.st_mode):
+            status = os.stat(source)  # first, since opening a named pipe would wait for ever
+            if not stat.S_ISREG(status.st_mode):
                 raise ImageError(f"{source} is not a regular file; give the path of {wanted}.")
             with open(source, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
@@ -45,7 +45,7 @@ def read_bytes(source: bytes | Path, name: str, wanted: str) -> tuple[str, bytes
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ImageError(f"{source} cannot be read ({reason}); check its path and permissions.") from None
-        size = max(found.st_size, len(data))
+        size = max(status.st_size, len(data))
     if size > MAX_BYTES:
         raise ImageError(
             f"{name} has {size / 2**20:.1f} MiB, more than the {MAX_BYTES >> 20} MiB allowed; split it by image."

@@ -26,7 +26,7 @@ _OUTSIDE = 0.5  # share of points outside the picture from which on the file can
 def read_fixations(
     source: bytes | Path, image_size: tuple[int, int], *, name: str = "", image: str = ""
 ) -> tuple[_Points, tuple[str, ...]]:
-    """Read the points that people looked at from a CSV or a MATLAB 5 to 7 file, told apart by content.
+    """Read the points that people looked at from a CSV or a MATLAB 5 to 7 file; the content decides which it is.
 
     CSV: columns ``x`` and ``y`` (or ``fix_x``, ``fixation_x``, ``gaze_x``, ``pos_x``, ``x_px``, ``xpos``) by its
     header, or the first two columns where there is none; others (duration, say) are not read. Cells are separated
@@ -122,9 +122,9 @@ def _from_mat(variables: Mapping[str, Value], image_size: tuple[int, int], name:
     usual = {label.lower(): label for label in reversed(candidates)}
     chosen = next((usual[label] for label in _VARIABLES if label in usual), None)
     if chosen is None and len(candidates) != 1:
-        told = f"several variables that may be ({shown(', '.join(candidates))})" if candidates else "none that can be"
+        what = f"several variables that may be ({shown(', '.join(candidates))})" if candidates else "none that can be"
         raise ImageError(
-            f"{name} should hold one variable of fixations and holds {told}; give one of shape (n, 2) named fixations, "
+            f"{name} should hold one variable of fixations and holds {what}; give one of shape (n, 2) named fixations, "
             "or a binary map of the image's aspect ratio."
         )
     chosen = chosen or next(iter(candidates))

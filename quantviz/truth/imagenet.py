@@ -29,10 +29,10 @@ def object_synset(source: bytes | Path, name: str = "") -> str:
         name: for messages; the path's last part by default.
 
     Raises:
-        ImageError: the file cannot be read, or as ``read_boxes`` for its XML.
+        ImageError: the file cannot be read, or its XML is refused by ``read_boxes``.
     """
     name, data = read_bytes(source, name, "an ILSVRC .xml file")
-    return _only((found.findtext("name") or "").strip() for found in parsed_xml(data, name).findall("object"))
+    return _only((element.findtext("name") or "").strip() for element in parsed_xml(data, name).findall("object"))
 
 
 def localized_synsets(path: Path) -> dict[str, str]:
@@ -51,8 +51,8 @@ def localized_synsets(path: Path) -> dict[str, str]:
         raise ImageError(f"{name} is no CSV file ({error}); give LOC_val_solution.csv.") from None
     if not rows or [cell.strip() for cell in rows[0]] != _COLUMNS:
         raise ImageError(f"{name} has columns {shown(rows and ', '.join(rows[0]))}, not {', '.join(_COLUMNS)}.")
-    found = ((row[0].strip(), _only(row[1].split()[::5])) for row in rows[1:] if len(row) == len(_COLUMNS))
-    return {stem: synset for stem, synset in found if synset}
+    synsets = ((row[0].strip(), _only(row[1].split()[::5])) for row in rows[1:] if len(row) == len(_COLUMNS))
+    return {stem: synset for stem, synset in synsets if synset}
 
 
 def devkit_numbers(path: Path) -> list[int]:
@@ -81,30 +81,30 @@ def devkit_synsets(path: Path) -> Mapping[int, str]:
         ImageError: the file cannot be read, or gives none.
     """
     name, data = read_bytes(path, "", "the devkit's meta.mat")
-    found: dict[int, str] = {}
+    synsets: dict[int, str] = {}
     if path.suffix.lower() == ".mat":
-        found = _from_meta(read_mat(data, name, text=True).get("synsets"))
+        synsets = _from_meta(read_mat(data, name, text=True).get("synsets"))
     else:
         for words in (line.split()[:2] for line in data.decode("latin-1").splitlines()):
             synset, number = sorted(words, reverse=True) if len(words) == 2 else ("", "")
             if SYNSET.fullmatch(synset) and number.isascii() and number.isdigit() and len(number) < 5:
-                found[int(number)] = synset
-    if not found:
+                synsets[int(number)] = synset
+    if not synsets:
         raise ImageError(f"{name} does not tell the synsets of the devkit's class numbers.")
-    return found
+    return synsets
 
 
 def _from_meta(synsets: Any) -> dict[int, str]:
-    found = {}
+    by_number = {}
     for entry in synsets if isinstance(synsets, list) else []:
         if isinstance(entry, dict):
             synset, number = entry.get("WNID"), entry.get("ILSVRC2012_ID")
             if isinstance(synset, str) and SYNSET.fullmatch(synset) and isinstance(number, np.ndarray) and number.size:
-                found[int(number.flat[0])] = synset
-    return found
+                by_number[int(number.flat[0])] = synset
+    return by_number
 
 
 def _only(synsets: Iterable[str]) -> str:
-    found = set(synsets)
-    synset = found.pop() if len(found) == 1 else ""
+    different = set(synsets)
+    synset = different.pop() if len(different) == 1 else ""
     return synset if SYNSET.fullmatch(synset) else ""

@@ -170,7 +170,7 @@ class _Reader:
 
 
 def _next(parts: Iterator[tuple[int, memoryview]]) -> tuple[int, memoryview]:
-    found = next(parts, None)
-    if found is None:
+    part = next(parts, None)
+    if part is None:
         raise _Damaged("a matrix ends too early")
-    return found
+    return part

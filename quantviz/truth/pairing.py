@@ -46,7 +46,7 @@ def pair(images: Sequence[Path], truths: Path) -> Pairing:
     Raises:
         ImageError: there is no such folder, or it holds no file of ground truth.
     """
-    found, wanted = _listed(truths), list(dict.fromkeys(images))
+    files, wanted = _listed(truths), list(dict.fromkeys(images))
     pairs: dict[Path, Path] = {}
     ambiguous: dict[Path, tuple[Path, ...]] = {}
     taken: set[Path] = set()
@@ -55,7 +55,7 @@ def pair(images: Sequence[Path], truths: Path) -> Pairing:
         for image in wanted:
             if image not in pairs and image not in ambiguous:
                 groups[key(image)][0].append(image)
-        for file in found:
+        for file in files:
             if file not in taken:
                 groups[key(file)][1].append(file)
         for mine, theirs in groups.values():
@@ -66,7 +66,7 @@ def pair(images: Sequence[Path], truths: Path) -> Pairing:
     return Pairing(
         pairs=tuple(sorted(pairs.items())),
         images_without_truth=tuple(sorted(set(wanted) - set(pairs) - set(ambiguous))),
-        truths_without_image=tuple(sorted(set(found) - taken)),
+        truths_without_image=tuple(sorted(set(files) - taken)),
         ambiguous=tuple(sorted(ambiguous.items())),
     )
 
@@ -93,14 +93,14 @@ def _listed(top: Path) -> list[Path]:
     if not os.path.isdir(top):
         what = "is not a folder" if os.path.exists(top) else "does not exist"
         raise ImageError(f"{top} {what}; give the path of a folder of ground truth.")
-    found = []
+    paths = []
     for place, folders, files in os.walk(top):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    found = [file for file in found if file.suffix.lower() in SUFFIXES]
-    if not found:
+        paths += [Path(place, name) for name in files if not name.startswith(".")]
+    paths = [file for file in paths if file.suffix.lower() in SUFFIXES]
+    if not paths:
         raise ImageError(f"{top} holds no ground truth; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
-    return found
+    return paths
 
 
 def _stem(path: Path) -> str:

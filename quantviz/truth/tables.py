@@ -57,15 +57,15 @@ class Table:
         if not image:
             raise ImageError(f"{self.name} holds rows of several images; name the image whose rows are wanted.")
         stem = stem_of(image)
-        found = self.stems.get(stem) or self.stems.get(stem.lower()) or ()
-        if not found:
+        names = self.stems.get(stem) or self.stems.get(stem.lower()) or ()
+        if not names:
             raise ImageError(f"{self.name} holds no row for image {shown(image)}; check its column of image names.")
-        if len(found) > 1:
+        if len(names) > 1:
             raise ImageError(
-                f"{self.name} names several images of stem {shown(stem)} ({shown(found[0])}, {shown(found[1])}); "
+                f"{self.name} names several images of stem {shown(stem)} ({shown(names[0])}, {shown(names[1])}); "
                 "split it by image."
             )
-        return self.by_image[found[0]]
+        return self.by_image[names[0]]
 
     def number(self, row: Row, position: int) -> float:
         """Return one cell's number, NaN where it is empty or says that it is missing.
@@ -103,11 +103,11 @@ def read_table(source: bytes | Path, name: str, headers: Sequence[str], wanted: 
     """
     if isinstance(source, Path):
         try:
-            found = os.stat(source)
+            status = os.stat(source)
         except (OSError, ValueError):
             read_bytes(source, name, wanted)  # which says what is wrong
             raise
-        return _table_of_path(source.absolute(), found.st_size, found.st_mtime_ns, name, tuple(headers), wanted)
+        return _table_of_path(source.absolute(), status.st_size, status.st_mtime_ns, name, tuple(headers), wanted)
     return _table(*read_bytes(source, name, wanted), tuple(headers), wanted)
 
 
