@@ -59,7 +59,7 @@ def robust_background(rgb: RGB) -> Heatmap:
     1000.) Where this differs: the image is first resized to 300 pixels at its longer side (a superpixel has 600 on
     average, compactness 20), so that a photograph and its thumbnail get one map; SLIC is scikit-image's; a
     superpixel is at the border when it holds a pixel of it; no frame is searched for and cut off; and an image
-    without visible contrast is told rather than guessed at.
+    without visible contrast gets a flag rather than a guess.
 
     Args:
         rgb: uint8 (h, w, 3).

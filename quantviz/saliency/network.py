@@ -88,10 +88,10 @@ class OnnxSaliency:
         pixels = np.asarray(small, dtype=np.float32)
         pixels = (pixels / max(pixels.max(), np.float32(1)) - _MEAN) / _STD
         output = self._run(np.ascontiguousarray(pixels.transpose(2, 0, 1)[np.newaxis]))
-        found = to_heatmap(output)
-        if found.degenerate:
-            return Heatmap(np.zeros((height, width), np.float32), found.degenerate)
-        return to_heatmap(resized(found.values, height, width, Image.Resampling.BILINEAR))
+        heatmap = to_heatmap(output)
+        if heatmap.degenerate:
+            return Heatmap(np.zeros((height, width), np.float32), heatmap.degenerate)
+        return to_heatmap(resized(heatmap.values, height, width, Image.Resampling.BILINEAR))
 
     def _run(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         try:
@@ -114,14 +114,14 @@ def onnx_saliency(path: Path, rgb: RGB) -> Heatmap:
     """Predict a picture's saliency by an .onnx network, which stays open for the next call.
 
     Args:
-        path: the .onnx file, as told in ``OnnxSaliency``.
+        path: an .onnx file that ``OnnxSaliency`` accepts.
         rgb: uint8 (h, w, 3).
 
     Returns:
         A map at (h, w).
 
     Raises:
-        CheckpointError: as told in ``OnnxSaliency``.
+        CheckpointError: the file is one that ``OnnxSaliency`` refuses.
     """
     return open_network(path)(rgb)
 
@@ -130,10 +130,10 @@ def open_network(path: Path) -> OnnxSaliency:
     """Return the network of an .onnx file, opened again only when the file has changed.
 
     Raises:
-        CheckpointError: as told in ``OnnxSaliency``.
+        CheckpointError: the file is one that ``OnnxSaliency`` refuses.
     """
-    found = _stat(path)
-    return _opened(path.absolute(), found.st_size, found.st_mtime_ns)
+    status = _stat(path)
+    return _opened(path.absolute(), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=2)  # networks are large
@@ -143,19 +143,19 @@ def _opened(path: Path, _size: int, _mtime: int) -> OnnxSaliency:
 
 def _stat(path: Path) -> os.stat_result:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; give the path of an .onnx file.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path} cannot be read ({reason}); check its path and permissions.") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise CheckpointError(f"{path} is not a regular file; give the path of an .onnx file.")
-    if not 0 < found.st_size <= MAX_BYTES:
+    if not 0 < status.st_size <= MAX_BYTES:
         raise CheckpointError(
-            f"{path.name} has {found.st_size / 2**20:.1f} MiB; give an .onnx file of up to {MAX_BYTES >> 20} MiB."
+            f"{path.name} has {status.st_size / 2**20:.1f} MiB; give an .onnx file of up to {MAX_BYTES >> 20} MiB."
         )
-    return found
+    return status
 
 
 def _read(path: Path) -> bytes:
