@@ -133,9 +133,9 @@ def from_pixels(pixels: npt.NDArray[Any] | Image.Image, *, name: str = "") -> Im
     else:
         picture = Image.fromarray(np.ascontiguousarray(pixels))
     rgb, notes = convert_picture(picture, name)
-    found = hashlib.sha256(f"pixels {rgb.shape}".encode())
-    found.update(np.ascontiguousarray(rgb).data)
-    return ImageSample(found.hexdigest(), rgb, name, notes=tuple(notes))
+    sha256 = hashlib.sha256(f"pixels {rgb.shape}".encode())
+    sha256.update(np.ascontiguousarray(rgb).data)
+    return ImageSample(sha256.hexdigest(), rgb, name, notes=tuple(notes))
 
 
 def digest(source: bytes | Path) -> str:
@@ -148,7 +148,7 @@ def digest(source: bytes | Path) -> str:
 
 
 def read_map(source: bytes | Path, *, name: str = "") -> npt.NDArray[np.float64]:
-    """Read a map's raw values from a .npy file or a greyscale image, told apart by their content.
+    """Read a map's raw values from a .npy file or a greyscale image; the content decides which it is.
 
     Args:
         source: the file's bytes, or its path.
@@ -177,8 +177,8 @@ def bundled_path(name: str) -> Path:
     if name not in _PHOTOGRAPHS:
         raise UsageError(f"Photograph {name!r} is not bundled; use one of {', '.join(BUNDLED)}.")
     package, file = _PHOTOGRAPHS[name]
-    found = importlib.util.find_spec(package)  # does not import it, which takes a second for some
-    for folder_ in (found and found.submodule_search_locations) or ():
+    spec = importlib.util.find_spec(package)  # does not import it, which takes a second for some
+    for folder_ in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder_, file)).is_file():
             return path
     raise ImageError(
@@ -195,7 +195,7 @@ def picture(place: str | Path) -> ImageSample:
     """Load the picture of a path or, where there is no such file, the bundled photograph of that name.
 
     Raises:
-        ImageError: as ``load``.
+        ImageError: the file is refused by ``load``.
     """
     named = str(place) in BUNDLED and not Path(place).exists()
     return bundled(str(place)) if named else load(Path(place))
@@ -220,11 +220,11 @@ def folder(path: Path, limit: int | None = None) -> list[Path]:
     if not os.path.isdir(path):
         what = "is not a folder" if os.path.exists(path) else "does not exist"
         raise ImageError(f"{path} {what}; give the path of a folder of images.")
-    found = []
+    paths = []
     for top, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(top, name) for name in files if not name.startswith(".")]
-    found = [file for file in found if file.suffix.lower() in SUFFIXES]
-    if not found:
+        paths += [Path(top, name) for name in files if not name.startswith(".")]
+    paths = [file for file in paths if file.suffix.lower() in SUFFIXES]
+    if not paths:
         raise ImageError(f"{path} holds no image file; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
-    return sorted(found, key=lambda file: file.relative_to(path).as_posix())[:limit]
+    return sorted(paths, key=lambda file: file.relative_to(path).as_posix())[:limit]

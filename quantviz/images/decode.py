@@ -59,9 +59,9 @@ def read_bytes(source: bytes | Path, name: str) -> tuple[str, bytes]:
     else:
         name = name or source.name
         try:
-            found = os.stat(source)  # first, since opening a named pipe would wait for ever
-            if not stat.S_ISREG(found.st_mode):
-                kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            status = os.stat(source)  # first, since opening a named pipe would wait for ever
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
                 raise ImageError(f"{source} is {kind}; give the path of an image file.")
             with open(source, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
@@ -70,7 +70,7 @@ def read_bytes(source: bytes | Path, name: str) -> tuple[str, bytes]:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ImageError(f"{source} cannot be read ({reason}); check its path and permissions.") from None
-        size = max(found.st_size, len(data))
+        size = max(status.st_size, len(data))
     if size > MAX_BYTES:
         raise ImageError(
             f"{name} has {size / 2**20:.1f} MiB, more than the {MAX_BYTES >> 20} MiB allowed; give a smaller file."
@@ -81,10 +81,10 @@ def read_bytes(source: bytes | Path, name: str) -> tuple[str, bytes]:
 
 
 def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str]]:
-    """Decode a picture to upright uint8 (H, W, 3), and say what that took.
+    """Decode a picture to upright uint8 (H, W, 3), and say what was changed.
 
     Raises:
-        ImageError: as told in ``quantviz.images.load``.
+        ImageError: the picture is one that ``quantviz.images.load`` refuses.
     """
     with _refusing(name):
         picture, notes = _open(data, name, check=_check_size)
@@ -93,10 +93,10 @@ def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str]]:
 
 
 def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
-    """Convert a picture that is open already to upright uint8 (H, W, 3), and say what that took.
+    """Convert a picture that is open already to upright uint8 (H, W, 3), and say what was changed.
 
     Raises:
-        ImageError: as told in ``quantviz.images.load``.
+        ImageError: the picture is one that ``quantviz.images.load`` refuses.
     """
     with _refusing(name):
         _check_size(picture, name)
@@ -112,7 +112,7 @@ def decode_map(data: bytes, name: str) -> npt.NDArray[np.float64]:
     """Decode a map's raw values, float64 (h, w), from a .npy file's or a greyscale image's bytes.
 
     Raises:
-        ImageError: as told in ``quantviz.images.read_map``.
+        ImageError: the map is one that ``quantviz.images.read_map`` refuses.
     """
     with _refusing(name):
         is_array = data.startswith(np.lib.format.MAGIC_PREFIX)

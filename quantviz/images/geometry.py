@@ -55,7 +55,7 @@ def crop_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessin
 
 
 def align_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
-    """Take a supplied map to the crop's pixels, judging by its size what it is a map of.
+    """Take a supplied map to the crop's pixels; its size says whether it covers the picture or the crop.
 
     In this order: the picture's own size is the whole picture; (crop, crop) is the network's input, used as it
     is; the picture's aspect ratio to within 1 % is the whole picture at another scale.
@@ -99,7 +99,7 @@ def crop_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
 
 
 def align_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
-    """Take a supplied binary mask to the crop's pixels, judging by its size what it is a mask of, as ``align_map``.
+    """Take a supplied binary mask to the crop's pixels; its size says whether it covers the picture or the crop.
 
     Args:
         values: real (h, w); what is not 0 is object.
@@ -157,8 +157,8 @@ def crop_boxes(
     corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
     corners = corners.clip(0.0, np.array(image_size[::-1], np.float64)) * scale - offset
     clipped = corners.clip(0.0, float(preprocessing.crop))
-    kept = (clipped[:, 1] - clipped[:, 0] >= 1.0 - _ROUNDING).all(axis=1)
-    return clipped[kept].reshape(-1, 4), int((~kept).sum())
+    remaining = (clipped[:, 1] - clipped[:, 0] >= 1.0 - _ROUNDING).all(axis=1)
+    return clipped[remaining].reshape(-1, 4), int((~remaining).sum())
 
 
 def resize_map(values: npt.NDArray[Any], shape: tuple[int, int]) -> FloatMap:
@@ -196,10 +196,10 @@ def normalize(crop: RGB, preprocessing: Preprocessing) -> npt.NDArray[np.float32
     mean, std = np.array((preprocessing.mean, preprocessing.std), np.float32)
     # Of each of the 256 levels once, and looked up: a third of the time of doing it for every pixel.
     levels = (np.arange(256, dtype=np.float32)[:, np.newaxis] / np.float32(255) - mean) / std
-    found = np.empty((1, 3, *crop.shape[:2]), np.float32)
+    values = np.empty((1, 3, *crop.shape[:2]), np.float32)
     for channel in range(3):
-        np.take(levels[:, channel], crop[..., channel], out=found[0, channel])
-    return found
+        np.take(levels[:, channel], crop[..., channel], out=values[0, channel])
+    return values
 
 
 def _is_of_crop(shape: tuple[int, ...], image_size: tuple[int, int], preprocessing: Preprocessing, what: str) -> bool:
