@@ -9,7 +9,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from quantviz import figures
-from quantviz.figures.interactive.study import Measure
+from quantviz.figures.data.study import AccuracyMeasure
 from quantviz.report.html import ReportFigure
 from quantviz.report.tables import comparison_title, metric_title
 from quantviz.study.filters import ranking
@@ -18,7 +18,7 @@ from quantviz.study.specs.table import StudyTable
 
 _CHANGE = "quantized_v_float"
 _FIRST_METRIC, _FIRST_SETTING = "cc", "W8A8"
-_MEASURES: Final[dict[Measure, str]] = {
+_MEASURES: Final[dict[AccuracyMeasure, str]] = {
     "accuracy": "top-1 accuracy",
     "change": "change of top-1 accuracy",
     "flips": "changed top-1 classes",
@@ -40,25 +40,27 @@ def report_figures(found: StudySummary, table: StudyTable) -> list[ReportFigure]
     untrained = [model.name for model in found.plan.models if not model.weights.trained]
     spreads = {
         f"{metric_title(metric)}, {comparison_title(comparison)}, {protocol}": figures.distribution_figure(
-            table, comparison, metric, protocol
+            figures.distribution_chart(table, comparison, metric, protocol)
         )
         for comparison, metrics in _scores(found, table)
         for metric in metrics
         for protocol in found.plan.protocols
     }
-    bits = {"drift, 1 − CC": figures.drift_figure(found.cells, untrained=untrained)} | {
+    bits = {"drift, 1 − CC": figures.drift_figure(figures.drift_chart(found.cells, untrained=untrained))} | {
         f"{metric_title(metric)}, {comparison_title(comparison)}": figures.drift_figure(
-            found.cells, metric, comparison=comparison, untrained=untrained
+            figures.drift_chart(found.cells, metric, comparison=comparison, untrained=untrained)
         )
         for comparison, metrics in _scores(found, table)
         for metric in metrics
     }
     accuracy = {
-        _MEASURES[measure]: figures.accuracy_figure(found.cells, measure=measure, untrained=untrained)
+        _MEASURES[measure]: figures.accuracy_figure(figures.accuracy_chart(found.cells, measure, untrained=untrained))
         for measure in _measures(found)
     }
     ranks = {
-        f"{setting}, {protocol}": figures.ranking_figure(ranking(table, setting, protocol), untrained=untrained)
+        f"{setting}, {protocol}": figures.ranking_figure(
+            figures.ranking_chart(ranking(table, setting, protocol), untrained=untrained)
+        )
         for setting, protocol in _places(found)
     }
     return [
@@ -74,22 +76,31 @@ def figure_files(found: StudySummary, table: StudyTable) -> Iterator[tuple[str, 
     from quantviz.figures.print import study as paper
     from quantviz.figures.print.page import FORMS
 
+    plan, untrained = found.plan, [model.name for model in found.plan.models if not model.weights.trained]
     for form in FORMS:
         for comparison, metrics in _scores(found, table):
             for protocol in found.plan.protocols:
                 for start in range(0, len(metrics), _PANELS):
                     part = f"-{start // _PANELS + 1}" if len(metrics) > _PANELS else ""
                     some = metrics[start : start + _PANELS]
-                    data = paper.distribution_print(table, comparison, some, protocol, form)
+                    charts = [
+                        figures.distribution_chart(table, comparison, metric, protocol, complete=True)
+                        for metric in some
+                    ]
+                    data = paper.distribution_print(charts, plan, form)
                     yield f"distribution-{comparison}-{protocol}{part}.{form}", data
-        yield f"bits-drift.{form}", paper.drift_print(found, form=form)
+        yield f"bits-drift.{form}", paper.drift_print(figures.drift_chart(found.cells, untrained=untrained), plan, form)
         for metric in dict(_scores(found, table)).get(_CHANGE, ()):
-            yield f"bits-{_CHANGE}-{metric}.{form}", paper.drift_print(found, metric, form)
+            yield (
+                f"bits-{_CHANGE}-{metric}.{form}",
+                paper.drift_print(figures.drift_chart(found.cells, metric, untrained=untrained), plan, form),
+            )
         for measure in _measures(found):
-            yield f"{measure}-against-drift.{form}", paper.accuracy_print(found, measure, form)
+            chart = figures.accuracy_chart(found.cells, measure, untrained=untrained)
+            yield f"{measure}-against-drift.{form}", paper.accuracy_print(chart, plan, form)
         for setting, protocol in _places(found):
-            ranked = ranking(table, setting, protocol)
-            yield f"ranking-{setting}-{protocol}.{form}", paper.ranking_print(found.plan, ranked, form)
+            ranked = figures.ranking_chart(ranking(table, setting, protocol), untrained=untrained)
+            yield f"ranking-{setting}-{protocol}.{form}", paper.ranking_print(ranked, plan, form)
 
 
 def _scores(found: StudySummary, table: StudyTable) -> list[tuple[str, list[str]]]:
@@ -104,7 +115,7 @@ def _scores(found: StudySummary, table: StudyTable) -> list[tuple[str, list[str]
     return sorted(pairs.items(), key=lambda item: item[0] != _CHANGE)
 
 
-def _measures(found: StudySummary) -> Sequence[Measure]:
+def _measures(found: StudySummary) -> Sequence[AccuracyMeasure]:
     labelled = any(cell.accuracy is not None for cell in found.cells)
     return tuple(_MEASURES) if labelled else ("flips",)
 

@@ -12,7 +12,6 @@ import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.figures.interactive.published import agreement_figure, triangle_figure
 from quantviz.layerwise.specs import Attribution
 from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER
 from quantviz.study.published import (
@@ -102,7 +101,7 @@ def show_table(numbers: Numbers) -> None:
     """Show the figure and the table of published and reproduced numbers, and what of them can be compared."""
     st.markdown(f"#### {_headline(numbers)}")
     metric = _METRICS[_segments("Score", list(_METRICS), "metric")]
-    st.plotly_chart(agreement_figure(numbers.rows, metric, numbers.untrained), key="agreement", config=_PLAIN)
+    st.plotly_chart(figures.agreement_figure(numbers.rows, metric, numbers.untrained), key="agreement", config=_PLAIN)
     st.caption(
         "A dot is a mean over pictures, a bar its 95 % interval: of the published means mean ± 1.96 sd / √10,000, "
         "which is narrower than the dot."
@@ -153,7 +152,7 @@ def show_triangle(numbers: Numbers) -> None:
         r"\overline{\mathrm{SIM}}(q, f)"
     )
     st.markdown("with *q* the quantized map, *f* the float map and *t* the ground truth.")
-    st.plotly_chart(triangle_figure(checks), key="published_triangle", config=_PLAIN)
+    st.plotly_chart(figures.triangle_figure(checks), key="published_triangle", config=_PLAIN)
     st.caption(
         "A bar holds the means that the published SIM of float v ground truth (tick) and of quantized v float leave "
         f"possible. Rounding to three decimals can explain {checks[0].tolerance:.4f} at most."
@@ -357,7 +356,7 @@ def _study_check(numbers: Numbers) -> None:
     )
     protocol = _segments("Protocol", protocols, "checked")
     chosen = [check for check in numbers.checks if check.source == protocol]
-    st.plotly_chart(triangle_figure(chosen, numbers.untrained), key="study_triangle", config=_PLAIN)
+    st.plotly_chart(figures.triangle_figure(chosen, numbers.untrained), key="study_triangle", config=_PLAIN)
 
 
 def _gap(found: Attribution) -> None:

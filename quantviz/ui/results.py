@@ -12,7 +12,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
 from quantviz.comparison import FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
-from quantviz.figures.panels import percent
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
@@ -104,14 +103,14 @@ def _answer(comparison: Comparison) -> None:
         )
     if comparison.flipped:
         st.error(
-            f"**Label flip:** {before.label} ({percent(before.probability)}) in float, "
-            f"{after.label} ({percent(after.probability)}) at {label}.",
+            f"**Label flip:** {before.label} ({figures.percent(before.probability)}) in float, "
+            f"{after.label} ({figures.percent(after.probability)}) at {label}.",
             icon=":material/swap_horiz:",
         )
     else:
         st.markdown(
-            f"Both call it **{before.label}**: {percent(before.probability)} in float, "
-            f"{percent(after.probability)} at {label}."
+            f"Both call it **{before.label}**: {figures.percent(before.probability)} in float, "
+            f"{figures.percent(after.probability)} at {label}."
         )
     if comparison.deployed is not None:
         _deployed(comparison, comparison.deployed)

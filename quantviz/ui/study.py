@@ -152,9 +152,8 @@ def show_distributions(opened: Opened) -> None:
         kind = segments("Drawn as", ["box", "violin"], "drawn")
     for protocol in opened.view.summary.plan.protocols:
         st.caption(f"{protocol} protocol")
-        figure = figures.distribution_figure(
-            table, comparison, metric, protocol, "violin" if kind == "violin" else "box", chosen=opened.view.chosen
-        )
+        chart = figures.distribution_chart(table, comparison, metric, protocol, chosen=opened.view.chosen)
+        figure = figures.distribution_figure(chart, "violin" if kind == "violin" else "box")
         st.plotly_chart(figure, key=f"distribution_{protocol}", config=PLAIN)
     st.caption(
         "A box is the middle half of the pictures, its line the median; whiskers reach to the furthest picture within "
@@ -168,7 +167,8 @@ def show_drift(opened: Opened) -> None:
     view = opened.view
     known = [name for name in ("cc", "sim", "kld") if name in view.cells[0].scores.get("quantized_v_float", {})]
     metric = segments("Mean of", ["drift", *known], "curve", shown_as=lambda name: _curve_title(name))
-    st.plotly_chart(figures.drift_figure(view.cells, metric, untrained=opened.untrained), key="curves", config=PLAIN)
+    chart = figures.drift_chart(view.cells, metric, untrained=opened.untrained)
+    st.plotly_chart(figures.drift_figure(chart), key="curves", config=PLAIN)
     st.caption(
         "The mean over the pictures, with its 95 % interval. Drift of 0.000001 or less is drawn there: such maps are "
         "the same to any eye."
@@ -183,12 +183,12 @@ def show_accuracy(opened: Opened) -> None:
     labelled = any(cell.accuracy is not None for cell in cells)
     options = list(_MEASURES) if labelled else ["flips"]
     measure = segments("Against drift", options, "measure")
-    figure = figures.accuracy_figure(
+    chart = figures.accuracy_chart(
         cells,
-        measure={"accuracy": "accuracy", "change of accuracy": "change"}.get(measure, "flips"),  # type: ignore[arg-type]
+        {"accuracy": "accuracy", "change of accuracy": "change"}.get(measure, "flips"),  # type: ignore[arg-type]
         untrained=opened.untrained,
     )
-    st.plotly_chart(figure, key="accuracy", config=PLAIN)
+    st.plotly_chart(figures.accuracy_figure(chart), key="accuracy", config=PLAIN)
     if not labelled:
         st.caption("No picture has a known class, so that only flips can be told.")
     st.caption(
@@ -212,7 +212,9 @@ def show_ranking(opened: Opened) -> None:
     if not found.models:
         st.info("No picture has a drift for every model here; widen the filters.", icon=":material/filter_alt_off:")
         return
-    st.plotly_chart(figures.ranking_figure(found, untrained=opened.untrained), key="ranking", config=PLAIN)
+    st.plotly_chart(
+        figures.ranking_figure(figures.ranking_chart(found, untrained=opened.untrained)), key="ranking", config=PLAIN
+    )
     st.caption(
         f"The {found.pictures:,} pictures on which every model has a drift were drawn anew {RESAMPLES:,} times "
         "(bootstrap), the same ones for every model. A model whose row has one dark square has its rank for sure; one "

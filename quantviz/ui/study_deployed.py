@@ -83,10 +83,10 @@ def _wait_for_export(subject: Subject, quant: QuantSpec) -> None:
 
 def _spread(opened: Opened) -> None:
     metric = segments("Score", STUDY_METRICS, "simulated", "cc", metric_title)
-    figure = figures.distribution_figure(
+    chart = figures.distribution_chart(
         opened.view.table, "simulated_v_deployed", metric, DEPLOYED, chosen=opened.view.chosen
     )
-    st.plotly_chart(figure, key="simulated_spread", config=PLAIN)
+    st.plotly_chart(figures.distribution_figure(chart), key="simulated_spread", config=PLAIN)
 
 
 def _times(opened: Opened) -> None:

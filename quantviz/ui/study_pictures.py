@@ -9,7 +9,6 @@ import streamlit as st
 from PIL import Image, ImageOps
 
 from quantviz import figures
-from quantviz.figures.panels import percent
 from quantviz.specs import ImageError
 from quantviz.study.filters import PictureDrift, extremes, picture_drift
 from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
@@ -82,7 +81,8 @@ def _card(
         except ImageError as error:
             st.caption(f":material/broken_image: {error}")
     before, after = (
-        percent(part).replace(" ", "\N{NO-BREAK SPACE}") for part in (one.float_probability, one.quantized_probability)
+        figures.percent(part).replace(" ", "\N{NO-BREAK SPACE}")
+        for part in (one.float_probability, one.quantized_probability)
     )
     change = f"**{one.float_top1}** {before} → "
     change += after if one.quantized_top1 == one.float_top1 else f"**{one.quantized_top1}** {after}"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from quantviz import figures, images
 from quantviz.comparison import CompareRequest, Workbench
-from quantviz.figures.panels import percent, wrapped
+from quantviz.figures.data.words import percent, wrapped
 from quantviz.figures.print.maps import _draw, _number
 from quantviz.specs import Heatmap, QuantSpec, UsageError
 from quantviz.store import TensorStore

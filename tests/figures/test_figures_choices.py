@@ -11,7 +11,7 @@ import pytest
 from layers_support import PICTURES, SETTINGS, drift
 
 from quantviz import figures
-from quantviz.figures.layer_style import GREY, KINDS
+from quantviz.figures.data.style import GREY, KINDS
 from quantviz.layerwise.specs import Attribution, Candidate, SearchResult
 from quantviz.specs import DEVIATIONS, Cost, LayerBits, LayerCost, QuantSpec
 

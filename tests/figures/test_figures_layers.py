@@ -9,7 +9,10 @@ import pytest
 from layers_support import drift
 
 from quantviz import figures
-from quantviz.figures.layer_style import KINDS, depth_axis, log_axis, short
+from quantviz.figures.data.study import log_axis
+from quantviz.figures.data.style import KINDS
+from quantviz.figures.data.words import short
+from quantviz.figures.interactive.layout import depth_axis
 from quantviz.layerwise.specs import LayerDrift, NoiseFloor, Sensitivity
 from quantviz.specs import LayerBits, LayerCost, UsageError
 
@@ -150,10 +153,10 @@ def test_long_names_keep_their_end():
 
 def test_ticks_of_a_logarithmic_axis_are_written_out():
     narrow, wide = log_axis([0.02, 0.3]), log_axis([1e-6, 1.0])
-    assert {"0.02", "0.05", "0.1", "0.2"} <= set(narrow["ticktext"])
-    assert "0.02" not in wide["ticktext"]
-    assert {"0.000001", "0.01", "1"} <= set(wide["ticktext"])
-    for value, text in zip(wide["tickvals"], wide["ticktext"], strict=True):
+    assert {"0.02", "0.05", "0.1", "0.2"} <= {text for _, text in narrow.ticks}
+    assert "0.02" not in [text for _, text in wide.ticks]
+    assert {"0.000001", "0.01", "1"} <= {text for _, text in wide.ticks}
+    for value, text in wide.ticks:
         assert float(text) == pytest.approx(value, abs=1e-9)
 
 

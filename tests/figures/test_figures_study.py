@@ -10,7 +10,8 @@ from study_support import labelled_pictures, synthetic_plan, synthetic_study
 from quantviz import figures
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.figures.interactive.distributions import by_bits, density, metric_name, spread
+from quantviz.figures.data.distribution import density, spread
+from quantviz.figures.data.words import by_bits, metric_name
 from quantviz.layerwise.pictures import dataset
 from quantviz.specs import QuantSpec, UsageError
 from quantviz.store import TensorStore
@@ -39,6 +40,19 @@ def known(table, model, setting, protocol="calibrated", column="quantized_v_floa
     return values[~np.isnan(values)]
 
 
+def spread_of(table, comparison="quantized_v_float", metric="cc", protocol="calibrated", kind="box", chosen=None):
+    chart = figures.distribution_chart(table, comparison, metric, protocol, chosen=chosen)
+    return figures.distribution_figure(chart, kind)
+
+
+def drift_of(cells, *options, **more):
+    return figures.drift_figure(figures.drift_chart(cells, *options, **more))
+
+
+def accuracy_of(cells, *options, **more):
+    return figures.accuracy_figure(figures.accuracy_chart(cells, *options, **more))
+
+
 def of_model(figure, model, protocol_place=0):
     return [trace for trace in figure.data if trace.legendgroup == model][protocol_place]
 
@@ -48,7 +62,7 @@ def numbers(values):
 
 
 def test_a_box_holds_the_quartiles_and_whiskers_of_its_cell(table):
-    figure = figures.distribution_figure(table, "quantized_v_float", "cc", "calibrated")
+    figure = spread_of(table)
     boxes = [trace for trace in figure.data if trace.type == "box"]
     assert [box.name for box in boxes] == ["W16A16", "W8A8", "W4A4"]
     for box in boxes:
@@ -64,7 +78,7 @@ def test_a_box_holds_the_quartiles_and_whiskers_of_its_cell(table):
 
 
 def test_means_stand_where_they_are_and_tell_the_numbers(table):
-    figure = figures.distribution_figure(table, "quantized_v_saliency", "kld", "paper", "violin")
+    figure = spread_of(table, "quantized_v_saliency", "kld", "paper", kind="violin")
     means = [trace for trace in figure.data if trace.hoverinfo == "text"]
     for trace in means:
         for place, model in enumerate(MODELS):
@@ -75,7 +89,7 @@ def test_means_stand_where_they_are_and_tell_the_numbers(table):
 
 
 def test_a_violin_is_widest_where_most_values_are(table):
-    figure = figures.distribution_figure(table, "quantized_v_float", "cc", "calibrated", "violin")
+    figure = spread_of(table, kind="violin")
     outline = next(trace for trace in figure.data if trace.fill == "toself" and trace.name == "W4A4")
     end = list(outline.x).index(None)
     x, y = numbers(outline.x[:end]), numbers(outline.y[:end])
@@ -90,7 +104,7 @@ def test_only_chosen_pictures_are_drawn(table):
     chosen = np.zeros((len(table.cells), 300), bool)
     row = table.cells.index((MODELS[1], "W8A8", "calibrated"))
     chosen[row, 10:30] = True
-    figure = figures.distribution_figure(table, "quantized_v_float", "cc", "calibrated", chosen=chosen)
+    figure = spread_of(table, chosen=chosen)
     (box,) = [trace for trace in figure.data if trace.type == "box"]
     values = table.columns["quantized_v_float_cc"][row, 10:30]
     assert list(box.median) == pytest.approx([np.median(values[~np.isnan(values)])])
@@ -102,9 +116,7 @@ def test_a_figure_of_many_pictures_is_small(table, kind):
     places = np.random.default_rng(0).integers(0, 300, 20_000)
     columns = {name: values[:, places] for name, values in table.columns.items()}
     plan = replace(table.plan, images=tuple(table.plan.images[place] for place in places))
-    large = figures.distribution_figure(
-        StudyTable(plan, table.cells, columns), "quantized_v_float", "cc", "paper", kind
-    )
+    large = spread_of(StudyTable(plan, table.cells, columns), protocol="paper", kind=kind)
     assert len(large.to_json()) < 40_000
 
 
@@ -112,24 +124,23 @@ def test_random_weights_are_marked(table):
     first = table.plan.models[0]
     untrained = replace(first, weights=replace(first.weights, source="untrained"))
     marked = replace(table, plan=replace(table.plan, models=(untrained, table.plan.models[1])))
-    figure = figures.distribution_figure(marked, "quantized_v_float", "cc", "paper")
+    figure = spread_of(marked, protocol="paper")
     assert figure.layout.xaxis.ticktext[0] == "mobilenet_v2<br>UNTRAINED"
-    curves = figures.drift_figure(study_view(marked, Filters()).cells, untrained=[first.name])
+    curves = drift_of(study_view(marked, Filters()).cells, untrained=[first.name])
     assert of_model(curves, first.name).name == "mobilenet_v2 UNTRAINED"
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"metric": "auc"}, "no score 'quantized_v_float_auc'"),
+        ({"metric": "auc"}, "no score quantized_v_float_auc"),
         ({"protocol": "calibrated+own_class"}, "no protocol 'calibrated+own_class'"),
         ({"kind": "bars"}, "Kind 'bars' is unknown"),
     ],
 )
 def test_what_the_study_does_not_have_is_refused(table, changes, told):
-    asked = {"comparison": "quantized_v_float", "metric": "cc", "protocol": "paper"} | changes
     with pytest.raises(UsageError, match=told.replace("+", r"\+")):
-        figures.distribution_figure(table, **asked)
+        spread_of(table, **changes)
 
 
 def test_spread_of_few_and_of_equal_values():
@@ -149,7 +160,7 @@ def test_bit_widths_are_ordered_by_their_bits():
 
 
 def test_a_curve_goes_through_the_means_with_their_intervals(view):
-    figure = figures.drift_figure(view.cells, "cc")
+    figure = drift_of(view.cells, "cc")
     assert list(figure.layout.xaxis.ticktext) == ["W4A4", "W8A8", "W16A16"]
     for model in MODELS:
         for place, protocol in enumerate(PROTOCOLS):
@@ -169,7 +180,7 @@ def test_a_curve_goes_through_the_means_with_their_intervals(view):
 def test_drift_on_its_logarithmic_axis_has_a_floor(view):
     nothing = Estimate(9, 0.0, 0.0, 0.0, 0.0)
     cells = [replace(one, drift=nothing) if one.setting == "W16A16" else one for one in view.cells]
-    figure = figures.drift_figure(cells, protocols=["paper"])
+    figure = drift_of(cells, protocols=["paper"])
     trace = of_model(figure, MODELS[0])
     assert trace.y[-1] == 1e-6
     assert trace.error_y.array[-1] == 0
@@ -179,12 +190,12 @@ def test_drift_on_its_logarithmic_axis_has_a_floor(view):
 
 
 def test_a_score_that_no_cell_has_is_refused(view):
-    with pytest.raises(UsageError, match=r"no score quantized_v_float nss; it has .*quantized_v_float cc"):
-        figures.drift_figure(view.cells, "nss")
+    with pytest.raises(UsageError, match=r"no score quantized_v_float_nss; it has .*quantized_v_float_cc"):
+        drift_of(view.cells, "nss")
 
 
 def test_accuracy_stands_over_drift(view):
-    figure = figures.accuracy_figure(view.cells, ["calibrated"])
+    figure = accuracy_of(view.cells, protocols=["calibrated"])
     trace = of_model(figure, MODELS[0])
     cells = {one.setting: one for one in view.cells if (one.model, one.protocol) == (MODELS[0], "calibrated")}
     assert list(trace.text) == ["W4A4", "W8A8", "W16A16"]
@@ -194,26 +205,26 @@ def test_accuracy_stands_over_drift(view):
     assert list(trace.error_y.array) == pytest.approx(high)
     levels = {shape.y0 for shape in figure.layout.shapes}
     assert cells["W4A4"].float_accuracy.value in levels
-    change = of_model(figures.accuracy_figure(view.cells, ["calibrated"], measure="change"), MODELS[0])
+    change = of_model(accuracy_of(view.cells, protocols=["calibrated"], measure="change"), MODELS[0])
     expected = [100 * (cells[name].accuracy.value - cells[name].float_accuracy.value) for name in change.text]
     assert list(change.y) == pytest.approx(expected)
-    flips = of_model(figures.accuracy_figure(view.cells, ["calibrated"], measure="flips"), MODELS[0])
+    flips = of_model(accuracy_of(view.cells, protocols=["calibrated"], measure="flips"), MODELS[0])
     assert list(flips.y) == pytest.approx([cells[name].flips.value for name in flips.text])
     with pytest.raises(UsageError, match="Measure 'top5' is unknown"):
-        figures.accuracy_figure(view.cells, measure="top5")
+        accuracy_of(view.cells, measure="top5")
 
 
 def test_cells_without_labels_have_no_point_of_accuracy(view):
     bare = [replace(one, accuracy=None, float_accuracy=None) for one in view.cells]
-    assert not [trace for trace in figures.accuracy_figure(bare).data if trace.y != (None,)]
-    flips = figures.accuracy_figure(bare, measure="flips")
+    assert not [trace for trace in accuracy_of(bare).data if trace.y != (None,)]
+    flips = accuracy_of(bare, measure="flips")
     assert len([trace for trace in flips.data if trace.y != (None,)]) == len(MODELS) * len(PROTOCOLS)
     assert Rate(0, 0, None, None).value is None
 
 
 def test_a_ranking_shows_intervals_and_how_often_each_rank_occurs(table):
     found = ranking(table, "W4A4", "paper")
-    figure = figures.ranking_figure(found, untrained=[found.models[1].model])
+    figure = figures.ranking_figure(figures.ranking_chart(found, untrained=[found.models[1].model]))
     dots, shares = figure.data
     assert list(dots.x) == pytest.approx([one.drift.mean for one in found.models])
     assert list(dots.error_x.array) == pytest.approx([one.drift.high - one.drift.mean for one in found.models])
@@ -229,7 +240,7 @@ def test_names_from_outside_are_no_markup(view):
     odd = "<b>x</b>"
     cells = [replace(one, model=odd) for one in view.cells if one.model == MODELS[0]]
     found = Ranking("W4A4", "paper", 3, 10, (RankedModel(odd, Estimate(3, 0.1, 0.1, 0.0, 0.2), (1.0,)),))
-    for figure in (figures.drift_figure(cells), figures.accuracy_figure(cells), figures.ranking_figure(found)):
+    for figure in (drift_of(cells), accuracy_of(cells), figures.ranking_figure(figures.ranking_chart(found))):
         text = figure.to_json().replace("\\u003c", "<").replace("\\u003e", ">")
         assert "&lt;b&gt;x" in text
         names = [trace.name or "" for trace in figure.data] + list(figure.layout.yaxis.ticktext or ())

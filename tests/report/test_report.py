@@ -15,6 +15,7 @@ from PIL import Image
 from report_support import HOSTILE
 from study_support import synthetic_plan, synthetic_study
 
+from quantviz import figures
 from quantviz.cli import main
 from quantviz.cli.report_figures import figure_files, report_figures
 from quantviz.figures.print.study import accuracy_print, distribution_print, drift_print, ranking_print
@@ -248,14 +249,18 @@ def test_the_size_of_the_page_hardly_depends_on_the_number_of_pictures(tmp_path)
 def drawn(study, found):
     """Return a figure of each kind, by kind and form."""
     table = study_table(study)
-    ranked = ranking(table, "W8A8", "paper")
+    plan, marked = found.plan, {"untrained": ["squeezenet1_1"]}
+    spreads = [
+        figures.distribution_chart(table, "quantized_v_saliency", metric, "paper", complete=True)
+        for metric in ("sim", "kld")
+    ]
     return {
         form: {
-            "spread": distribution_print(table, "quantized_v_saliency", ["sim", "kld"], "paper", form),
-            "bits": drift_print(found, form=form),
-            "score": drift_print(found, "cc", form),
-            "accuracy": accuracy_print(found, "accuracy", form),
-            "ranking": ranking_print(found.plan, ranked, form),
+            "spread": distribution_print(spreads, plan, form),
+            "bits": drift_print(figures.drift_chart(found.cells, **marked), plan, form),
+            "score": drift_print(figures.drift_chart(found.cells, "cc", **marked), plan, form),
+            "accuracy": accuracy_print(figures.accuracy_chart(found.cells, **marked), plan, form),
+            "ranking": ranking_print(figures.ranking_chart(ranking(table, "W8A8", "paper"), **marked), plan, form),
         }
         for form in ("svg", "png")
     }
@@ -263,7 +268,8 @@ def drawn(study, found):
 
 def test_the_same_study_gives_the_same_figures(drawn, found):
     for form in ("svg", "png"):
-        assert drift_print(found, "cc", form) == drawn[form]["score"]
+        chart = figures.drift_chart(found.cells, "cc", untrained=["squeezenet1_1"])
+        assert drift_print(chart, found.plan, form) == drawn[form]["score"]
 
 
 def test_figures_for_paper_are_seven_inches_wide_and_tell_what_they_are(drawn, found):
@@ -292,10 +298,10 @@ def test_no_letter_of_a_figure_for_paper_is_smaller_than_six_points(drawn):
 def test_figures_for_paper_refuse_what_the_study_does_not_have(study, found):
     table = study_table(study)
     with pytest.raises(UsageError, match="no score quantized_v_float_nss"):
-        distribution_print(table, "quantized_v_float", ["nss"], "paper")
+        figures.distribution_chart(table, "quantized_v_float", "nss", "paper")
     with pytest.raises(UsageError, match="no score quantized_v_float_nss"):
-        drift_print(found, "nss")
+        figures.drift_chart(found.cells, "nss")
     with pytest.raises(UsageError, match="Measure 'loss' is unknown"):
-        accuracy_print(found, "loss")
+        figures.accuracy_chart(found.cells, "loss")
     with pytest.raises(UsageError, match="Form 'pdf' is unknown"):
-        drift_print(found, form="pdf")
+        drift_print(figures.drift_chart(found.cells), found.plan, "pdf")

@@ -12,7 +12,7 @@ from PIL import Image
 
 import quantviz
 from quantviz import images
-from quantviz.figures.interactive.published import agreement_figure, triangle_figure
+from quantviz.figures import agreement_figure, triangle_figure
 from quantviz.layerwise.output import report_attribution
 from quantviz.specs import DEVIATIONS, StoreError, spec_of
 from quantviz.store import TensorStore

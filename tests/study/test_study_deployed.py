@@ -285,18 +285,22 @@ def large(tmp_path_factory):
 
 def test_figures_draw_what_there_is(large):
     table, found = study_table(large), summary(large)
-    spread = figures.distribution_figure(table, "simulated_v_deployed", "cc", DEPLOYED)
+    spread = figures.distribution_figure(figures.distribution_chart(table, "simulated_v_deployed", "cc", DEPLOYED))
     assert [(trace.name, len(trace.x)) for trace in spread.data if trace.type == "box"] == [("W8A8", 2)]
-    curves = [trace for trace in figures.drift_figure(found.cells).data if trace.x[0] is not None]
+    curves = [trace for trace in figures.drift_figure(figures.drift_chart(found.cells)).data if trace.x[0] is not None]
     assert [len(trace.x) for trace in curves] == [3, 3, 1] * 2
-    points = [trace for trace in figures.accuracy_figure(found.cells).data if trace.x[0] is not None]
+    points = [
+        trace for trace in figures.accuracy_figure(figures.accuracy_chart(found.cells)).data if trace.x[0] is not None
+    ]
     assert [len(trace.x) for trace in points] == [3, 3, 1] * 2
     (ranks,) = (figure for figure in report_figures(found, table) if figure.title == "Architectures by drift")
     assert [name for name in ranks.choices if DEPLOYED in name] == ["W8A8, deployed"]
 
 
 def test_a_printed_distribution_has_the_float_maps_beside_the_deployed_ones(large):
-    drawn = study_print.distribution_print(study_table(large), "quantized_v_saliency", ["cc"], DEPLOYED)
+    table = study_table(large)
+    chart = figures.distribution_chart(table, "quantized_v_saliency", "cc", DEPLOYED, complete=True)
+    drawn = study_print.distribution_print([chart], table.plan)
     texts = set(re.findall(r"<!-- (.*?) -->", drawn.decode()))
     assert texts >= {"float", "W8A8"}
     assert not texts & {"W16A16", "W4A4"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -13,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.colors import get_colorscale
+from plotly.colors import sample_colorscale
 
-from quantviz.figures.layer_style import CLEAR, number
-from quantviz.figures.panels import explained, grey, percent, wrapped
+from quantviz.figures.data.panels import explained, grey
+from quantviz.figures.data.words import network_name, number, percent, wrapped
+from quantviz.figures.interactive.layout import CLEAR, data_uri, text
 from quantviz.specs import RGB, Comparison, Heatmap
 
 _SIDE: Final = 176  # pixels of a tile that are sent; on the page it is about as large
@@ -36,7 +35,7 @@ def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
     Args:
         rows: for each model its comparisons of the one picture, at the same bit-widths in the same order.
     """
-    settings = [name for found in rows[0] for name in _names(found)]
+    settings = [name for comparison in rows[0] for name in _names(comparison)]
     salient = all(row[0].saliency is not None for row in rows)
     columns = ["image", *(["saliency"] if salient else []), "float", *settings]
     figure = go.Figure()
@@ -47,11 +46,10 @@ def grid_figure(rows: Sequence[Sequence[Comparison]]) -> go.Figure:
     ticks = {"tickvals": [place + 0.5 for place in range(len(columns))], "ticktext": [f"<b>{c}</b>" for c in columns]}
     common: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True, "ticks": ""}
     figure.update_xaxes(**common, **ticks, side="top", range=[0, len(columns)], constrain="domain")
-    names = [html.escape(row[0].model) + ("" if row[0].weights.trained else "<br>UNTRAINED") for row in rows]
     figure.update_yaxes(
         **common,
         tickvals=[at * step + 0.5 for at in range(len(rows))],
-        ticktext=names,
+        ticktext=[text(network_name(row[0].model, not row[0].weights.trained), "<br>") for row in rows],
         tickangle=-90,
         range=[len(rows) * step, 0],
         scaleanchor="x",
@@ -75,7 +73,9 @@ def _add_row(figure: go.Figure, row: Sequence[Comparison], top: float, salient: 
         if isinstance(pixels, str):
             figure.add_annotation(**_words(column, top + 0.5, pixels, "middle"))
         else:
-            figure.add_layout_image(**place, source=_uri(pixels), xref="x", yref="y", sizing="stretch")
+            figure.add_layout_image(
+                **place, source=data_uri(pixels, "JPEG", quality=88), xref="x", yref="y", sizing="stretch"
+            )
         figure.add_annotation(**_words(column, top + 1, words, "top"))
 
 
@@ -86,22 +86,22 @@ def _tiles(row: Sequence[Comparison], salient: bool) -> list[tuple[RGB | str, st
     if salient and first.saliency is not None:
         tiles.append((_overlay(first.crop, first.saliency.heatmap), "predicted" if first.saliency.predicted else ""))
     tiles.append((_overlay(first.crop, first.reference.heatmap), _lines(explained(first, first.reference))))
-    for found in row:
-        results = [(found.quantized, found.scores["quantized_v_float"].cc)]
-        if found.deployed is not None:
-            results.append((found.deployed.result, found.deployed.scores["deployed_v_float"].cc))
+    for one in row:
+        results = [(one.quantized, one.scores["quantized_v_float"].cc)]
+        if one.deployed is not None:
+            results.append((one.deployed.result, one.deployed.scores["deployed_v_float"].cc))
         for result, cc in results:
-            top, told = result.predictions[0], "no CC" if cc is None else f"CC {number(cc)}"
+            top, words = result.predictions[0], "no CC" if cc is None else f"CC {number(cc)}"
             if top.index != first.reference.predictions[0].index:
-                told += f"<br><b>{_lines(f'{top.label} {percent(top.probability)}', 1)}</b>"
-            tiles.append((_overlay(found.crop, result.heatmap), told))
+                words += f"<br><b>{_lines(f'{top.label} {percent(top.probability)}', 1)}</b>"
+            tiles.append((_overlay(one.crop, result.heatmap), words))
     return tiles
 
 
-def _names(found: Comparison) -> list[str]:
+def _names(comparison: Comparison) -> list[str]:
     """Return what the quantized networks of a comparison are called."""
-    label = found.quant.label
-    return [label] if found.deployed is None else [f"{label} simulated", f"{label} deployed"]
+    label = comparison.quant.label
+    return [label] if comparison.deployed is None else [f"{label} simulated", f"{label} deployed"]
 
 
 def _lines(text: str, most: int = 2) -> str:
@@ -126,17 +126,7 @@ def _small(pixels: RGB) -> RGB:
     return shown
 
 
-def _uri(pixels: RGB) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 @lru_cache(maxsize=1)
 def _viridis() -> npt.NDArray[np.float64]:
     """Return 256 colours, float64 (256, 3) in [0, 255], of the scale that the Compare page's maps have."""
-    stops = get_colorscale("Viridis")
-    places = [place for place, _ in stops]
-    colours = np.array([[int(code[at : at + 2], 16) for at in (1, 3, 5)] for _, code in stops], np.float64)
-    steps = np.linspace(0, 1, 256)
-    return np.stack([np.interp(steps, places, colours[:, channel]) for channel in range(3)], axis=1)
+    return 255 * np.array(sample_colorscale("Viridis", 256, colortype="tuple"))

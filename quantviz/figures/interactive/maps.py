@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
-from PIL import Image
 
-from quantviz.figures.panels import (
-    COLOURS,
-    NEUTRAL,
-    Panel,
-    explained,
-    grey,
-    model_names,
-    model_results,
-    panels,
-    percent,
-    wrapped,
-)
-from quantviz.specs import RGB, CamResult, Comparison, UsageError
+from quantviz.figures.data.panels import Panel, class_labels, explained, grey, model_names, model_results, panels
+from quantviz.figures.data.style import COLOURS, NEUTRAL
+from quantviz.figures.data.words import percent, wrapped
+from quantviz.figures.interactive.layout import CLEAR, data_uri, rows_axis, text, title
+from quantviz.specs import CamResult, Comparison, UsageError
 
 _GAP = 0.012  # between panels, as a part of the figure's width
 _GRID = 112  # samples a side of a map that are sent to the browser; the picture is sent whole
@@ -35,7 +24,6 @@ _NARROWEST = 512  # width in pixels of the plot on a page of 900 with its sideba
 _TITLE_CHARACTERS, _TITLE_LINES = 24, 4
 _MANY_PANELS = 6
 _BAR_HEIGHT = 0.36  # of a row, where it holds two bars
-_CLEAR = "rgba(0,0,0,0)"
 _DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
 
 
@@ -44,7 +32,7 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
 
     Panels: original, saliency where there is one, float, quantized, deployed where there is one, and the difference
     quantized - float. The maps share one scale, 0 to 1; the difference has its own, symmetric about 0, whose limit is
-    in the panel's title. Hovering tells a pixel's column and row, counted from the upper left from 0, and its value. A
+    in the panel's title. Hovering shows a pixel's column and row, counted from the upper left from 0, and its value. A
     map without evidence is replaced by the reason. The figure is about half a megabyte of JSON for 224 x 224 pixels.
 
     Args:
@@ -61,7 +49,7 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
     height, width = comparison.crop.shape[:2]
     edges = _edges(len(shown))
     titles = _titles(comparison, shown, name)
-    lines = max(title.count("<br>") for title in titles) + 1
+    lines = max(words.count("<br>") for words in titles) + 1
     figure = go.Figure()
     for number, panel in enumerate(shown, start=1):
         if panel.values is not None:
@@ -69,15 +57,15 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
     figure.update_layout(
         images=_backgrounds(comparison, len(shown)),
         annotations=[
-            *(_title(title, number, len(shown)) for number, title in enumerate(titles, start=1)),
-            *(_problem(panel, number, len(shown)) for number, panel in enumerate(shown, start=1) if panel.problem),
+            *(_note(words, at, len(shown), 1) | {"yanchor": "bottom"} for at, words in enumerate(titles, start=1)),
+            *(_problem(panel, at, len(shown)) for at, panel in enumerate(shown, start=1) if panel.problem),
         ],
         coloraxis=_shared_scale(shown, edges),
         coloraxis2=_difference_scale(shown, edges),
         height=math.ceil(_DESIGN_WIDTH * (edges[0][1] - edges[0][0]) * height / width) + 16 * lines + 62,
         margin={"l": 4, "r": 4, "t": 16 * lines + 8, "b": 54},
-        paper_bgcolor=_CLEAR,
-        plot_bgcolor=_CLEAR,
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
         uirevision=comparison.sample.id,  # keeps the zoom while opacity or bit-widths change
         **_axes(edges, height, width),
     )
@@ -87,14 +75,11 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
 def predictions_figure(comparison: Comparison) -> go.Figure:
     """Return the models' top-5 as bars side by side, the float model's first and in its order.
 
-    A class that a model does not have among its top-5 is told as "below top-5", as its probability is not known here.
-
-    Args:
-        comparison: what to show.
+    A class that a model does not have among its top-5 is shown as "below top-5": its probability is not known here.
     """
     results = model_results(comparison)
     height = 2 * _BAR_HEIGHT / len(results)
-    labels = {entry.index: entry.label for result in results.values() for entry in result.predictions}
+    labels = class_labels(comparison)
     rows = {index: row for row, index in enumerate(labels)}
     figure = go.Figure()
     for side, (which, result) in enumerate(results.items()):
@@ -171,7 +156,8 @@ def _backgrounds(comparison: Comparison, count: int) -> list[dict[str, Any]]:
     """Return the picture for each panel: in colour where nothing lies over it, else in grey."""
     height, width = comparison.crop.shape[:2]
     # The grey copies lie under a map, where JPEG's losses do not show and its size counts once for each panel.
-    colour, luma = _data_uri(comparison.crop, "PNG"), _data_uri(grey(comparison.crop), "JPEG", quality=92)
+    colour = data_uri(comparison.crop, "PNG", optimize=True)
+    luma = data_uri(grey(comparison.crop), "JPEG", optimize=True, quality=92)
     images = []
     for number in range(1, count + 1):
         x, y = _axis_ids(number)
@@ -181,20 +167,12 @@ def _backgrounds(comparison: Comparison, count: int) -> list[dict[str, Any]]:
     return images
 
 
-def _data_uri(pixels: RGB, form: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, optimize=True, **options)
-    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _titles(comparison: Comparison, shown: Sequence[Panel], name: str) -> list[str]:
     second = {
         "original": comparison.sample.name,
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
-        "float": explained(comparison, comparison.reference),
-        "quantized": explained(comparison, comparison.quantized),
-        "deployed": "" if comparison.deployed is None else explained(comparison, comparison.deployed.result),
         "difference": f"{name or comparison.quant.label} − float",
+        **{panel.kind: explained(comparison, panel.result) for panel in shown if panel.result is not None},
     }
     width = _characters(len(shown))
     # A fixed budget of characters, on as many lines as the panel's width takes.
@@ -220,34 +198,18 @@ def _title_size(count: int) -> int:
     return 12 if count < _MANY_PANELS else 11
 
 
-def _title(text: str, number: int, count: int) -> dict[str, Any]:
-    x, y = _axis_ids(number)
-    return {
-        "text": text,
-        "x": 0.5,
-        "xref": f"{x} domain",
-        "y": 1,
-        "yref": f"{y} domain",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": _title_size(count)},
-    }
+def _note(words: str, number: int, count: int, y: float) -> dict[str, Any]:
+    """Return a text in the middle of a panel, at a height from 0 to 1."""
+    axis_x, axis_y = _axis_ids(number)
+    place = {"x": 0.5, "xref": f"{axis_x} domain", "y": y, "yref": f"{axis_y} domain"}
+    return {"text": words, **place, "showarrow": False, "font_size": _title_size(count)}
 
 
 def _problem(panel: Panel, number: int, count: int) -> dict[str, Any]:
     """Return the reason that stands in for a map; it lies on a picture, so it brings its own background."""
-    x, y = _axis_ids(number)
-    return {
-        "text": "<br>".join(map(html.escape, wrapped(panel.problem, min(20, _characters(count)), lines=6))),
-        "x": 0.5,
-        "xref": f"{x} domain",
-        "y": 0.5,
-        "yref": f"{y} domain",
-        "showarrow": False,
-        "font": {"size": _title_size(count), "color": "#FFFFFF"},
-        "bgcolor": "rgba(0,0,0,0.75)",
-        "borderpad": 4,
-    }
+    reason = "<br>".join(map(html.escape, wrapped(panel.problem, min(20, _characters(count)), lines=6)))
+    ground = {"font_color": "#FFFFFF", "bgcolor": "rgba(0,0,0,0.75)", "borderpad": 4}
+    return _note(reason, number, count, 0.5) | ground
 
 
 def _shared_scale(shown: Sequence[Panel], edges: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -289,25 +251,16 @@ def _bars_layout(comparison: Comparison, labels: Sequence[str]) -> dict[str, Any
         "height": (38 if len(results) == 2 else 50) * len(labels) + 68,
         "margin": {"l": 8, "r": 8, "t": 36, "b": 32},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-        "paper_bgcolor": _CLEAR,
-        "plot_bgcolor": _CLEAR,
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
         "xaxis": {
             "range": [0, max(1.2 * largest, 0.1)],  # the text of the longest bar needs room
-            "title": {"text": "probability", "font": {"size": 12}},
-            "showticklabels": False,  # each bar tells its number
+            "title": title("probability"),
+            "showticklabels": False,  # each bar has its number beside it
             "showgrid": False,
             "fixedrange": True,
         },
-        "yaxis": {
-            "tickvals": list(range(len(labels))),
-            "ticktext": ["<br>".join(map(html.escape, wrapped(label, 20))) for label in labels],
-            "range": [len(labels) - 0.5, -0.5],
-            "ticklabelstandoff": 6,
-            "automargin": True,
-            "showgrid": False,
-            "zeroline": False,
-            "fixedrange": True,
-        },
+        "yaxis": {**rows_axis([text("\n".join(wrapped(label, 20)), "<br>") for label in labels]), "zeroline": False},
     }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from quantviz.figures.layer_style import GREY, frame, rows_axis
-from quantviz.figures.panels import COLOURS
+from quantviz.figures.data.charts import Span
+from quantviz.figures.data.study import span
+from quantviz.figures.data.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from quantviz.figures.data.words import network_name
+from quantviz.figures.interactive.layout import bars, frame, pale, rows_axis, text, title
 from quantviz.specs import CALIBRATED, PAPER
 from quantviz.study.specs.published import PRECISIONS, Reproduction, TriangleCheck
 from quantviz.study.specs.summary import Estimate
@@ -18,10 +21,10 @@ from quantviz.study.specs.summary import Estimate
 _PUBLISHED: Final = "published"
 _LOOKS: Final = {
     _PUBLISHED: (_PUBLISHED, GREY, "diamond"),
-    PAPER: ("reproduced, the paper's protocol", COLOURS["quantized"], "circle"),
-    CALIBRATED: ("reproduced, calibrated protocol", COLOURS["float"], "square"),
+    PAPER: ("reproduced, the paper's protocol", VERMILLION, "circle"),
+    CALIBRATED: ("reproduced, calibrated protocol", BLUE, "square"),
 }
-_OTHER_COLOURS: Final = ("#009E73", "#E69F00", "#CC79A7")  # of Okabe and Ito (2008): protocols of chosen deviations
+_OTHER_COLOURS: Final = (GREEN, ORANGE, PURPLE)  # protocols of chosen deviations
 _TITLES: Final = {
     "cc": "mean CC of quantized v float (1 is no change)",
     "sim": "mean SIM of quantized v float (1 is no change)",
@@ -34,12 +37,12 @@ def agreement_figure(rows: Sequence[Reproduction], metric: str = "cc", untrained
     """Return agreement of quantized and float maps as published and as reproduced: a panel a precision, a row a model.
 
     Dots are means over pictures; bars are 95 % intervals of the means, published ones by normal theory. Colour and
-    shape both tell the source. Hovering tells the numbers.
+    shape both tell the source. Hovering shows the numbers.
 
     Args:
         rows: of any comparison; those of the quantized with the float map are shown.
         metric: as in ``STUDY_METRICS``.
-        untrained: models whose weights are random in the study, which their rows say.
+        untrained: models whose weights are random in the study; their rows say so.
     """
     shown = [row for row in rows if row.comparison == "quantized_v_float" and row.metric == metric]
     precisions = [name for name in PRECISIONS if any(row.precision == name for row in shown)]
@@ -69,39 +72,35 @@ def agreement_figure(rows: Sequence[Reproduction], metric: str = "cc", untrained
 
 
 def triangle_figure(checks: Sequence[TriangleCheck], untrained: Collection[str] = ()) -> go.Figure:
-    """Return, for each model and precision, the mean SIM with the ground truth that is possible, and the one found.
+    """Return, for each model and precision, the mean SIM with the ground truth that is possible, and the one computed.
 
-    A bar runs from the least to the greatest possible mean; a mark is the mean that was published or computed: a dot
-    where it is possible, a cross where it is not. A tick is the float network's. Hovering tells the numbers.
+    A bar runs from the least to the greatest possible mean; a symbol is the mean that was published or computed: a dot
+    where it is possible, a cross where it is not. A tick is the float network's. Hovering shows the numbers.
 
     Args:
         checks: in the order of the rows, from the top.
-        untrained: as in ``agreement_figure``.
+        untrained: models whose weights are random in the study; their rows say so.
     """
     figure = go.Figure()
-    bars = go.Bar(
+    possible = go.Bar(
         x=[check.high - check.low for check in checks],
         base=[check.low for check in checks],
         y=list(range(len(checks))),
         orientation="h",
         width=0.5,
-        marker={"color": "rgba(0,114,178,0.28)", "line": {"width": 1.5, "color": COLOURS["float"]}},
+        marker={"color": pale(BLUE, 0.28), "line": {"width": 1.5, "color": BLUE}},
         name="possible",
         hoverinfo="skip",
     )
-    figure.add_trace(bars)
-    figure.add_trace(_marks(checks, "float v ground truth", [True] * len(checks), "line-ns-open", GREY, float_map=True))
+    figure.add_trace(possible)
+    figure.add_trace(_means(checks, "float v ground truth", [True] * len(checks), "line-ns-open", GREY, float_map=True))
     inside = [check.holds for check in checks]
-    figure.add_trace(_marks(checks, "quantized v ground truth", inside, "circle", COLOURS["float"]))
+    figure.add_trace(_means(checks, "quantized v ground truth", inside, "circle", BLUE))
     if not all(inside):
         outside = [not good for good in inside]
-        figure.add_trace(_marks(checks, "quantized, impossible", outside, "x", COLOURS["quantized"]))
-    figure.update_xaxes(
-        title={"text": "mean SIM with the ground truth", "font": {"size": 12}},
-        zeroline=False,
-        fixedrange=True,
-        showgrid=True,
-    )
+        figure.add_trace(_means(checks, "quantized, impossible", outside, "x", VERMILLION))
+    axis = title("mean SIM with the ground truth")
+    figure.update_xaxes(title=axis, zeroline=False, fixedrange=True, showgrid=True)
     labels = [f"{_row_name(check.model, untrained)} {html.escape(check.setting)}" for check in checks]
     figure.update_yaxes(**rows_axis(labels), zeroline=False)
     figure.update_layout(**frame(26 * len(checks) + 110), hovermode="closest", barmode="overlay")
@@ -109,7 +108,7 @@ def triangle_figure(checks: Sequence[TriangleCheck], untrained: Collection[str] 
 
 
 def _row_name(model: str, untrained: Collection[str]) -> str:
-    return html.escape(model) + (" UNTRAINED" if model in untrained else "")
+    return text(network_name(model, model in untrained))
 
 
 def _sources(rows: Sequence[Reproduction]) -> list[str]:
@@ -127,48 +126,43 @@ def _look(source: str, sources: Sequence[str]) -> tuple[str, str, str]:
     return f"reproduced, {source.replace('_', ' ')}", colour, "triangle-up"
 
 
-def _numbers(
-    panel: Sequence[Reproduction], models: Sequence[str], source: str
-) -> Iterator[tuple[int, Reproduction, Estimate, float]]:
-    for row in panel:
-        found = row.found.get(source)
-        if source == _PUBLISHED and row.published is not None:
-            found = row.published.estimate
-        if found is not None and found.mean is not None:
-            yield models.index(row.model), row, found, found.mean
-
-
 def _dots(
     panel: Sequence[Reproduction], models: Sequence[str], source: str, offset: float, sources: Sequence[str]
 ) -> go.Scatter:
     words, colour, symbol = _look(source, sources)
-    numbers = list(_numbers(panel, models, source))
-    above = [0.0 if found.high is None else max(found.high - mean, 0.0) for _, _, found, mean in numbers]
-    below = [0.0 if found.low is None else max(mean - found.low, 0.0) for _, _, found, mean in numbers]
+    spans: list[Span] = []
+    y, hover = [], []
+    for row in panel:
+        published = row.published.estimate if source == _PUBLISHED and row.published is not None else None
+        estimate = published or row.found.get(source)
+        if estimate is not None and (drawn := span(estimate)) is not None:
+            spans.append(drawn)
+            y.append(models.index(row.model) + offset)
+            hover.append(_hover(row, estimate, words))
     return go.Scatter(
-        x=[mean for *_, mean in numbers],
-        y=[place + offset for place, *_ in numbers],
+        x=[drawn.value for drawn in spans],
+        y=y,
+        error_x=bars(spans, 1.5, 4),
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 10},
-        error_x={"type": "data", "symmetric": False, "array": above, "arrayminus": below, "width": 4, "thickness": 1.5},
         name=words,
         legendgroup=source,
         cliponaxis=False,
-        hovertext=[_hover(row, found, words) for _, row, found, _ in numbers],
+        hovertext=hover,
         hoverinfo="text",
     )
 
 
-def _hover(row: Reproduction, found: Estimate, words: str) -> str:
+def _hover(row: Reproduction, estimate: Estimate, words: str) -> str:
     lines = [f"<b>{html.escape(row.model)}</b>, {html.escape(words)}"]
-    spread = "" if found.sd is None else f" ± {found.sd:.3f}"
-    lines.append(f"{row.metric.upper()} {found.mean:.3f}{spread} over {found.n:,} pictures")
-    if found.low is not None and found.high is not None:
-        lines.append(f"95 % interval of the mean: {found.low:.3f} to {found.high:.3f}")
+    sd = "" if estimate.sd is None else f" ± {estimate.sd:.3f}"
+    lines.append(f"{row.metric.upper()} {estimate.mean:.3f}{sd} over {estimate.n:,} pictures")
+    if estimate.low is not None and estimate.high is not None:
+        lines.append(f"95 % interval of the mean: {estimate.low:.3f} to {estimate.high:.3f}")
     return "<br>".join(lines)
 
 
-def _marks(
+def _means(
     checks: Sequence[TriangleCheck],
     name: str,
     chosen: Sequence[bool],

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quantviz.figures.panels import (
-    COLOURS,
-    DRAWING,
-    NEUTRAL,
-    Panel,
-    class_name,
-    grey,
-    panels,
-    percent,
-    wrapped,
-)
-from quantviz.specs import CamResult, Comparison, Scores, UsageError
+from quantviz.figures.data.panels import Panel, class_labels, grey, panels
+from quantviz.figures.data.style import COLOURS, NEUTRAL
+from quantviz.figures.data.words import percent, wrapped
+from quantviz.figures.print.page import FONT, SMALL, TEXT, WIDTH, file_bytes
+from quantviz.specs import Comparison, Scores, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Lengths in inches, text in points.
-_WIDTH = 7.0  # both columns of the usual two-column page
 _EDGE, _GAP = 0.05, 0.06
-_NAME, _SMALL = 7.0, 6.0
 _NAME_LINE, _SMALL_LINE = 0.125, 0.105
 _BAR, _BAR_STRIP = 0.07, 0.27  # thickness of a colour bar; height of all that belongs to it
 _OPACITY = 0.6
 _FOOT_CHARACTERS = 138
 _NAME_CHARACTERS = 20
-_FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
 
 
 def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
@@ -57,17 +47,8 @@ def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
     """
     if not 50 <= dpi <= 1200:
         raise UsageError(f"Figure resolution {dpi!r} dpi is not a number from 50 to 1200.")
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    metadata = {"Software": None, "Description": json.dumps(_settings(comparison), sort_keys=True)}
-    # The default style, because a user's own could ask for LaTeX or change the looks.
-    with DRAWING, matplotlib.style.context("default"):
-        sheet = _draw(comparison, dpi)
-        FigureCanvasAgg(sheet)
-        sheet.savefig(buffer, format="png", dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+    description = json.dumps(_settings(comparison), sort_keys=True)
+    return file_bytes(partial(_draw, comparison, dpi), dpi, description=description)
 
 
 def _draw(comparison: Comparison, dpi: float) -> Figure:
@@ -77,12 +58,12 @@ def _draw(comparison: Comparison, dpi: float) -> Figure:
     titles = [_title_lines(comparison, panel) for panel in shown]
     scores = _score_rows(comparison)
     foot = _foot_lines(comparison)
-    side = (_WIDTH - 2 * _EDGE - (len(shown) - 1) * _GAP) / len(shown)
+    side = (WIDTH - 2 * _EDGE - (len(shown) - 1) * _GAP) / len(shown)
     tall = side * comparison.crop.shape[0] / comparison.crop.shape[1]
     head = _EDGE + _NAME_LINE + (max(map(len, titles)) - 1) * _SMALL_LINE + 0.02
     table = (1 + max(map(len, scores.values()))) * _SMALL_LINE + _EDGE
     height = head + tall + _BAR_STRIP + table + len(foot) * _SMALL_LINE + 2 * _EDGE
-    sheet = _Sheet(Figure(figsize=(_WIDTH, height), dpi=dpi, facecolor="white"), height)
+    sheet = _Sheet(Figure(figsize=(WIDTH, height), dpi=dpi, facecolor="white"), height)
     lefts = [_EDGE + number * (side + _GAP) for number in range(len(shown))]
     for left, panel, title in zip(lefts, shown, titles, strict=True):
         _draw_title(sheet, title, left + side / 2)
@@ -99,7 +80,7 @@ def _draw(comparison: Comparison, dpi: float) -> Figure:
         bar = sheet.axes(lefts[-1], top, side, _BAR)
         _draw_colour_bar(bar, _diverging(), [-limit, 0, limit], [f"−{limit:g}", "0", f"+{limit:g}"])
     for number, line in enumerate(foot):
-        sheet.text(_EDGE, height - _EDGE - (len(foot) - number) * _SMALL_LINE, line, size=_SMALL)
+        sheet.text(_EDGE, height - _EDGE - (len(foot) - number) * _SMALL_LINE, line, size=SMALL)
     return sheet.figure
 
 
@@ -113,7 +94,7 @@ class _Sheet:
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Return new axes without ticks."""
         bottom = self._height - top - height
-        place = (left / _WIDTH, bottom / self._height, width / _WIDTH, height / self._height)
+        place = (left / WIDTH, bottom / self._height, width / WIDTH, height / self._height)
         axes = self.figure.add_axes(place)
         axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
         axes.spines[:].set_visible(False)
@@ -121,14 +102,14 @@ class _Sheet:
 
     def text(self, x: float, top: float, text: str, *, size: float, **style: Any) -> None:
         """Write one line; a dollar sign in a user's file name must not start a formula."""
-        style = {"va": "top", "family": _FONT, "color": "black", "parse_math": False, **style}
-        self.figure.text(x / _WIDTH, 1 - top / self._height, _drawable(text), size=size, **style)
+        style = {"va": "top", "family": FONT, "color": "black", "parse_math": False, **style}
+        self.figure.text(x / WIDTH, 1 - top / self._height, _drawable(text), size=size, **style)
 
 
 def _draw_title(sheet: _Sheet, lines: Sequence[str], middle: float) -> None:
-    sheet.text(middle, _EDGE, lines[0], size=_NAME, ha="center", weight="bold")
+    sheet.text(middle, _EDGE, lines[0], size=TEXT, ha="center", weight="bold")
     for number, line in enumerate(lines[1:]):
-        sheet.text(middle, _EDGE + _NAME_LINE + number * _SMALL_LINE, line, size=_SMALL, ha="center")
+        sheet.text(middle, _EDGE + _NAME_LINE + number * _SMALL_LINE, line, size=SMALL, ha="center")
 
 
 def _draw_panel(axes: Axes, panel: Panel, comparison: Comparison) -> None:
@@ -138,9 +119,9 @@ def _draw_panel(axes: Axes, panel: Panel, comparison: Comparison) -> None:
     axes.imshow(grey(comparison.crop), cmap="gray", vmin=0, vmax=255, interpolation="bilinear", aspect="auto")
     if panel.values is None:
         reason = _drawable("\n".join(wrapped(panel.problem, 22, lines=5)))
-        style: dict[str, Any] = {"ha": "center", "va": "center", "family": _FONT, "color": "black"}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "family": FONT, "color": "black"}
         style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-        axes.text(0.5, 0.5, reason, size=_SMALL, transform=axes.transAxes, parse_math=False, **style)
+        axes.text(0.5, 0.5, reason, size=SMALL, transform=axes.transAxes, parse_math=False, **style)
         return
     low, colours = (-panel.limit, _diverging()) if panel.kind == "difference" else (0, "viridis")
     scale: dict[str, Any] = {"cmap": colours, "vmin": low, "vmax": panel.limit}
@@ -151,12 +132,12 @@ def _draw_scores(sheet: _Sheet, rows: list[tuple[str, Scores]], left: float, top
     """Write a small table: the pair, then SIM, CC and KLD in columns that end at the same place."""
     ends = [left + width * part for part in (0.53, 0.77, 1.0)]
     for end, heading in zip(ends, ("SIM", "CC", "KLD"), strict=True):
-        sheet.text(end, top, heading, size=_SMALL, ha="right")
+        sheet.text(end, top, heading, size=SMALL, ha="right")
     for number, (pair, marks) in enumerate(rows, start=1):
         line = top + number * _SMALL_LINE
-        sheet.text(left, line, pair, size=_SMALL)
+        sheet.text(left, line, pair, size=SMALL)
         for end, value in zip(ends, (marks.sim, marks.cc, marks.kld), strict=True):
-            sheet.text(end, line, _number(value), size=_SMALL, ha="right")
+            sheet.text(end, line, _number(value), size=SMALL, ha="right")
 
 
 def _number(value: float | None) -> str:
@@ -176,8 +157,8 @@ def _draw_colour_bar(axes: Axes, colours: Any, ticks: list[float], labels: list[
     axes.imshow(
         np.linspace(0, 1, 256)[None], cmap=colours, vmin=0, vmax=1, aspect="auto", extent=(ticks[0], ticks[-1], 0, 1)
     )
-    axes.tick_params(bottom=True, labelbottom=True, labelsize=_SMALL, length=1.5, width=0.5, pad=1)
-    axes.set_xticks(ticks, labels, family=_FONT, color="black")
+    axes.tick_params(bottom=True, labelbottom=True, labelsize=SMALL, length=1.5, width=0.5, pad=1)
+    axes.set_xticks(ticks, labels, family=FONT, color="black")
     # Inwards at both ends, or the outermost labels would leave the figure.
     axes.get_xticklabels()[0].set_horizontalalignment("left")
     axes.get_xticklabels()[-1].set_horizontalalignment("right")
@@ -193,7 +174,7 @@ def _drawable(text: str) -> str:
     """Return a text whose letters the font has, a question mark for each that it lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    font = get_font(findfont(FontProperties(family=_FONT)))
+    font = get_font(findfont(FontProperties(family=FONT)))
     return "".join(letter if letter == "\n" or font.get_char_index(ord(letter)) else "?" for letter in text)
 
 
@@ -201,21 +182,16 @@ def _title_lines(comparison: Comparison, panel: Panel) -> list[str]:
     second = {
         "original": "",
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
-        "float": _top_1(comparison.reference),
-        "quantized": _top_1(comparison.quantized),
-        "deployed": "" if comparison.deployed is None else _top_1(comparison.deployed.result),
         "difference": f"{comparison.quant.label} − float",
     }
+    if panel.result is not None:
+        top = panel.result.predictions[0]
+        second = {panel.kind: f"top-1 {top.label} {percent(top.probability)}"}
     name, below = panel.name, wrapped(second[panel.kind], 27)
     if len(name) > _NAME_CHARACTERS:  # six panels leave less room for a name
         name = name.removesuffix(" UNTRAINED")
         below = ["UNTRAINED weights", *below]
     return [name, *below]
-
-
-def _top_1(result: CamResult) -> str:
-    first = result.predictions[0]
-    return f"top-1 {first.label} {percent(first.probability)}"
 
 
 def _score_rows(comparison: Comparison) -> dict[str, list[tuple[str, Scores]]]:
@@ -267,8 +243,8 @@ def _classes(comparison: Comparison) -> str:
 
 
 def _indexed(comparison: Comparison, index: int) -> str:
-    name = class_name(comparison, index)
-    return str(index) if name.startswith("class ") else f"{index} {name}"
+    label = class_labels(comparison).get(index)
+    return str(index) if label is None else f"{index} {label}"
 
 
 def _cut(name: str) -> str:

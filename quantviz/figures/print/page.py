@@ -1,13 +1,13 @@
-"""How a study's figures for paper are written: their looks, their form, and what the file says of itself."""
+"""How figures for paper are written: page, letters, file, and the description in the file of what it shows."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from quantviz.figures.panels import DRAWING
 from quantviz.specs import UsageError
 from quantviz.study.specs.plan import StudyPlan
 
@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
 Form = Literal["svg", "png"]
 
-FORMS: Final[tuple[Form, ...]] = ("svg", "png")
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
+WIDTH: Final = 7.0
+"""Inches: both columns of the usual two-column page."""
+
+FONT: Final = "DejaVu Sans"
+"""Comes with matplotlib, so that every machine draws the same letters."""
+
 TEXT, SMALL = 7.0, 6.0
 """Sizes of letters, in points."""
 
-_WIDTH, _DPI = 7.0, 300  # inches: both columns of the usual two-column page
+GRID: Final = "#DDDDDD"
+
+_DPI = 300
+_DRAWING = threading.Lock()  # matplotlib promises nothing to concurrent threads, whatever they draw
 _LOOKS: Final[dict[Any, Any]] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same letters
+    "font.family": FONT,
     "font.size": TEXT,
     "axes.titlesize": TEXT,
     "axes.labelsize": TEXT,
@@ -36,21 +45,54 @@ _LOOKS: Final[dict[Any, Any]] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
+    "grid.color": GRID,
     "grid.linewidth": 0.4,
     "axes.formatter.use_mathtext": False,
     "svg.hashsalt": "quantviz",  # names of parts would be drawn at random without it
 }
 
 
-def saved(draw: Callable[[Figure], None], height: float, form: Form, plan: StudyPlan, facts: dict[str, Any]) -> bytes:
-    """Draw a figure and return its file; the same drawing gives the same bytes.
+def file_bytes(
+    make: Callable[[], Figure],
+    dpi: float,
+    form: Form = "png",
+    *,
+    looks: dict[Any, Any] | None = None,
+    description: str | None = None,
+) -> bytes:
+    """Return a figure's file; the same figure gives the same bytes.
 
     Args:
-        draw: what draws on an empty figure.
+        make: makes the figure; called while no other thread draws.
+        dpi: dots an inch.
+        form: of the file.
+        looks: matplotlib's settings that differ from its default style.
+        description: what the file says of itself, or None.
+    """
+    import matplotlib
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    metadata = {"Software" if form == "png" else "Date": None, "Description": description}
+    buffer = io.BytesIO()
+    # The default style, because a user's own could ask for LaTeX or change the looks.
+    with _DRAWING, matplotlib.style.context("default"), matplotlib.rc_context(looks):
+        figure = make()
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
+
+
+def study_page(
+    draw: Callable[[Figure], None], height: float, form: Form, plan: StudyPlan, facts: Mapping[str, Any]
+) -> bytes:
+    """Draw a figure of a study and return its file.
+
+    Args:
+        draw: draws on an empty figure.
         height: in inches; the width is 7.
         form: of the file; a PNG has 300 dots an inch.
-        plan: of the study, whose settings go into the file's description.
+        plan: of the study; its settings go into the file's description.
         facts: what the figure shows, for the description too.
 
     Raises:
@@ -58,24 +100,19 @@ def saved(draw: Callable[[Figure], None], height: float, form: Form, plan: Study
     """
     if form not in FORMS:
         raise UsageError(f"Form {form!r} is unknown; use one of {', '.join(FORMS)}.")
-    import matplotlib
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    told = json.dumps(_described(plan) | facts, sort_keys=True)
-    metadata = {"png": {"Software": None, "Description": told}, "svg": {"Date": None, "Description": told}}
-    buffer = io.BytesIO()
-    # The default style, because a user's own could ask for LaTeX or change the looks.
-    with DRAWING, matplotlib.style.context("default"), matplotlib.rc_context(_LOOKS):
-        figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
+    def make() -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(WIDTH, height), dpi=_DPI, facecolor="white", layout="constrained")
         draw(figure)
-        figure.savefig(buffer, format=form, dpi=_DPI, metadata=metadata[form])
-    return buffer.getvalue()
+        return figure
+
+    description = json.dumps({**_settings(plan), **facts}, sort_keys=True)
+    return file_bytes(make, _DPI, form, looks=_LOOKS, description=description)
 
 
-def _described(plan: StudyPlan) -> dict[str, Any]:
+def _settings(plan: StudyPlan) -> dict[str, Any]:
     return {
         "study": plan.digest,
         "pictures": len(plan.images),

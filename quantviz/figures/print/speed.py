@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from quantviz.bench.specs import SpeedReport, Timing
-from quantviz.figures.panels import COLOURS, DRAWING
+from quantviz.figures.data.style import COLOURS
+from quantviz.figures.print.page import FONT, GRID, WIDTH, file_bytes
 
-_WIDTH, _ROW, _HEAD, _FOOT = 7.0, 0.27, 0.35, 0.75  # inches
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW, _HEAD, _FOOT = 0.27, 0.35, 0.75  # inches
 _LEFT, _RIGHT = 3.0, 0.55
 _TEXT, _SMALL = 7.5, 6.5  # points
 _GREY = "#767676"
-_FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same letters
 
 
 def speed_png(report: SpeedReport, *, dpi: float = 200) -> bytes:
@@ -25,44 +30,37 @@ def speed_png(report: SpeedReport, *, dpi: float = 200) -> bytes:
         report: what was measured.
         dpi: dots an inch.
     """
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    return file_bytes(partial(_sheet, report, dpi), dpi, looks={"font.family": FONT})
+
+
+def _sheet(report: SpeedReport, dpi: float) -> Figure:
     from matplotlib.figure import Figure
 
     batches = sorted({timing.batch for timing in report.timings})
     groups = [_rows(report, batch) for batch in batches]
-    height = sum(_HEAD + _FOOT + _ROW * len(rows) for rows in groups)
-    buffer = io.BytesIO()
-    # The default style, because a user's own could ask for LaTeX or change the looks.
-    with DRAWING, matplotlib.style.context("default"), matplotlib.rc_context({"font.family": _FONT}):
-        sheet = Figure(figsize=(_WIDTH, height), dpi=dpi, facecolor="white")
-        FigureCanvasAgg(sheet)
-        top = height
-        for batch, rows in zip(batches, groups, strict=True):
-            tall = _ROW * len(rows)
-            top -= _HEAD + tall
-            axes = sheet.add_axes((_LEFT / _WIDTH, top / height, 1 - (_LEFT + _RIGHT) / _WIDTH, tall / height))
-            _draw(axes, rows, "one image at a time" if batch == 1 else f"{batch} images at a time")
-            top -= _FOOT
-        sheet.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    top = height = sum(_HEAD + _FOOT + _ROW * len(rows) for rows in groups)
+    sheet = Figure(figsize=(WIDTH, height), dpi=dpi, facecolor="white")
+    for batch, rows in zip(batches, groups, strict=True):
+        tall = _ROW * len(rows)
+        top -= _HEAD + tall
+        axes = sheet.add_axes((_LEFT / WIDTH, top / height, 1 - (_LEFT + _RIGHT) / WIDTH, tall / height))
+        _draw(axes, rows, "one image at a time" if batch == 1 else f"{batch} images at a time")
+        top -= _FOOT
+    return sheet
 
 
 def _rows(report: SpeedReport, batch: int) -> list[tuple[str, list[Timing]]]:
     """Return each path's title with its timings at a batch size."""
-    found = []
-    for path, title in report.paths.items():
-        timings = [timing for timing in report.timings if (timing.path, timing.batch) == (path, batch)]
-        if timings:
-            found.append((title, timings))
-    return found
+    rows = [
+        (title, [timing for timing in report.timings if (timing.path, timing.batch) == (path, batch)])
+        for path, title in report.paths.items()
+    ]
+    return [(title, timings) for title, timings in rows if timings]
 
 
-def _draw(axes: object, rows: Sequence[tuple[str, list[Timing]]], title: str) -> None:
-    from matplotlib.axes import Axes
+def _draw(axes: Axes, rows: Sequence[tuple[str, list[Timing]]], title: str) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    assert isinstance(axes, Axes)
     for place, (name, timings) in enumerate(rows):
         ratios = [timing.ratio for timing in timings]
         middle = statistics.median(ratios)
@@ -79,7 +77,7 @@ def _draw(axes: object, rows: Sequence[tuple[str, list[Timing]]], title: str) ->
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelsize=_SMALL)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#DDDDDD", lw=0.6, zorder=0)
+    axes.grid(axis="x", color=GRID, lw=0.6, zorder=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.set_title(f"Time, {title}: bar = median over the models, dot = a model", fontsize=_TEXT, loc="left")

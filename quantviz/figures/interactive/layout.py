@@ -1,26 +1,24 @@
-"""What the figures of layers share: kinds of layers, axes over depth, and numbers in words."""
+"""Axes, frame and texts that Plotly figures share."""
 
 from __future__ import annotations
 
+import base64
 import html
-import math
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-KINDS: Final = {
-    "conv": ("convolution", "#0072B2", "circle"),
-    "depthwise": ("depthwise convolution", "#E69F00", "diamond"),
-    "linear": ("linear", "#009E73", "square"),
-}
-"""Kind of layer -> words, colour (Okabe and Ito 2008) and marker, so that colour is never the only difference."""
+from PIL import Image
 
-GREY: Final = "#8A8A8A"
-"""Lines that are read against, on white and on black."""
+from quantviz.figures.data.charts import Axis, Span
+from quantviz.figures.data.words import short
+from quantviz.specs import RGB
 
 CLEAR: Final = "rgba(0,0,0,0)"
+"""Paper and plot: the page's own ground."""
+
 _TICKS = 22  # that fit side by side
-_NAME_CHARACTERS = 34
 
 
 def depth_axis(names: Sequence[str]) -> dict[str, Any]:
@@ -59,20 +57,52 @@ def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def log_axis(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return a logarithmic axis that holds the values, its ticks written out: 0.01 and not a lone 2 or 5 between."""
-    positive = [value for value in values if value is not None and value > 0] or [0.01, 1.0]
-    low, high = math.log10(min(positive)), math.log10(max(positive))
-    steps = (1, 2, 5) if high - low < 2.5 else (1,)
-    marks = [step * 10.0**power for power in range(-6, 2) for step in steps]
-    room = 0.08 * (high - low) + 0.04
+def log_scale(axis: Axis) -> dict[str, Any]:
+    """Return Plotly's settings of a logarithmic axis, without its title."""
     return {
         "type": "log",
-        "range": [low - room, high + room],
-        "tickvals": marks,
-        "ticktext": [f"{mark:.6f}".rstrip("0").rstrip(".") for mark in marks],
+        "range": list(axis.exponents or ()),
+        "tickvals": [place for place, _ in axis.ticks],
+        "ticktext": [words for _, words in axis.ticks],
         "minor": {"showgrid": False},
     }
+
+
+def title(words: str) -> dict[str, Any]:
+    """Return an axis title."""
+    return {"text": text(words), "font": {"size": 12}}
+
+
+def text(words: str, between: str = " ") -> str:
+    """Return a text as HTML, with what stands in place of its line breaks."""
+    return html.escape(words).replace("\n", between)
+
+
+def note(lines: Sequence[str]) -> str:
+    """Return what hovering shows, as HTML: the first line in bold."""
+    first, *rest = map(text, lines)
+    return "<br>".join([f"<b>{first}</b>", *rest])
+
+
+def bars(spans: Iterable[Span], thickness: float, width: int) -> dict[str, Any]:
+    """Return error bars that reach from the values to the ends of their intervals; lengths in pixels."""
+    drawn = list(spans)
+    up, down = [one.high - one.value for one in drawn], [one.value - one.low for one in drawn]
+    look = {"thickness": thickness, "width": width}
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, **look}
+
+
+def pale(colour: str, opacity: float = 0.35) -> str:
+    """Return a colour ``"#RRGGBB"`` as a fill that lets the ground through."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def data_uri(pixels: RGB, form: str, **options: Any) -> str:
+    """Return a picture as an address that holds it; the options are Pillow's for the form."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **options)
+    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def frame(height: int, top: int = 56) -> dict[str, Any]:
@@ -89,35 +119,6 @@ def frame(height: int, top: int = 56) -> dict[str, Any]:
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
     }
-
-
-def short(name: str, most: int = _NAME_CHARACTERS) -> str:
-    """Return a dotted name with its first parts left out where it is long: the last ones tell layers apart."""
-    if len(name) <= most:
-        return name
-    parts = name.split(".")
-    while len(parts) > 1 and len(".".join(parts)) >= most:
-        del parts[0]
-    return f"…{'.'.join(parts)[1 - most :]}"
-
-
-def number(value: float | None, measure: str = "cam") -> str:
-    """Return a drift in words: CC and nats with the decimals that show it, SQNR in decibels, a dash for none."""
-    if value is None:
-        return "–"
-    if measure == "sqnr":
-        return f"{value:.1f} dB".replace("-", "−")
-    if 0 < abs(value) < 0.00001:
-        return "<0.00001"
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.5f}"
-
-
-def times(value: float | None, floor: float | None) -> str:
-    """Return how many times the noise floor a drift is, ``"5.1 ×"``; "" where that cannot be told."""
-    if value is None or not floor:
-        return ""
-    multiple = value / floor
-    return f"{multiple:,.0f} ×" if multiple >= 10 else f"{multiple:.1f} ×"
 
 
 def _blocks(names: Sequence[str]) -> list[tuple[float, str]]:
