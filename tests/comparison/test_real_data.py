@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks_support import some_networks
 
 from quantviz import cam, images, networks, scores
 from quantviz.comparison.calibration import calibration_set
@@ -73,7 +74,7 @@ class Bench:
         ]
 
 
-@pytest.fixture(scope="module", params=list(LEAST_TOP_1))
+@pytest.fixture(scope="module", params=some_networks("squeezenet1_1", of=LEAST_TOP_1))
 def bench(request):
     return Bench(request.param)
 
@@ -114,7 +115,10 @@ AS_PUBLISHED = {("mobilenet_v2", 8): 0.706, ("mobilenet_v2", 16): 0.901} | {
 }
 
 
-@pytest.mark.parametrize(("name", "width"), AS_PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [pytest.param(*pair, marks=() if pair == ("squeezenet1_1", 8) else pytest.mark.slow) for pair in AS_PUBLISHED],
+)
 def test_the_papers_protocol_gives_what_the_published_code_gives(name, width, tmp_path, record_property):
     samples = [images.load(file) for file in images.folder(PICTURES)[::5]]
     weights = str(DATA / "weights" / f"{name}.safetensors")
@@ -139,7 +143,7 @@ def test_the_papers_protocol_gives_what_the_published_code_gives(name, width, tm
     assert max(unscored.values()) <= len(samples) * 0.7
 
 
-@pytest.mark.parametrize("name", LEAST_TOP_1)
+@pytest.mark.parametrize("name", some_networks("squeezenet1_1", of=LEAST_TOP_1))
 def test_deployed_maps_are_those_of_the_simulation(name, tmp_path, record_property):
     samples = [images.load(file) for file in images.folder(PICTURES)[::5]]
     weights = None if networks.spec(name).weights[0].bundled else str(DATA / "weights" / f"{name}.safetensors")
