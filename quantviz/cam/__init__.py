@@ -8,7 +8,7 @@ from quantviz.cam.locked import Locked, lockable
 
 if TYPE_CHECKING:
     from quantviz.cam.kept import KeptFeatures
-    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_each, explain_many
+    from quantviz.cam.maps import Explanation, explain, explain_batch, explain_each, explain_many, gives_gradient
     from quantviz.cam.perturbation import faithfulness
 else:
     # What needs torch is imported when it is first asked for; the words about the metrics do not need it.
@@ -16,6 +16,7 @@ else:
         "faithfulness": "perturbation",
         "KeptFeatures": "kept",
         **dict.fromkeys(("Explanation", "explain", "explain_batch", "explain_each", "explain_many"), "maps"),
+        "gives_gradient": "maps",
     }
 
     def __getattr__(name: str) -> object:
@@ -37,5 +38,6 @@ __all__ = [
     "explain_each",
     "explain_many",
     "faithfulness",
+    "gives_gradient",
     "lockable",
 ]

@@ -49,7 +49,7 @@ def ablationcam(
     does not turn the map around. What comes before the target layer is computed for one image, not for each channel.
     """
     activation, ablated = features.leaf.detach(), [features.leaf.detach()]
-    handle = module_of(model, layer).register_forward_hook(lambda _module, _inputs, _output: ablated[-1].clone())
+    handle = module_of(model, layer).register_forward_hook(lambda _module, _inputs, output: _as(output, ablated[-1]))
     scores: list[Tensor] = []
     try:
         for channels in _batches(activation.shape[1], _ABLATED, progress):
@@ -63,6 +63,14 @@ def ablationcam(
     original = features.score(model, class_index)
     drops = original - torch.cat(scores).double().numpy()
     return weighted(_relative(drops, original), features.activations()[0])
+
+
+def _as(output: Tensor, values: Tensor) -> Tensor:
+    """Return values in place of a layer's output: a copy, or integers on the output's own grid."""
+    if not output.is_quantized:
+        return values.clone()
+    scale, zero_point = float(output.q_scale()), int(output.q_zero_point())
+    return torch.quantize_per_tensor(values, scale, zero_point, output.dtype)
 
 
 def _beyond(model: nn.Module, image: Tensor, count: int) -> Tensor:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from quantviz.cam.saved import SavedTensors
 from quantviz.cam.sparse import SparseGradients
-from quantviz.specs import QuantvizError, UsageError
+from quantviz.specs import GRADIENT_FREE, QuantvizError, UsageError
 
 Array = npt.NDArray[np.float64]
+
+_WITHOUT = f"use a method that needs none: {', '.join(GRADIENT_FREE)}"
 
 
 class Headed(Protocol):
@@ -89,6 +91,11 @@ class Features:
         def begin(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
+            if output.is_quantized:
+                if gradients:
+                    raise UsageError(f"The target layer gives {output.dtype}, which has no gradient; {_WITHOUT}.")
+                leaves.append(output.dequantize())
+                return output
             leaves.append(output.detach().requires_grad_(gradients))
             torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
             if gradients and len(leaves) == 1:
@@ -160,7 +167,10 @@ class Features:
         chosen = torch.zeros_like(self.logits)
         for at, index in enumerate(classes):
             chosen[at, index] = 1
-        return torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)[0]
+        try:
+            return torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)[0]
+        except RuntimeError as error:  # an operation behind the target has none
+            raise QuantvizError(f"There is no gradient behind the target layer ({error}); {_WITHOUT}.") from None
 
     def score(self, model: nn.Module, index: int) -> float:
         """Return the first image's logit of a class, as torch computes it: what its other logits are compared with.

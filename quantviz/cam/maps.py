@@ -39,7 +39,7 @@ from quantviz.cam.channels import Scored, ablationcam, scorecam
 from quantviz.cam.features import Array, Features, Formula, is_headed
 from quantviz.cam.kept import KeptFeatures
 from quantviz.cam.locked import Locked, lockable
-from quantviz.specs import CamSpec, Heatmap, Progress, UsageError, no_progress
+from quantviz.specs import CamSpec, Heatmap, Progress, QuantvizError, UsageError, no_progress
 
 # Rounding of float32 sums over a few thousand channels stays below this part of the summands.
 _ROUNDING = 1e-5
@@ -216,6 +216,25 @@ def explain_each(
     finally:
         wait(waiting)
     return [first, *(other.result() for other in waiting)]
+
+
+def gives_gradient(model: nn.Module | Locked[nn.Module], image: Tensor, layer: str | None) -> bool:
+    """Tell whether logits have a gradient with respect to a layer's activation that is not zero throughout.
+
+    Rounding without a straight-through gradient gives zeros, and integers give none.
+
+    Args:
+        model: as in ``explain``.
+        image: (1, 3, H, W) float32.
+        layer: dotted name of the target layer.
+    """
+    with lockable(model).locked() as module:
+        try:
+            features = _features(module, image, layer, differentiated=True)
+            count = features.logits.shape[1]
+            return any(features.gradients(module, (index,)).any() for index in range(0, count, max(1, count // 8)))
+        except QuantvizError:
+            return False
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from quantviz.comparison.references import SPECTRAL_RESIDUAL, SaliencySource, sa
 from quantviz.networks import Network
 from quantviz.specs import (
     COMPUTATION_VERSION,
+    GRADIENT_FREE,
     RGB,
     CamResult,
     CamSpec,
@@ -25,6 +26,7 @@ from quantviz.specs import (
     ImageError,
     ImageSample,
     Progress,
+    QuantvizError,
     Scores,
     StoredRecord,
     UsageError,
@@ -161,11 +163,32 @@ def explain_network(
         name: what progress and errors call the network.
 
     Raises:
-        UsageError: the method, the layer or the class is unknown, or the number of class names is wrong.
+        UsageError: the method, the layer or the class is unknown, the number of class names is wrong, or the method
+            needs a gradient and the network gives none.
         QuantvizError: the logits are not finite, or do not depend on the target layer.
     """
     cam = CamSpec(method, network.layer)
-    return explained(network.module, tensor, cam, target, 0, progress, name, classes=network.classes)
+    try:
+        found = explained(network.module, tensor, cam, target, 0, progress, name, classes=network.classes)
+    except UsageError:
+        raise
+    except QuantvizError:
+        _check_gradient(network, tensor, method, name)
+        raise
+    if found.heatmap.degenerate:
+        _check_gradient(network, tensor, method, name)
+    return found
+
+
+def _check_gradient(network: Network, tensor: Tensor, method: str, name: str) -> None:
+    """Refuse a method that needs a gradient where the network gives none."""
+    from quantviz.cam import gives_gradient
+
+    if method not in GRADIENT_FREE and not gives_gradient(network.module, tensor, network.layer):
+        raise UsageError(
+            f"The {name} network gives no gradient behind layer {network.shown_layer!r}, as where values are rounded "
+            f"without a straight-through gradient; use a method that needs none: {', '.join(GRADIENT_FREE)}."
+        ) from None
 
 
 def salient_map(source: SaliencySource, sample: ImageSample, crop: RGB, network: Network) -> Heatmap | None:

@@ -46,9 +46,20 @@ from quantviz.specs.quantization import (
     spec_of,
     with_layers,
 )
-from quantviz.specs.results import CamResult, Comparison, Deployed, Heatmap, ImageSample, Prediction, Saliency, Scores
+from quantviz.specs.results import (
+    CamResult,
+    Comparison,
+    Deployed,
+    Heatmap,
+    ImageSample,
+    NetworkMap,
+    Prediction,
+    Saliency,
+    Scores,
+)
 from quantviz.specs.settings import (
     CAM_METHODS,
+    GRADIENT_FREE,
     CalibrationRef,
     CamSpec,
     ModelSpec,
@@ -64,6 +75,7 @@ __all__ = [
     "COMPUTATION_VERSION",
     "DEPLOYED",
     "DEVIATIONS",
+    "GRADIENT_FREE",
     "MAX_BITS",
     "MIN_BITS",
     "PAPER",
@@ -92,6 +104,7 @@ __all__ = [
     "Metric",
     "MetricTable",
     "ModelSpec",
+    "NetworkMap",
     "Phase",
     "Prediction",
     "Preprocessing",

@@ -107,6 +107,47 @@ class Saliency:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NetworkMap:
+    """One network's map of one image: what it was made with, and its agreement with the image's saliency.
+
+    Attributes:
+        model: name of the network.
+        weights: which weights it has.
+        cam: method and (named) target layer.
+        class_rule: ``"own"``, the network's own top-1, or the chosen class index.
+        sample: the picture.
+        crop: uint8 (H, W, 3), the pixels that the network saw, at the input's resolution.
+        result: the map, the class that it explains, and the predictions.
+        saliency: the image's saliency, or None.
+        scores: ``"map_v_saliency"`` with a saliency; else empty.
+        seconds: what this call took.
+        versions: of quantviz and of the libraries that decide the result.
+        notes: what a reader must know beside the numbers.
+    """
+
+    model: str
+    weights: WeightsRef
+    cam: CamSpec
+    class_rule: str | int
+    sample: ImageSample
+    crop: RGB
+    result: CamResult
+    saliency: Saliency | None
+    scores: Mapping[str, Scores]
+    seconds: float
+    versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def degenerate(self) -> dict[str, str]:
+        """The maps that carry no evidence, by name, each with the reason."""
+        maps = {"map": self.result.heatmap}
+        if self.saliency is not None:
+            maps["saliency"] = self.saliency.heatmap
+        return {name: heatmap.degenerate for name, heatmap in maps.items() if heatmap.degenerate}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Deployed:
     """What the quantized network says as deployed: activation and logits by integer kernels, its gradient by torch.
 

@@ -18,6 +18,8 @@ CAM_METHODS = (
     "scorecam",
     "ablationcam",
 )
+GRADIENT_FREE = ("eigencam", "scorecam", "ablationcam")
+"""The methods that need no gradient of the network."""
 
 
 @dataclass(frozen=True, slots=True)
