@@ -64,12 +64,12 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
         model = _untrained(spec)
         return _frozen(model), replace(located.ref, sha256=_digest(model))
     data = _checked_bytes(spec, located, located.path)
-    found = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes))
+    loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes))
     with torch.device("meta"):
-        model = _construct(spec, found.classes)
+        model = _construct(spec, loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
-    model.load_state_dict(dict(found.tensors), assign=True)
-    return _frozen(model), replace(located.ref, classes=found.classes, note=found.note)
+    model.load_state_dict(dict(loaded.tensors), assign=True)
+    return _frozen(model), replace(located.ref, classes=loaded.classes, note=loaded.note)
 
 
 @lru_cache(maxsize=32)
@@ -77,7 +77,7 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     """List a model's convolution-stage layers, which can be CAM target layers, in execution order.
 
     These are the modules, containers included, that are called exactly once a forward and return one tensor
-    (1, C, h, w) with h and w above 1. Found on the meta device: no weights, no arithmetic.
+    (1, C, h, w) with h and w above 1. They are looked for on the meta device, without weights and arithmetic.
 
     Args:
         spec: the model.
@@ -88,13 +88,13 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     with torch.device("meta"):
         model = _construct(spec, 1000).eval()
     calls: Counter[str] = Counter()
-    found: dict[str, LayerInfo] = {}
+    infos: dict[str, LayerInfo] = {}
 
     def note(name: str, module: torch.nn.Module, output: object) -> None:
         calls[name] += 1
         if isinstance(output, torch.Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             _, channels, height, width = output.shape
-            found[name] = LayerInfo(name, type(module).__name__, channels, height, width)
+            infos[name] = LayerInfo(name, type(module).__name__, channels, height, width)
 
     for name, module in model.named_modules():
         if name:
@@ -102,7 +102,7 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     side = spec.weights[0].preprocessing.crop
     with torch.no_grad():
         model(torch.zeros(1, 3, side, side, device="meta"))
-    return tuple(info for name, info in found.items() if calls[name] == 1)
+    return tuple(info for name, info in infos.items() if calls[name] == 1)
 
 
 @lru_cache(maxsize=32)

@@ -158,13 +158,13 @@ def _renamed(tensors: dict[str, torch.Tensor], own: Shapes, notes: list[str]) ->
     observers = [name for name in tensors if name not in own and _OBSERVER.search(name)]
     if observers:
         notes.append(f"{len(observers)} observer and fake-quantization entries ignored")
-    kept = {name: value for name, value in tensors.items() if name not in set(observers)}
-    if "_conv_stem.weight" in kept:
-        return _by_position(kept, own)
+    weights = {name: value for name, value in tensors.items() if name not in set(observers)}
+    if "_conv_stem.weight" in weights:
+        return _by_position(weights, own)
     modules = list(dict.fromkeys(name.rpartition(".")[0] for name in own))
     following = dict(itertools.pairwise(modules))
     result = {}
-    for name, value in kept.items():
+    for name, value in weights.items():
         module, _, leaf = name.rpartition(".")
         convolution = module.removesuffix(".bn")
         if name in own:

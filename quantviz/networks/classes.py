@@ -42,6 +42,6 @@ def _classes() -> Mapping[str, int]:
 
 
 def _list() -> Path | None:
-    found = importlib.util.find_spec("timm")  # does not import it, which takes seconds
-    folders = (found and found.submodule_search_locations) or ()
+    spec = importlib.util.find_spec("timm")  # does not import it, which takes seconds
+    folders = (spec and spec.submodule_search_locations) or ()
     return next((path for folder in folders if (path := Path(folder, *_FILE)).is_file()), None)

@@ -33,7 +33,7 @@ _ABANDONED = 3600.0  # s; a part file untouched for so long belongs to a process
 
 
 class DownloadError(Exception):
-    """Why a file could not be had, as half a sentence. Stays inside the zoo."""
+    """Why a file could not be had, as half a sentence. It is not raised outside this package."""
 
 
 def download(file: str, path: Path, *, sha256: str, limit: int, progress: Progress, label: str | None = None) -> None:
@@ -103,7 +103,7 @@ def _sweep(path: Path) -> None:
 
 def _save(transfer: _Transfer, target: IO[bytes], limit: int, message: str, progress: Progress) -> str:
     """Write all chunks to ``target`` and return their sha256 in hex."""
-    digest, size, told = hashlib.sha256(), 0, -math.inf
+    digest, size, reported = hashlib.sha256(), 0, -math.inf
     if (transfer.total or 0) > limit:
         raise DownloadError(f"the server offers {transfer.total} bytes where at most {limit} are expected")
     for chunk in transfer:
@@ -112,8 +112,8 @@ def _save(transfer: _Transfer, target: IO[bytes], limit: int, message: str, prog
             raise DownloadError(f"the server sent more than the {limit} bytes that are expected at most")
         digest.update(chunk)
         target.write(chunk)
-        if time.monotonic() - told > 0.1:
-            told = time.monotonic()
+        if time.monotonic() - reported > 0.1:
+            reported = time.monotonic()
             progress(message, min(size / transfer.total, 1.0) if transfer.total else None, Phase.DOWNLOADING)
     if transfer.total is not None and size != transfer.total:
         raise DownloadError(f"the transfer broke off after {size} of {transfer.total} bytes")

@@ -75,7 +75,8 @@ def last_feature_layers(module: nn.Module, example: Tensor) -> tuple[str, ...]:
         example: one input (1, 3, H, W).
 
     Raises:
-        UsageError: there is none, or tokens (1, n, C) follow it, as in a vision transformer; or as ``network_of``.
+        UsageError: there is none, or tokens (1, n, C) follow it, as in a vision transformer; or the
+            module gives no logits.
     """
     return _last(_run(module, example)[1])
 
@@ -92,12 +93,12 @@ def layer_name(module: nn.Module, layer: str | nn.Module) -> str:
     """
     kind = type(module).__name__
     if isinstance(layer, nn.Module):
-        found: str | None = next((name for name, inner in module.named_modules() if inner is layer and name), None)
-        if found is None:
+        path: str | None = next((name for name, inner in module.named_modules() if inner is layer and name), None)
+        if path is None:
             raise UsageError(
                 f"The {type(layer).__name__} given as layer is not part of {kind}; give one of its modules."
             )
-        return found
+        return path
     names = [name for name, _ in module.named_modules() if name]
     if layer not in names:
         near = difflib.get_close_matches(layer, names, n=3, cutoff=0.4) or names[-3:]

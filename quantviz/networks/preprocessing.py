@@ -1,4 +1,4 @@
-"""A network's preprocessing from what its library says of it: torchvision's transforms, timm's settings."""
+"""A network's preprocessing from what its library declares: torchvision's transforms, timm's settings."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _of_timm(settings: Mapping[str, Any]) -> Preprocessing:
     mode, part = settings.get("crop_mode") or "center", float(settings.get("crop_pct") or 0.875)
     if mode != "center" and not (mode == "squash" and part == 1):
         raise UsageError(f"Crop mode {mode!r} of {part:g} is not supported; {_WAYS}.")
-    found = _made([math.floor(crop[0] / part)], crop, str(settings.get("interpolation", "bicubic")), mean, std)
-    return replace(found, fit="stretch") if mode == "squash" else found
+    preprocessing = _made([math.floor(crop[0] / part)], crop, str(settings.get("interpolation", "bicubic")), mean, std)
+    return replace(preprocessing, fit="stretch") if mode == "squash" else preprocessing
 
 
 def _made(resize: list[int], crop: list[int], interpolation: str, mean: list[float], std: list[float]) -> Preprocessing:

@@ -230,22 +230,22 @@ def _bundled(spec: ModelSpec, published: PublishedWeights) -> Path:
 
 def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(f"Weights file {str(path)!r} cannot be opened ({why}); check the path.") from error
-    if not stat.S_ISREG(found.st_mode):
-        what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise CheckpointError(f"{path} is {what}; name a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
     if path.suffix.lower() not in SUFFIXES:
         raise CheckpointError(
             f"{path} ends in {path.suffix!r}; save the weights as one of {', '.join(SUFFIXES)} and name that file."
         )
-    if found.st_size == 0:
+    if status.st_size == 0:
         raise CheckpointError(f"{path} is empty; save the weights again and name that file.")
-    if found.st_size > largest_file(spec):
+    if status.st_size > largest_file(spec):
         raise CheckpointError(
-            f"{path} has {found.st_size / 1e6:,.0f} MB, more than any checkpoint of {spec.name} can have "
+            f"{path} has {status.st_size / 1e6:,.0f} MB, more than any checkpoint of {spec.name} can have "
             f"({largest_file(spec) / 1e6:,.0f} MB); check the model's name or save the state dict alone."
         )
     try:
@@ -258,8 +258,8 @@ def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
 
 def _digest(path: Path) -> str:
     """Return the sha256 in hex of a file's bytes, remembered while the file stays the same."""
-    found = path.stat()
-    return _digest_of(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    status = path.stat()
+    return _digest_of(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache(maxsize=64)
