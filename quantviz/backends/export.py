@@ -153,8 +153,8 @@ class Session:
     def arrays(self, *inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Return the outputs for inputs (N, 3, H, W) float32, as arrays."""
         given = {name: np.ascontiguousarray(values) for name, values in zip(self._inputs, inputs, strict=True)}
-        found: list[npt.NDArray[np.float32]] = self._session.run(None, given)
-        return found
+        outputs: list[npt.NDArray[np.float32]] = self._session.run(None, given)
+        return outputs
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +164,7 @@ def sums_overflow() -> bool:
     Those for x86 without the VNNI instructions add up pairs of products in 16 bits. It is tried with the greatest
     products there are, once in a process, which takes some milliseconds.
     """
-    import onnxruntime  # here, as above
+    import onnxruntime  # here, because it takes long
     from onnx import TensorProto, helper, numpy_helper
 
     side, depth = 8, 64

@@ -22,13 +22,13 @@ _Gradient = Callable[..., "Tensor | None"]
 
 
 class HeadedSplit(Split):
-    """A parted network whose ``front`` gives the logits, too, after its outputs; what ``Split`` does, it does.
+    """A parted network whose ``front`` gives the logits, too, after its outputs; otherwise a ``Split``.
 
     Args:
-        network: as in ``Split``.
-        layer: as there.
-        outputs: as there.
-        front: as there, with the logits (N, classes) at the end.
+        network: in eval mode, its parameters without gradients; left as it was.
+        layer: dotted name of the target layer.
+        outputs: from ``outputs_before``, of this network or of one with the same modules.
+        front: computes them, and behind them the logits (N, classes).
         head: from ``head_of``.
     """
 
@@ -57,10 +57,10 @@ class HeadedSplit(Split):
             classes: of each image.
         """
         rows = sorted(set(classes))
-        found = self._of_rows(values, torch.tensor(rows))
+        logits = self._of_rows(values, torch.tensor(rows))
         if len(rows) == 1:
-            return found[:, 0]
-        return found[torch.arange(len(classes)), torch.tensor([rows.index(index) for index in classes])]
+            return logits[:, 0]
+        return logits[torch.arange(len(classes)), torch.tensor([rows.index(index) for index in classes])]
 
     def gradient(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor | None:
         """Return the gradient of each image's logit of its class with respect to the activation, of its shape, or None.
@@ -104,15 +104,15 @@ def head_of(network: nn.Module, layer: str, outputs: Sequence[Output], example: 
         outputs: from ``outputs_before``.
         example: one input (1, 3, H, W).
     """
-    with torch.no_grad(), captured(network, {name for name, _ in outputs}) as found:
+    with torch.no_grad(), captured(network, {name for name, _ in outputs}) as values_of:
         logits = network(example)
     run = Run()
     rest = rest_of(network, layer, run).eval()
-    with torch.no_grad(), run.of(found), _weighted(network) as ran:
+    with torch.no_grad(), run.of(values_of), _weighted(network) as ran:
         rest(Skipped(run, None))
     if len(ran) != 1:
         return None
-    values = [found[output] for output in outputs]
+    values = [values_of[output] for output in outputs]
     split = HeadedSplit(network, layer, outputs, lambda _image: [*values, logits], ran[0])
     classes = (0, int(logits.argmax()), logits.shape[1] - 1)
     try:
@@ -146,11 +146,11 @@ def _traced(function: _Gradient, inputs: tuple[Tensor, ...]) -> _Gradient:
         module = make_fx(function)(*inputs)
         module.graph.eliminate_dead_code()
         module.recompile()
-        found = module(*inputs)
+        repeated = module(*inputs)
     except Exception:  # whatever tracing does not bear, the function itself does
         return function
     repeat: _Gradient = torch.no_grad()(module.forward)
-    return repeat if torch.equal(found, expected) else function
+    return repeat if torch.equal(repeated, expected) else function
 
 
 class _Rows:

@@ -114,7 +114,7 @@ class _Graph:
 
     def integer_tensors(self) -> list[str]:
         """Return the tensors that are on a grid, in the order in which they come about."""
-        found: dict[str, None] = {}
+        tensors: dict[str, None] = {}
         for node in self.graph.node:
             if node.output[0] in self.later:
                 if self.layer_of(node) is None:
@@ -122,10 +122,10 @@ class _Graph:
             elif node.op_type not in _INTEGER_OPS or node.output[0] not in self.floats:
                 continue
             sources = node.input[:1] if node.op_type in ("Conv", "Gemm", "ReduceMean") else node.input
-            found |= dict.fromkeys(name for name in sources if name not in self.constants)
+            tensors |= dict.fromkeys(name for name in sources if name not in self.constants)
             if node.op_type != "Gemm":
-                found[self._fused(node.output[0])] = None
-        return list(found)
+                tensors[self._fused(node.output[0])] = None
+        return list(tensors)
 
     def _fused(self, name: str) -> str:
         """Return the tensor behind an activation function that alone reads this one, or this one."""
@@ -282,7 +282,7 @@ class _Writer:
         return name
 
     def grid(self, name: str, source: str, target: str, grid: ActivationGrid) -> None:
-        """Put ``source`` on a grid, as ``target``."""
+        """Quantize the tensor ``source`` to a grid; ``target`` names the result."""
         from onnx import helper
 
         scale = self.constant(f"{name}.scale", np.array(grid.scale, np.float32))
@@ -336,9 +336,9 @@ def _measured(graph: _Graph, names: list[str], batches: Iterable[npt.NDArray[np.
     session = Session(graph.with_outputs(names))
     low, high = np.zeros(len(names)), np.zeros(len(names))
     for batch in batches:
-        found = session.arrays(batch)
-        low = np.minimum(low, [float(values.min()) for values in found])
-        high = np.maximum(high, [float(values.max()) for values in found])
+        arrays = session.arrays(batch)
+        low = np.minimum(low, [float(values.min()) for values in arrays])
+        high = np.maximum(high, [float(values.max()) for values in arrays])
     if not np.isfinite([low, high]).all():
         raise NotSplittableError(
             f"The calibrated range [{min(low)}, {max(high)}] is not finite; check the weights and images."

@@ -93,9 +93,9 @@ class FrontModule(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs' values for inputs (N, 3, H, W) float32."""
-        with captured(self.network, {name for name, _ in self._outputs}) as found:
+        with captured(self.network, {name for name, _ in self._outputs}) as values_of:
             logits = self.network(image)
-        values = tuple(found[output] for output in self._outputs)
+        values = tuple(values_of[output] for output in self._outputs)
         return (*values, logits) if self._logits else values
 
 
@@ -112,14 +112,14 @@ def outputs_before(network: nn.Module, layer: str, example: Tensor) -> tuple[Out
     Raises:
         NotSplittableError: the network cannot be parted there, with the reason.
     """
-    with torch.no_grad(), captured(network, {name for name, _ in network.named_modules() if name}) as found:
+    with torch.no_grad(), captured(network, {name for name, _ in network.named_modules() if name}) as values_of:
         logits = network(example)
     run = Run()
     rest = rest_of(network, layer, run).eval()
     try:
-        if (layer, 1) in found:
+        if (layer, 1) in values_of:
             raise NotSplittableError(f"Layer {layer!r} runs more than once")
-        with torch.no_grad(), run.of(found):
+        with torch.no_grad(), run.of(values_of):
             parted = rest(Skipped(run, None))
             if not run.reached:
                 raise NotSplittableError(f"Layer {layer!r} does not run")
@@ -269,20 +269,20 @@ def shallow(module: nn.Module) -> nn.Module:
 @contextmanager
 def captured(network: nn.Module, names: set[str]) -> Iterator[dict[Output, Tensor]]:
     """Note what modules give, copied, since an in-place operation may follow."""
-    found: dict[Output, Tensor] = {}
+    values: dict[Output, Tensor] = {}
     calls: Counter[str] = Counter()
 
     def noting(name: str) -> Callable[..., None]:
         def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                found[name, calls[name]] = output.clone()
+                values[name, calls[name]] = output.clone()
             calls[name] += 1
 
         return note
 
     handles = [network.get_submodule(name).register_forward_hook(noting(name)) for name in sorted(names)]
     try:
-        yield found
+        yield values
     finally:
         for handle in handles:
             handle.remove()

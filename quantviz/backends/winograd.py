@@ -60,19 +60,19 @@ class NcnnSession:
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         """Return the outputs for inputs (N, 3, H, W) float32, float32; one input after the other."""
-        found = [self._one(np.ascontiguousarray(single)) for single in image.numpy()]
-        return [torch.from_numpy(np.stack(values)) for values in zip(*found, strict=True)]
+        outputs = [self._one(np.ascontiguousarray(single)) for single in image.numpy()]
+        return [torch.from_numpy(np.stack(values)) for values in zip(*outputs, strict=True)]
 
     def _one(self, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         run = self._net.create_extractor()
         run.input(IMAGE, self._mat(image))
-        found = []
+        outputs = []
         for name in self._outputs:
             failed, values = run.extract(name)
             if failed:
                 raise NotSplittableError(f"ncnn does not give {name!r}.")
-            found.append(np.array(values))
-        return found
+            outputs.append(np.array(values))
+        return outputs
 
 
 def by_ncnn(model: bytes, *, logits: bool, threads: int | None = None) -> Front:
@@ -81,10 +81,10 @@ def by_ncnn(model: bytes, *, logits: bool, threads: int | None = None) -> Front:
     Args:
         model: from ``exported``.
         logits: whether it goes on to the logits.
-        threads: as in ``NcnnSession``.
+        threads: how many each library computes in; None for as many as torch has.
 
     Raises:
-        as ``NcnnSession``.
+        NotSplittableError: a layer is of a kind that is not translated.
     """
     if not logits:
         return NcnnSession(model, threads)
