@@ -1,6 +1,6 @@
 """A map and a ground truth to scores; pure functions in float64.
 
-One function a metric, each in the room that its name suggests:
+One function a metric, each in the module that its name suggests:
 
 =================  ===========================================================================================
 distribution       ``sim``, ``cc``, ``kld``: two maps; ``triangle_violation``

@@ -54,7 +54,7 @@ def fault_of(values: Float64, scaled: Float64) -> str:
     return "constant" if scaled.max() - scaled.min() <= CONSTANT_TOLERANCE else ""
 
 
-def told(fault: str, what: str = "the map") -> str:
+def clause(fault: str, what: str = "the map") -> str:
     """Make a clause of what ``degenerate`` returns: ``"the map is constant"``."""
     return f"{what} {fault}" if fault.startswith("contains") else f"{what} is {fault}"
 
@@ -130,7 +130,7 @@ def finite(values: Array) -> Float64:
 def varied(values: Array, name: str) -> Float64:
     """Return a map in float64; raise ``Undefined``, naming the metric ``name``, if it does not vary."""
     if fault := degenerate(values):
-        raise Undefined(f"{name} is undefined where {told(fault)}; give maps that vary.", told(fault))
+        raise Undefined(f"{name} is undefined where {clause(fault)}; give maps that vary.", clause(fault))
     return as_float(values)
 
 

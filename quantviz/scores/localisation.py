@@ -93,7 +93,7 @@ def box_iou_max(values: Array, boxes: Array) -> float:
         A value in [0, 1]; higher is closer.
 
     Raises:
-        UsageError: as ``box_iou``.
+        UsageError: the map is degenerate, a box is not x0 < x1 and y0 < y1, or there is none.
     """
     scaled, boxes = unit_range(varied(values, "The box")), _boxes(boxes)
     return max(_iou(_box_of(scaled, threshold), boxes) for threshold in THRESHOLDS)

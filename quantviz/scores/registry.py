@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from quantviz.scores.checks import Array, Undefined, as_float, as_mask, degenerate, told
+from quantviz.scores.checks import Array, Undefined, as_float, as_mask, clause, degenerate
 from quantviz.scores.distribution import cc, kld, sim
 from quantviz.scores.fixation import auc_borji, auc_judd, auc_shuffled, information_gain, nss
 from quantviz.scores.localisation import box_iou, box_iou_max, covered, energy_pointing, pointing_game
@@ -39,14 +39,14 @@ BOX_THRESHOLDS = (0.15, 0.2, 0.3, 0.5)
 
 def facts(function: Callable[..., float]) -> dict[str, str]:
     """Read the sections of ``FACTS`` from a metric's docstring, each as one line; ``""`` where one is missing."""
-    found: dict[str, list[str]] = {name: [] for name in FACTS}
+    sections: dict[str, list[str]] = {name: [] for name in FACTS}
     section: list[str] = []
     for line in (inspect.getdoc(function) or "").splitlines():
         if line and not line.startswith(" "):
-            section = found.get(line.removesuffix(":"), []) if line.endswith(":") else []
+            section = sections.get(line.removesuffix(":"), []) if line.endswith(":") else []
         elif line:
             section.append(line.strip())
-    return {name: " ".join(lines) for name, lines in found.items()}
+    return {name: " ".join(lines) for name, lines in sections.items()}
 
 
 def measure(
@@ -117,7 +117,7 @@ def _content(truth: GroundTruth, as_region: bool) -> Array:
         raise UsageError(f"The ground truth {truth.source!r} of kind {truth.kind} holds none; make it with its values.")
     if truth.kind == "map":
         if fault := degenerate(content):
-            raise Undefined(f"Nothing can be scored against a map that {fault}.", told(fault, "the ground truth"))
+            raise Undefined(f"Nothing can be scored against a map that {fault}.", clause(fault, "the ground truth"))
     if truth.kind == "mask":
         return as_mask(content, tuple(truth.shape))
     return covered(content, truth.shape) if truth.kind == "boxes" and as_region else content
