@@ -1,7 +1,7 @@
 """An image to its predicted saliency, and any map's values to a ``Heatmap``.
 
 Whatever is made here is a prediction and is named as one: no method here has seen where people looked in the image.
-Supplied maps are read and aligned by the room that checks untrusted files; ``to_heatmap`` finishes them here.
+Supplied maps are read and aligned by ``quantviz.images``; ``to_heatmap`` finishes them here.
 """
 
 from __future__ import annotations
