@@ -1,6 +1,6 @@
 """Ground truth that the user supplies: untrusted files to values in the picture's own pixels, and to ``GroundTruth``.
 
-The way of each kind, the steps between the two being those of the room that knows the crop's geometry::
+The way of each kind; ``quantviz.images`` reads maps and takes everything to the crop::
 
     map        its values (h, w)                                    -> cropped -> to_truth("map", ...)
     mask       its values (h, w)       -> to_mask                   -> cropped -> to_truth("mask", ...)
