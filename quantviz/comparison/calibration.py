@@ -25,7 +25,7 @@ class CalibrationSet:
     """Calibration images before they are read.
 
     Attributes:
-        ref: what they are, for the record and the cache key.
+        ref: describes them in results and decides keys in the store.
         files: the pictures.
         digests: sha256 in hex of each file's bytes.
         bundled: True for the bundled photographs, of which several crops are taken.
@@ -50,7 +50,7 @@ class CalibrationSet:
         """Yield ``count`` network inputs (1, 3, crop, crop) cut from the pictures at random, the same at every call.
 
         A view covers 0.15 to 1 of a picture's area at an aspect ratio of 0.82 to 1.22, and every other one is
-        mirrored: what learning from a few pictures needs so as not to learn them by heart.
+        mirrored, so that learning from a few pictures does not overfit them.
 
         Raises:
             ImageError: as ``inputs``.
@@ -70,7 +70,7 @@ class CalibrationSet:
 
 
 def calibration_set(folder: Path | None) -> CalibrationSet:
-    """Describe the calibration images: the bundled photographs, or a folder of the user's.
+    """Return the calibration images: the bundled photographs, or those of a folder.
 
     Of a folder with more than ``MAX_IMAGES`` pictures, evenly spaced ones of the sorted list are taken.
 
@@ -98,7 +98,7 @@ def _bundled() -> CalibrationSet:
 
 
 def _windows(rgb: RGB) -> tuple[RGB, ...]:
-    """Return the whole picture and its four corners: more content, at another scale, from few photographs."""
+    """Return the whole picture and its four corners, for more content and scales from few photographs."""
     height, width = rgb.shape[:2]
     side = int(min(height, width) * _CORNER)
     corners = tuple(

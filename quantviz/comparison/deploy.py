@@ -1,4 +1,4 @@
-"""Networks that a backend runs and torch differentiates: the float one, and the quantized one as deployed."""
+"""Networks whose first part a backend runs and whose rest torch runs: float ones, and deployed quantized ones."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ _ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exported:
-    """An exported network: the ONNX model and its outputs; or why there is none.
+    """An exported network.
 
-    With a ``head`` the model goes on to the logits.
+    Attributes:
+        model: the ONNX model; empty where the export was refused.
+        outputs: of the model.
+        head: the one layer of weights behind the target, where the model goes on to the logits; None where it ends at
+            the target.
+        refusal: why the network cannot be exported, or "".
     """
 
     model: bytes
@@ -42,7 +47,7 @@ class _Exported:
     refusal: str
 
     def split(self, network: Locked[nn.Module], layer: str, front: Front) -> Locked[Split]:
-        """Return a network of this architecture, what is before its target by ``front``."""
+        """Return a network of this architecture whose part before the target ``front`` runs."""
         from quantviz.backends import HeadedSplit, Split
 
         with network.locked() as module:
@@ -52,42 +57,42 @@ class _Exported:
 
 
 class Backends:
-    """Networks parted at their target over one ``LoadedNetworks``; any number of threads may share it.
+    """Networks parted at their target layer; any number of threads may share it.
 
     Args:
         networks: the loaded models and their quantized copies.
-        kept: how many of a kind to keep in memory.
+        limit: how many of a kind to keep in memory.
     """
 
-    def __init__(self, networks: LoadedNetworks, *, kept: int = 3) -> None:
+    def __init__(self, networks: LoadedNetworks, *, limit: int = 3) -> None:
         self.networks = networks
-        self._exported: Pool[_Exported] = Pool(kept)
-        self._floats: Pool[Locked[Split]] = Pool(kept)
-        self._deployed: Pool[Locked[Split]] = Pool(kept)
+        self._exported: Pool[_Exported] = Pool(limit)
+        self._floats: Pool[Locked[Split]] = Pool(limit)
+        self._deployed: Pool[Locked[Split]] = Pool(limit)
         self._exporters: dict[str, subprocess.Popen[bytes]] = {}
         self._known: set[str] = set()
         self._guard = threading.Lock()
 
     def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, backend: str = "onnxruntime") -> str:
-        """Export a network where that is not done; return why a backend cannot run it up to its layer, or "".
+        """Export a network unless the store has it; return why a backend cannot run it up to its layer, or "".
 
-        Whatever progress raises ends the call before the export or after it, not in between.
+        An exception of progress ends the call before or after the export, not during it.
 
         Args:
             subject: the network and its layer.
-            quant: of which only equalization changes what is exported; ``QuantSpec()`` for the float network.
+            quant: its scheme; only equalization changes the export. ``QuantSpec()`` for the float network.
             progress: reports what is being done.
             backend: one of ``BACKENDS``.
         """
-        found = self._front(subject, quant, progress)
-        if backend == "ncnn" and not found.refusal:
+        exported = self._front(subject, quant, progress)
+        if backend == "ncnn" and not exported.refusal:
             from quantviz.backends import NotSplittableError
 
             try:
                 self.reference(subject, progress, backend)
             except NotSplittableError as error:
                 return str(error)
-        return found.refusal
+        return exported.refusal
 
     def reference(
         self, subject: Subject, progress: Progress, backend: str = "onnxruntime", threads: int | None = None
@@ -98,7 +103,7 @@ class Backends:
             subject: the network and its layer.
             progress: reports what is being done.
             backend: ``"onnxruntime"`` or ``"ncnn"``.
-            threads: how many the backend computes in; None for as many as torch has.
+            threads: number of the backend's threads; None for torch's number.
 
         Raises:
             NotSplittableError: it cannot be parted there, or the backend cannot run it.
@@ -107,24 +112,24 @@ class Backends:
         def make() -> Locked[Split]:
             from quantviz.backends import FrontModule, NotSplittableError, Session, by_ncnn, check_front
 
-            found = self._front(subject, QuantSpec(), progress)
-            if found.refusal:
-                raise NotSplittableError(found.refusal)
+            exported = self._front(subject, QuantSpec(), progress)
+            if exported.refusal:
+                raise NotSplittableError(exported.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
             if backend != "ncnn":
-                return found.split(base, subject.layer, Session(found.model, threads))
-            front = by_ncnn(found.model, logits=found.head is not None, threads=threads)
+                return exported.split(base, subject.layer, Session(exported.model, threads))
+            front = by_ncnn(exported.model, logits=exported.head is not None, threads=threads)
             with base.locked() as module:  # what ONNX Runtime computes was compared with torch at the export
-                whole = FrontModule(module, found.outputs, logits=found.head is not None).eval()
+                whole = FrontModule(module, exported.outputs, logits=exported.head is not None).eval()
                 check_front(front, whole, self.networks.example(subject), backend)
-            return found.split(base, subject.layer, front)
+            return exported.split(base, subject.layer, front)
 
         return self._floats.get((*_identity(subject), backend, threads or _threads()), make)
 
     def deployed(
         self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None
     ) -> Locked[Split]:
-        """Return the quantized network as deployed: integers up to the target or the logits, then the simulation.
+        """Return the deployed network: on integers up to the target or the logits, simulated after that.
 
         Args:
             subject: the network and its layer.
@@ -141,33 +146,33 @@ class Backends:
         def make() -> Locked[Split]:
             from quantviz.backends import NotSplittableError, Session
 
-            found = self._front(subject, quant, progress)
-            if found.refusal:
-                raise NotSplittableError(found.refusal)
+            exported = self._front(subject, quant, progress)
+            if exported.refusal:
+                raise NotSplittableError(exported.refusal)
             simulated = self.networks.quantized(subject, quant, progress)
-            return found.split(
-                simulated, subject.layer, Session(self._integers(subject, quant, found, progress), threads)
+            return exported.split(
+                simulated, subject.layer, Session(self._integers(subject, quant, exported, progress), threads)
             )
 
         key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
         return self._deployed.get(key, make)
 
     def ready(self, subject: Subject, quant: QuantSpec) -> bool:
-        """Tell whether a network of this scheme has been exported, or cannot be."""
+        """Tell whether a network of this scheme has been exported, or was found not to be exportable."""
         key = _front_key(subject, quant)
         if key not in self._known and self.networks.store.get(key) is not None:
             self._known.add(key)  # the record is tens of megabytes: read once
         return key in self._known
 
     def export_apart(self, subject: Subject, quant: QuantSpec, command: list[str]) -> bool:
-        """Export in a process of its own, started at the first call; return whether it is still at work.
+        """Export in a separate process, which the first call starts; return whether it is still running.
 
-        An export watches every module of its process, so that one with other threads at work must not do it itself.
+        An export hooks every module of its process, so it must not run beside other threads that use networks.
 
         Args:
-            subject: what is exported.
+            subject: the network and its layer.
             quant: its scheme.
-            command: what makes the export with the same store: arguments of ``python -m quantviz``.
+            command: arguments of ``python -m quantviz`` that export it into the same store.
 
         Raises:
             QuantvizError: the process failed.
@@ -190,7 +195,7 @@ class Backends:
         return False
 
     def at_work(self, subject: Subject, quant: QuantSpec) -> bool:
-        """Tell whether a process that ``export_apart`` started is still at work."""
+        """Tell whether a process that ``export_apart`` started is still running."""
         with self._guard:
             process = self._exporters.get(_front_key(subject, quant))
         return process is not None and process.poll() is None
@@ -222,11 +227,11 @@ class Backends:
                 model = exported(module, outputs, example, logits=head is not None)
         except NotSplittableError as error:
             return StoredRecord({}, {"outputs": [], "head": "", "refusal": str(error)})
-        told = {"outputs": outputs, "head": head or "", "refusal": ""}
-        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, told)
+        metadata = {"outputs": outputs, "head": head or "", "refusal": ""}
+        return StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, metadata)
 
-    def _integers(self, subject: Subject, quant: QuantSpec, found: _Exported, progress: Progress) -> bytes:
-        """Return the model on integers, from the store if it is there."""
+    def _integers(self, subject: Subject, quant: QuantSpec, exported: _Exported, progress: Progress) -> bytes:
+        """Return the ONNX model on integers, from the store if it is there."""
         from quantviz.backends import on_integers
 
         decides = {"front": _front_key(subject, quant), "quantization": quant}
@@ -239,7 +244,7 @@ class Backends:
                 target = target_grid(module, subject.layer, self.networks.example(subject))
                 layers = integer_layers(module)
             inputs = (batch.numpy() for batch in batches())
-            model = on_integers(found.model, layers, inputs, target)
+            model = on_integers(exported.model, layers, inputs, target)
             record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
             self.networks.store.put(key, record)
         return record.arrays["onnx"].tobytes()
@@ -262,20 +267,20 @@ def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
     from quantviz.backends import ActivationGrid, IntegerLayer
     from quantviz.quantize import InputQuantizer, WeightGrid
 
-    found = {}
+    layers = {}
     for name, module in simulated.named_modules():
         grid, quantizer = getattr(module, "weight_grid", None), getattr(module, "input_quantizer", None)
         if not isinstance(module, nn.Conv2d | nn.Linear) or not isinstance(grid, WeightGrid):
             continue
         if not isinstance(quantizer, InputQuantizer):
             continue
-        found[name] = IntegerLayer(
+        layers[name] = IntegerLayer(
             integers=grid.integers(module.weight).numpy().astype(np.int8),
             scale=grid.scale.expand(len(module.weight)).numpy(),
             bias=None if module.bias is None else module.bias.numpy(),
             source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
         )
-    return found
+    return layers
 
 
 def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> ActivationGrid | None:
@@ -291,13 +296,13 @@ def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> Activation
     from quantviz.backends import ActivationGrid
     from quantviz.quantize import Grid, InputQuantizer
 
-    given: list[Tensor] = []
-    found: list[ActivationGrid] = []
+    activations: list[Tensor] = []
+    grids: list[ActivationGrid] = []
 
     def noting(grid: Grid) -> Callable[..., None]:
         def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if given and inputs[0].shape == given[0].shape and torch.equal(inputs[0], given[0]):
-                found.append(ActivationGrid(grid.scale, grid.zero_point))
+            if activations and inputs[0].shape == activations[0].shape and torch.equal(inputs[0], activations[0]):
+                grids.append(ActivationGrid(grid.scale, grid.zero_point))
 
         return note
 
@@ -307,26 +312,26 @@ def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> Activation
         if isinstance(quantizer, InputQuantizer):  # first among the hooks, as the next one rounds
             handles.append(module.register_forward_pre_hook(noting(quantizer.grid), prepend=True))
     target = simulated.get_submodule(layer)
-    handles.append(target.register_forward_hook(lambda _module, _inputs, output: given.append(output.clone())))
+    handles.append(target.register_forward_hook(lambda _module, _inputs, output: activations.append(output.clone())))
     try:
         with torch.no_grad():
             simulated(example)
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return grids[0] if grids else None
 
 
 def milliseconds(
     networks: Mapping[str, tuple[Locked[nn.Module], CamSpec]], image: Tensor, class_index: int, rounds: int = _ROUNDS
 ) -> dict[str, float]:
-    """Return what one map by each network takes on this machine: medians of a few runs, taken in turn.
+    """Return the milliseconds that one map by each network takes: medians of a few runs, taken in turn.
 
     Args:
         networks: by name, each with its map's method and layer.
         image: (1, 3, H, W) float32.
         class_index: the class to explain.
-        rounds: number of runs of each, after one that does not count.
+        rounds: number of runs of each; one more, the first, does not count.
     """
     from quantviz import cam
 

@@ -26,8 +26,8 @@ class FaithfulnessRow:
         higher_is_better: direction.
         explanation: one plain sentence.
         convention: one sentence: formula and choices.
-        values: ``"float"`` and ``"quantized"``, each model with its own map, and the centre Gaussian on the
-            quantized model -> score.
+        values: scores by map: ``"float"`` and ``"quantized"``, each of the model's own map, and the centre Gaussian
+            on the quantized model.
     """
 
     name: str
@@ -41,7 +41,7 @@ class FaithfulnessRow:
 def faithfulness(
     bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress = no_progress
 ) -> tuple[FaithfulnessRow, ...]:
-    """Tell for each model whether what its own map marks is what its class rests on.
+    """Score for each model how far its class rests on what its own map marks; the store keeps the scores.
 
     Args:
         bench: with the models and the store.
@@ -62,7 +62,7 @@ def faithfulness(
 
 
 def describe_faithfulness() -> str:
-    """Return the part of the page of all metrics that is about faithfulness, in Markdown, from the docstrings."""
+    """Return the section on faithfulness of the page of all metrics, in Markdown."""
     from quantviz import cam
 
     lines = ["## Faithfulness", "", "Each model's own map, judged by the model: no ground truth is needed.", ""]
@@ -96,10 +96,10 @@ def _computed(
         "quantized": (copy, quantized.heatmap, quantized.class_index),
         CENTRE: (copy, Heatmap(scores.centre_gaussian((height, width))), quantized.class_index),
     }
-    found = {}
+    by_subject = {}
     for name, (network, heatmap, index) in subjects.items():
         of_network = partial(_report, progress, name)
-        found[name] = cam.faithfulness(network, image, heatmap, index, progress=of_network)
+        by_subject[name] = cam.faithfulness(network, image, heatmap, index, progress=of_network)
     return tuple(
         FaithfulnessRow(
             name=metric.name,
@@ -107,7 +107,7 @@ def _computed(
             higher_is_better=metric.higher_is_better,
             explanation=metric.explanation,
             convention=metric.convention,
-            values={subject: marks[metric.name] for subject, marks in found.items()},
+            values={subject: scored[metric.name] for subject, scored in by_subject.items()},
         )
         for metric in cam.FAITHFULNESS.values()
     )

@@ -1,4 +1,4 @@
-"""What can be chosen, without importing torch where the store knows it already."""
+"""The target layers that a user can choose from; torch is imported only where the store lacks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def target_layers(store: TensorStore, model: str) -> dict[str, str]:
     """Return the layers of a model that can be CAM targets, in execution order.
 
     Args:
-        store: where the listing is kept.
+        store: keeps the listing.
         model: name of an architecture.
 
     Returns:
@@ -28,6 +28,8 @@ def target_layers(store: TensorStore, model: str) -> dict[str, str]:
         return {name: text for name, text in record.metadata["layers"]}
     from quantviz.networks.build import layers
 
-    found = {layer.name: f"{layer.kind}, {layer.channels} x {layer.height} x {layer.width}" for layer in layers(spec)}
-    store.put(key, StoredRecord({}, {"layers": list(found.items())}))
-    return found
+    described = {
+        layer.name: f"{layer.kind}, {layer.channels} x {layer.height} x {layer.width}" for layer in layers(spec)
+    }
+    store.put(key, StoredRecord({}, {"layers": list(described.items())}))
+    return described

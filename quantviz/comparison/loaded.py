@@ -1,4 +1,4 @@
-"""Loaded float networks, what calibration found out about them, and their quantized copies."""
+"""Loaded float networks, their calibrated ranges and learned weights, and their quantized copies."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class LoadedNetworks:
         self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models)
         self._kept: Pool[KeptFeatures] = Pool(1)
 
-    def kept(self) -> KeptFeatures:
-        """Return the forward passes last made, for networks that do not change: 128 MiB of them at most."""
+    def kept_features(self) -> KeptFeatures:
+        """Return the store of the last forward passes, for networks that do not change: 128 MiB at most."""
         from quantviz.cam import KeptFeatures
 
         return self._kept.get("", KeptFeatures)
@@ -152,7 +152,7 @@ class LoadedNetworks:
         return self._quantized.get(key, make)
 
     def ranges(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Ranges:
-        """Return what each quantized layer reads on the calibration images, from the store if it is there."""
+        """Return the range of each quantized layer's input on the calibration images, from the store if it is there."""
         from quantviz.quantize import calibrate
 
         # Equalization leaves what is near the target as it was, so that ranges depend on where it is.
@@ -169,7 +169,7 @@ class LoadedNetworks:
         return ranges
 
     def learned(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Mapping[str, LearnedLayer]:
-        """Return the weights that are not just rounded to nearest, from the store if they are there."""
+        """Return weights that are not rounded to nearest, by layer, from the store if they are there."""
         from quantviz.quantize import learn
 
         if not quant.learns:
@@ -202,7 +202,7 @@ class LoadedNetworks:
         return subject.key("learned weights", calibration=subject.calibration.ref.sha256, **decides)
 
     def batches(self, subject: Subject, progress: Progress, what: str) -> Callable[[], Iterator[Tensor]]:
-        """Return a function that goes through the calibration inputs, (N, 3, H, W) float32, once a call."""
+        """Return a function that yields the calibration inputs in batches, (N, 3, H, W) float32."""
         import torch
 
         def once() -> Iterator[Tensor]:
@@ -224,7 +224,7 @@ class LoadedNetworks:
         return draw
 
     def example(self, subject: Subject) -> Tensor:
-        """Return one input (1, 3, H, W) by which a changed network is checked."""
+        """Return one calibration input (1, 3, H, W), by which a changed network is checked."""
         import torch
 
         return torch.from_numpy(next(subject.calibration.inputs(subject.ref.preprocessing)))

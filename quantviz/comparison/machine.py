@@ -1,4 +1,4 @@
-"""What this machine computes with: the versions and instructions that decide numbers, and the processor's name."""
+"""The library versions, processor instructions and processor name of this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 KERNELS: Final = "integer kernels"
-"""Among ``deployed_versions``: the kind that the machine has."""
+"""The key in ``deployed_versions`` under which the kind of integer kernels stands."""
 EXPORT_VERSION: Final = 4  # raised whenever a change of the code changes what is exported
 
 
@@ -23,25 +23,25 @@ def backend_versions(backend: str = "onnxruntime") -> Mapping[str, str]:
 
 @lru_cache(maxsize=1)
 def integer_kernels() -> str:
-    """Return the kind of integer kernels that ONNX Runtime has for this machine, part of every key.
+    """Return the kind of integer kernels that ONNX Runtime uses on this machine; it is part of keys in the store.
 
-    All are exact (``backend.Session``); whether one kind gives another's values to the bit is its matter.
+    All kinds are exact (``backends.Session``), but two kinds need not give the same bits.
     """
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         words = set()
-    found = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
-    return " ".join([platform.machine(), *found])
+    instructions = [name for name in ("avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in words]
+    return " ".join([platform.machine(), *instructions])
 
 
 def deployed_versions() -> dict[str, str]:
-    """Return what decides the numbers of a deployed network here: libraries, what is exported, and ``KERNELS``."""
+    """Return the versions that decide a deployed network's numbers: of libraries, of the export, and ``KERNELS``."""
     return {**backend_versions(), "ONNX export": str(EXPORT_VERSION), KERNELS: integer_kernels()}
 
 
 def processor() -> str:
-    """Return the processor's name as the system has it."""
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

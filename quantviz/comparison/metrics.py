@@ -38,7 +38,7 @@ _UNTRAINED_CLASSES = 1000
 _FIXATION_BLUR = 1 / 20
 
 BASELINES = CENTRE, UNIFORM, OTHER, UNTRAINED = "centre Gaussian", "uniform", "another image's", "untrained model"
-"""What every score has to beat, in reading order."""
+"""Maps that every score has to beat, in reading order."""
 
 
 def measure(
@@ -85,7 +85,14 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class _Reference:
-    """A ground truth; how another image's is got, for the baseline; and the fixations of other images."""
+    """A ground truth, with what its baselines need.
+
+    Attributes:
+        truth: what maps are scored against.
+        other: returns another image's ground truth as a map, or None where there is none.
+        others: fixations (n, 2) of other images, or None.
+        is_float: it is the float network's map.
+    """
 
     truth: GroundTruth
     other: Callable[[], Heatmap] | None
@@ -143,7 +150,7 @@ def _measured(
 def _untrained(
     bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress
 ) -> tuple[dict[str, str], dict[str, Heatmap]]:
-    """Return why there is no untrained model's map, or the map, on the comparison's own crop."""
+    """Return the untrained model's map on the comparison's crop by its name, with the reason where it is missing."""
     if not comparison.weights.trained:
         return {UNTRAINED: "this model is itself untrained"}, {}
     if comparison.weights.classes != _UNTRAINED_CLASSES:
@@ -166,15 +173,15 @@ def _references(
     truth: TruthSource | None,
     progress: Progress,
 ) -> list[_Reference]:
-    """Return the float map, the saliency and the user's ground truth, those that there are and carry evidence."""
-    found = []
+    """Return the float map, the saliency and the user's ground truth: those that exist and carry evidence."""
+    references = []
     other = _other_photograph(comparison.sample)
     reference = comparison.reference.heatmap
     if not reference.degenerate:
         shape = (reference.values.shape[0], reference.values.shape[1])
         float_truth = GroundTruth("map", shape, "the float model's map", True, values=reference.values)
         preprocessing = comparison.weights.preprocessing
-        found.append(
+        references.append(
             _Reference(
                 float_truth,
                 lambda: bench.float_result(request, other, None, preprocessing, progress).heatmap,
@@ -183,14 +190,14 @@ def _references(
         )
     salient = comparison.saliency
     if salient is not None and not salient.heatmap.degenerate:
-        found.append(_Reference(saliency_truth(salient), _other_saliency(request, comparison, other)))
+        references.append(_Reference(saliency_truth(salient), _other_saliency(request, comparison, other)))
     if truth is not None:
-        found.append(_supplied(truth, comparison))
-    return found
+        references.append(_supplied(truth, comparison))
+    return references
 
 
 def _supplied(truth: TruthSource, comparison: Comparison) -> _Reference:
-    """Return the user's ground truth; a folder's other files give the baseline and the shuffled AUC's fixations."""
+    """Return the user's ground truth; the folder's other files serve the baseline and the shuffled AUC."""
     preprocessing = comparison.weights.preprocessing
     own, others = truth.read(comparison.sample, preprocessing), truth.read_others(preprocessing)
     if not others:
@@ -215,7 +222,7 @@ def _as_heatmap(truth: GroundTruth) -> Heatmap:
 def _other_saliency(
     request: CompareRequest, comparison: Comparison, other: ImageSample
 ) -> Callable[[], Heatmap] | None:
-    """Return what predicts the other photograph's saliency as the picture's was, or None for a supplied map."""
+    """Return a function that predicts the other photograph's saliency; None where the picture's map was supplied."""
     predict = saliency_source(request.saliency, request.saliency_name).predict
     if predict is None:
         return None

@@ -1,4 +1,4 @@
-"""A comparison as data (JSON, arrays) and as text."""
+"""A comparison as JSON data, as arrays and in words."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _backend(comparison: Comparison) -> dict[str, Any]:
 
 
 def deployed_words(comparison: Comparison) -> str:
-    """Return one sentence on how much the deployed network differs from the simulated one, "" where there is none."""
+    """Say in one sentence how much the deployed network differs from the simulated one; "" where there is none."""
     deployed = comparison.deployed
     if deployed is None:
         return ""
@@ -126,7 +126,7 @@ def _deployed(comparison: Comparison) -> dict[str, Any] | None:
         "class_index": deployed.result.class_index,
         "flipped_from_float": own != comparison.reference.predictions[0].index,
         "flipped_from_quantized": own != comparison.quantized.predictions[0].index,
-        "scores": {name: asdict(marks) for name, marks in deployed.scores.items()},
+        "scores": {name: asdict(values) for name, values in deployed.scores.items()},
         "milliseconds_on_this_machine": dict(deployed.milliseconds),
         "difference": deployed_words(comparison),
     }
@@ -143,18 +143,18 @@ def arrays(comparison: Comparison) -> dict[str, FloatMap]:
     ``float``, ``quantized`` and, where there are any, ``deployed`` and ``saliency`` are (H, W) at the input's
     resolution; ``float_native``, ``quantized_native`` and ``deployed_native`` are (h, w) on the target layer's grid.
     """
-    found = {
+    maps = {
         "float": comparison.reference.heatmap.values,
         "quantized": comparison.quantized.heatmap.values,
         "float_native": comparison.reference.native.values,
         "quantized_native": comparison.quantized.native.values,
     }
     if comparison.deployed is not None:
-        found["deployed"] = comparison.deployed.result.heatmap.values
-        found["deployed_native"] = comparison.deployed.result.native.values
+        maps["deployed"] = comparison.deployed.result.heatmap.values
+        maps["deployed_native"] = comparison.deployed.result.native.values
     if comparison.saliency is not None:
-        found["saliency"] = comparison.saliency.heatmap.values
-    return found
+        maps["saliency"] = comparison.saliency.heatmap.values
+    return maps
 
 
 def npz_bytes(comparison: Comparison) -> bytes:
@@ -165,7 +165,7 @@ def npz_bytes(comparison: Comparison) -> bytes:
 
 
 def weights_data(weights: WeightsRef) -> dict[str, Any]:
-    """Return what a result says of the weights it was computed with, as JSON-able data."""
+    """Return the description of weights in a result, as JSON-able data."""
     names = ("source", "name", "sha256", "trained", "classes", "note")
     return {name: getattr(weights, name) for name in names}
 

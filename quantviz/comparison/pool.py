@@ -1,4 +1,4 @@
-"""A few expensive values, made once each however many threads ask."""
+"""A few expensive values, each made once however many threads ask for it."""
 
 from __future__ import annotations
 

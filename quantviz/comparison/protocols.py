@@ -1,6 +1,6 @@
-"""Networks, pictures and maps under a protocol with deviations, for one picture and for a sequence of them.
+"""Networks, pictures and maps under a protocol, for one picture and for a sequence of them.
 
-Where a protocol says nothing of its own, everything is as under the calibrated protocol, and shared with it.
+What a protocol does not change is that of the calibrated protocol, and shared with it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SEED_DIGITS = 15
 
 
 class ProtocolNetworks:
-    """Networks under protocols over one ``LoadedNetworks``; any number of threads may share it.
+    """Networks under any protocol; any number of threads may share it.
 
     Args:
         networks: the loaded models and their calibrated copies.
@@ -93,25 +93,25 @@ class ProtocolNetworks:
     def after_picture(
         self, subject: Subject, quant: QuantSpec, sample: ImageSample, image: Tensor, progress: Progress
     ) -> tuple[Locked[nn.Module], Locked[nn.Module]]:
-        """Return the float and the quantized network as they are after one picture, for more passes of its variants.
+        """Return the float and the quantized network as they are after one picture, for more passes over it.
 
-        Where the protocol changes a network, it is a copy of its own, with the picture's draws; else it is shared.
+        A network that the protocol changes is a new copy, with the picture's draws; others are shared.
         """
         from quantviz.quantize import after_picture
 
         quant = network_quant(quant)
-        found = []
+        networks = []
         for quantized, get in enumerate((self.reference, self.quantized)):
             network = get(subject, quant, progress)
             if _changes(quant, bool(quantized)):
                 with network.locked() as module:
                     network = Locked(after_picture(module, image, seed_of(sample.id, bool(quantized))))
-            found.append(network)
-        return found[0], found[1]
+            networks.append(network)
+        return networks[0], networks[1]
 
-    def kept(self, quant: QuantSpec, *, quantized: bool) -> KeptFeatures | None:
-        """Return where a network's forward passes are kept; None where one picture's may differ from call to call."""
-        return None if _changes(network_quant(quant), quantized) else self.networks.kept()
+    def kept_features(self, quant: QuantSpec, *, quantized: bool) -> KeptFeatures | None:
+        """Return the store of a network's forward passes; None where a picture's may differ from call to call."""
+        return None if _changes(network_quant(quant), quantized) else self.networks.kept_features()
 
     def _base(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[nn.Module]:
         def make() -> Locked[nn.Module]:
@@ -126,7 +126,7 @@ class ProtocolNetworks:
     def _ranges(
         self, subject: Subject, quant: QuantSpec, base: Locked[nn.Module], progress: Progress
     ) -> Mapping[str, tuple[float, float]]:
-        """Return what passes each quantized place on the calibration images, from the store if it is there."""
+        """Return the range at each quantized place on the calibration images, from the store if it is there."""
         from quantviz.quantize import site_ranges
 
         mixed = [(bits.name, bits.act_bits is None) for bits in quant.layer_bits]
@@ -141,9 +141,9 @@ class ProtocolNetworks:
         if record is None:
             batches = self.networks.batches(subject, progress, "Calibrating the activation ranges")
             with base.locked() as module:
-                found = site_ranges(module, quant, batches())
-            limits = np.array(list(found.values()), np.float64).reshape(-1, 2)
-            record = StoredRecord({"limits": limits}, {"layers": list(found)})
+                ranges = site_ranges(module, quant, batches())
+            limits = np.array(list(ranges.values()), np.float64).reshape(-1, 2)
+            record = StoredRecord({"limits": limits}, {"layers": list(ranges)})
             self.networks.store.put(key, record)
         limits = record.arrays["limits"]
         return {
@@ -184,17 +184,17 @@ def subject_of(subject: Subject, quant: QuantSpec) -> Subject:
 
 
 def target_of(target: Literal["float", "own"] | int, quant: QuantSpec) -> Literal["float", "own"] | int:
-    """Return the class rule of the protocol of ``quant``, where ``target`` is the user's."""
+    """Return the class rule under the protocol of ``quant``; ``target`` is the user's."""
     return "own" if "own_class" in quant.deviations else target
 
 
 def finished(result: CamResult, quant: QuantSpec, image_size: tuple[int, int]) -> CamResult:
-    """Return the result with its map finished as the protocol of ``quant`` says.
+    """Return the result with its map as the protocol of ``quant`` finishes it.
 
     With ``eight_bit_maps`` the map on the target layer's grid, ReLU applied, is resized to the picture (Pillow's
-    bicubic), min-max scaled and rounded to 256 levels, as a file of the published code holds it; and then, since every
-    score and figure here is of the network's input, resized (bilinear) to the input's resolution. A map that carries no
-    evidence is 0 / 0 in the published code, which is not a number; here it stays flagged, and is not scored.
+    bicubic), min-max scaled and rounded to 256 levels, like a file of the published code. Scores and figures are of the
+    network's input, so it is then resized (bilinear) to the input's resolution. A map without evidence is 0 / 0 in the
+    published code; here it stays flagged and is not scored.
 
     Args:
         result: of one network.
@@ -216,10 +216,10 @@ def finished(result: CamResult, quant: QuantSpec, image_size: tuple[int, int]) -
 
 
 def seed_of(image: str, quantized: bool) -> int:
-    """Return what dropout's draws are seeded by: the picture's sha256, and which of the two networks draws.
+    """Return the seed of dropout's draws: of the picture's sha256, and of which network draws.
 
-    The two draw independently, as in the published code, where each goes on in torch's global stream: what dropout
-    alone does to a map is part of what that protocol reports as drift.
+    The two networks draw independently, as in the published code, where each continues torch's global stream: the
+    change of a map by dropout alone is part of that protocol's drift.
     """
     return 2 * int(image[:_SEED_DIGITS], 16) + quantized
 
@@ -261,9 +261,9 @@ def explained(
 
     progress(f"{cam_spec.method} of the {name} model", None, Phase.EXPLAINING)
     with lockable(network).locked() as module, seeded(module, seed):
-        found = cam.explain(module, image, cam_spec, target, of_network, kept)
-    top = _top(found.probabilities, classes or labels(len(found.probabilities)), name)
-    return CamResult(found.heatmap, found.native, found.class_index, top)
+        explanation = cam.explain(module, image, cam_spec, target, of_network, kept)
+    top = _top(explanation.probabilities, classes or labels(len(explanation.probabilities)), name)
+    return CamResult(explanation.heatmap, explanation.native, explanation.class_index, top)
 
 
 def _top(probabilities: FloatMap, names: Sequence[str], name: str) -> tuple[Prediction, ...]:
@@ -282,10 +282,10 @@ def _identity(subject: Subject) -> tuple[object, ...]:
 
 
 def _changes(quant: QuantSpec, quantized: bool) -> bool:
-    """Tell whether a network may give something else at another time: dropout draws, and observers move."""
+    """Tell whether a network may give another result next time: dropout draws, and observers update."""
     return "train_mode" in quant.deviations or (quantized and bool(quant.deviations))
 
 
 def _frame(quant: QuantSpec) -> tuple[str, ...]:
-    """Return the deviations that the network has before anything is rounded."""
+    """Return the deviations that change the network before it is quantized."""
     return tuple(name for name in ("train_mode", "output_quantizers") if name in quant.deviations)

@@ -1,4 +1,4 @@
-"""Results to and from what the store keeps."""
+"""Results to and from the store's records."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pack_comparison(
     scores: Mapping[str, Scores],
     weights: Mapping[str, Any],
 ) -> StoredRecord:
-    """Return the record of a whole comparison; ``weights`` is what loading found out about them."""
+    """Return the record of a comparison; ``weights`` is what is known of them only after loading."""
     arrays: dict[str, npt.NDArray[np.float32]] = {}
     metadata: dict[str, Any] = {"weights": dict(weights)}
     for name, result in (("reference", reference), ("quantized", quantized)):
@@ -52,7 +52,7 @@ def pack_comparison(
     if saliency is not None:
         arrays["saliency"] = saliency.values
         metadata["saliency"] = saliency.degenerate
-    metadata["scores"] = {name: asdict(marks) for name, marks in scores.items()}
+    metadata["scores"] = {name: asdict(values) for name, values in scores.items()}
     return StoredRecord(arrays, metadata)
 
 
@@ -67,7 +67,7 @@ def unpack_comparison(
     saliency = None
     if "saliency" in record.arrays:
         saliency = Heatmap(record.arrays["saliency"], record.metadata["saliency"])
-    scores = {name: Scores(**marks) for name, marks in record.metadata["scores"].items()}
+    scores = {name: Scores(**values) for name, values in record.metadata["scores"].items()}
     return results[0], results[1], saliency, scores, dict(record.metadata["weights"])
 
 
@@ -76,7 +76,7 @@ def with_deployed(record: StoredRecord, deployed: Deployed) -> StoredRecord:
     own = pack_result(deployed.result)
     note = {
         "result": dict(own.metadata),
-        "scores": {name: asdict(marks) for name, marks in deployed.scores.items()},
+        "scores": {name: asdict(values) for name, values in deployed.scores.items()},
         "milliseconds": dict(deployed.milliseconds),
     }
     arrays = {f"deployed.{name}": values for name, values in own.arrays.items()}
@@ -89,7 +89,7 @@ def deployed_of(record: StoredRecord) -> Deployed | None:
     if note is None:
         return None
     arrays = {name: record.arrays[f"deployed.{name}"] for name in _MAPS}
-    scores = {name: Scores(**marks) for name, marks in note["scores"].items()}
+    scores = {name: Scores(**values) for name, values in note["scores"].items()}
     return Deployed(unpack_result(StoredRecord(arrays, note["result"])), scores, dict(note["milliseconds"]))
 
 
@@ -99,10 +99,10 @@ def pack_ranges(ranges: Ranges) -> StoredRecord:
     arrays["limits"] = np.array(list(ranges.limits.values()), dtype=np.float64).reshape(-1, 2)
     metadata = {"layers": list(ranges.limits), "images": ranges.images, "method": ranges.method}
     if ranges.histograms:
-        found = list(ranges.histograms.values())
-        arrays["edges"] = np.array([(histogram.low, histogram.high) for histogram in found])
-        arrays["counts"] = np.stack([histogram.counts for histogram in found])
-        arrays["zeros"] = np.array([histogram.zeros for histogram in found], dtype=np.int64)
+        histograms = list(ranges.histograms.values())
+        arrays["edges"] = np.array([(histogram.low, histogram.high) for histogram in histograms])
+        arrays["counts"] = np.stack([histogram.counts for histogram in histograms])
+        arrays["zeros"] = np.array([histogram.zeros for histogram in histograms], dtype=np.int64)
         metadata["histograms"] = list(ranges.histograms)
     return StoredRecord(arrays, metadata)
 
@@ -141,7 +141,7 @@ def unpack_learned(record: StoredRecord) -> dict[str, LearnedLayer]:
 
     from quantviz.quantize import LearnedLayer, WeightGrid
 
-    found = {}
+    layers = {}
     for name, (low, high) in record.metadata["layers"].items():
         parts = {
             part: torch.tensor(record.arrays[f"{name}|{part}"])
@@ -149,5 +149,5 @@ def unpack_learned(record: StoredRecord) -> dict[str, LearnedLayer]:
             if f"{name}|{part}" in record.arrays
         }
         grid = WeightGrid(parts["scale"], parts["zero_point"], low, high)
-        found[name] = LearnedLayer(grid, parts["integers"].to(torch.int32), parts.get("bias"))
-    return found
+        layers[name] = LearnedLayer(grid, parts["integers"].to(torch.int32), parts.get("bias"))
+    return layers

@@ -1,4 +1,4 @@
-"""What maps are compared with: the saliency of a picture, and ground truth of the user's."""
+"""References that maps are compared with: a picture's saliency, and the user's ground truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations,
 
 SPECTRAL_RESIDUAL = "spectral_residual"
 MOST_OTHERS = 8
-"""How many other pictures' ground truth a folder gives to the baselines, the next ones in its order."""
+"""At most so many other pictures' ground truth is read for the baselines: the next ones in the folder's order."""
 
 TRUTH_KINDS: tuple[TruthKind, ...] = ("map", "mask", "fixations", "boxes")
 
@@ -35,7 +35,7 @@ class SaliencySource:
     """Where a picture's saliency comes from.
 
     Attributes:
-        key: what decides its maps beside the picture, or None for no saliency.
+        key: decides its maps together with the picture; None for no saliency.
         name: the method's or the file's, for display.
         data: a supplied file's bytes, or None for a prediction.
         predict: the method, or None for a supplied file.
@@ -47,7 +47,7 @@ class SaliencySource:
     predict: Callable[[RGB], Heatmap] | None = None
 
     def heatmap(self, sample: ImageSample, crop: RGB, preprocessing: Preprocessing) -> Heatmap | None:
-        """Return the saliency at the input's resolution, on the pixels that the network saw.
+        """Return the saliency of the pixels that the network saw, at the input's resolution; None for no saliency.
 
         Raises:
             ImageError: a supplied map cannot be read or does not fit the picture.
@@ -60,12 +60,12 @@ class SaliencySource:
         return saliency.to_heatmap(images.align_map(values, sample.rgb.shape[:2], preprocessing))
 
     def described(self, heatmap: Heatmap) -> Saliency:
-        """Return the heatmap with where it comes from."""
+        """Return the heatmap with its source."""
         return Saliency(heatmap, self.name, predicted=self.data is None)
 
 
 def saliency_source(choice: Path | bytes | str | None, name: str = "") -> SaliencySource:
-    """Resolve what a user chose.
+    """Return the source of saliency that a user chose.
 
     Args:
         choice: None; a method's name; the path of an .onnx network or of a map; or a map file's bytes.
@@ -85,10 +85,10 @@ def saliency_source(choice: Path | bytes | str | None, name: str = "") -> Salien
     return SaliencySource(hashlib.sha256(data).hexdigest(), name, data)
 
 
-def saliency_truth(found: Saliency) -> GroundTruth:
+def saliency_truth(salient: Saliency) -> GroundTruth:
     """Return a saliency as the ground truth that maps are scored against."""
-    values = found.heatmap.values
-    return GroundTruth("map", (values.shape[0], values.shape[1]), found.source, found.predicted, values=values)
+    values = salient.heatmap.values
+    return GroundTruth("map", (values.shape[0], values.shape[1]), salient.source, salient.predicted, values=values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class TruthSource:
         data: its bytes.
         name: its name, which also tells its format.
         kind: what it holds.
-        others: other pictures with their files, from the same folder: what a baseline takes.
+        others: other pictures of the same folder with their files, for the baselines.
     """
 
     data: bytes
@@ -108,7 +108,7 @@ class TruthSource:
     others: tuple[tuple[Path, Path], ...] = ()
 
     def key(self, sample: ImageSample) -> list[str]:
-        """Return what decides the ground truth: the kind, the files, and the names that select rows and parsers."""
+        """Return everything that decides the ground truth: kind, files, and the names that select rows and parsers."""
         files = [images.digest(path) for pair_ in self.others for path in pair_]
         names = [path.name for pair_ in self.others for path in pair_]
         return [self.kind, self.name, sample.name, hashlib.sha256(self.data).hexdigest(), *files, *names]
@@ -119,11 +119,11 @@ class TruthSource:
         Raises:
             ImageError: a file cannot be used or does not fit its picture.
         """
-        found = []
+        truths = []
         for picture, file in self.others:
             name, data = images.read_bytes(file, "")
-            found.append(TruthSource(data, name, self.kind).read(images.load(picture), preprocessing))
-        return found
+            truths.append(TruthSource(data, name, self.kind).read(images.load(picture), preprocessing))
+        return truths
 
     def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth:
         """Return the ground truth in the crop's pixels.
@@ -183,15 +183,15 @@ def truth_source(path: Path, kind: TruthKind, image: Path | None = None) -> Trut
     others: tuple[tuple[Path, Path], ...] = ()
     if path.is_dir():
         beside = images.folder(image.parent) if image and image.is_file() else []
-        found = pair([image, *beside] if image else [], path)
-        own = [index for index, (picture, _) in enumerate(found.pairs) if picture == image]
+        pairing = pair([image, *beside] if image else [], path)
+        own = [index for index, (picture, _) in enumerate(pairing.pairs) if picture == image]
         if not own:
-            unclear = dict(found.ambiguous).get(image, ()) if image else ()
+            unclear = dict(pairing.ambiguous).get(image, ()) if image else ()
             files = ", ".join(str(file) for file in unclear)
             holds = f"several files ({files})" if files else "no file"
             raise ImageError(f"Folder {str(path)!r} holds {holds} for {image}; name one file.")
-        path = found.pairs[own[0]][1]
-        after = found.pairs[own[0] + 1 :] + found.pairs[: own[0]]
+        path = pairing.pairs[own[0]][1]
+        after = pairing.pairs[own[0] + 1 :] + pairing.pairs[: own[0]]
         others = tuple(entry for entry in after if entry[0] != image)[:MOST_OTHERS]
     name, data = images.read_bytes(path, "")
     return TruthSource(data, name, kind, others)

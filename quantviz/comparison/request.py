@@ -1,4 +1,4 @@
-"""What to compare a picture by."""
+"""The request for a comparison of one picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantviz.specs import CamSpec, QuantSpec, UsageError, check_deployable
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """What to compare an image by.
+    """How to compare a picture.
 
     Attributes:
         model: name of an architecture.
@@ -27,7 +27,7 @@ class CompareRequest:
             map file's bytes.
         saliency_name: display name of a supplied map.
         backend: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
-        deployed: also compare the quantized network as integer kernels run it.
+        deployed: compare the deployed network, too, which integer kernels run.
 
     Raises:
         UsageError: the class rule or the backend is unknown, or the scheme has no deployed form.

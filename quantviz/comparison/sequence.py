@@ -1,4 +1,4 @@
-"""Pictures in order under a protocol, whose observers may go on from picture to picture."""
+"""Pictures in order under a protocol whose observers may go on from picture to picture."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from quantviz.specs import CamResult, ImageSample, Progress, no_progress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One picture of a sequence: both networks' results by both class rules.
+    """Both networks' results on one picture of a sequence, by both class rules.
 
     Attributes:
-        fixed: float and quantized, both of the class that the request's rule names.
-        own: float and quantized, each of its own top-1 class.
+        fixed: float and quantized, both explaining the class that the request's rule names.
+        own: float and quantized, each explaining its own top-1 class.
     """
 
     fixed: tuple[CamResult, CamResult]
@@ -28,15 +28,15 @@ class Step:
 def sequence(
     bench: Workbench, request: CompareRequest, samples: Sequence[ImageSample], progress: Progress = no_progress
 ) -> Iterator[Step]:
-    """Run pictures in order under the request's protocol; with ``online_ranges`` each goes on where the last ended.
+    """Yield the results of pictures in order under the request's protocol.
 
-    Every picture passes the observers once: where the quantized network's own class is another one, its map is of the
-    same pass or, by the methods with many passes, of a second one that leaves them alone. Maps are as the networks
-    give them; ``finished`` does what ``eight_bit_maps`` says.
+    With ``online_ranges`` every picture passes the observers once, and they go on from it to the next. Where the
+    quantized network's own class is another one, its map is of the same pass; methods with many passes take a second
+    one, during which the observers do not update. ``eight_bit_maps`` is not applied: call ``finished`` for it.
 
     Args:
-        bench: with the models and the store; float results come from the store where it has them.
-        request: its class rule is that of ``Step.fixed``, ``"own"`` taken as ``"float"``.
+        bench: holds the models and the store; float results come from the store where it has them.
+        request: its class rule is that of ``Step.fixed``; ``"own"`` counts as ``"float"``.
         samples: the pictures.
         progress: reports what is being done.
 
@@ -62,9 +62,9 @@ def sequence(
         image = torch.from_numpy(images.normalize(images.crop(sample.rgb, preprocessing), preprocessing))
         seed = seed_of(sample.id, quantized=True)
         # For this picture only: when it comes again, a network with observers may give something else.
-        kept = None if cam_spec.method in MANY_PASSES else cam.KeptFeatures()
-        found = other = explained(network, image, cam_spec, index, seed, progress, quant.label, kept)
-        if found.predictions[0].index != index:
+        features = None if cam_spec.method in MANY_PASSES else cam.KeptFeatures()
+        quantized = quantized_own = explained(network, image, cam_spec, index, seed, progress, quant.label, features)
+        if quantized.predictions[0].index != index:
             with network.locked() as module, frozen_observers(module):
-                other = explained(network, image, cam_spec, None, seed, progress, quant.label, kept)
-        yield Step((fixed, found), (own, other))
+                quantized_own = explained(network, image, cam_spec, None, seed, progress, quant.label, features)
+        yield Step((fixed, quantized), (own, quantized_own))

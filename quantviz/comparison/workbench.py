@@ -65,7 +65,7 @@ _PROTOCOL_IN_TORCH = (
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A request with everything resolved that decides its result."""
+    """A request with its network, picture and saliency found."""
 
     subject: Subject
     request: CompareRequest
@@ -87,8 +87,8 @@ class _Job:
         return self.subject.key("comparison", **self.decides())
 
     def decides(self) -> dict[str, Any]:
-        """Return what decides the two maps, beyond the model."""
-        found = {
+        """Return everything that decides the two maps, apart from the model."""
+        decisive = {
             "image": self.sample.id,
             "cam": self.cam,
             "target": self.request.target,
@@ -97,9 +97,9 @@ class _Job:
             "saliency": self.saliency.key,
         }
         if self.request.backend != "torch" or self.request.deployed:
-            found["backend"] = [self.request.backend, backend_versions(self.request.backend)]
-            found["deployed"] = integer_kernels() if self.request.deployed else None
-        return found
+            decisive["backend"] = [self.request.backend, backend_versions(self.request.backend)]
+            decisive["deployed"] = integer_kernels() if self.request.deployed else None
+        return decisive
 
 
 class Workbench:
@@ -115,7 +115,7 @@ class Workbench:
         self.store = store
         self.networks = LoadedNetworks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
-        self.backends = Backends(self.networks, kept=float_models)
+        self.backends = Backends(self.networks, limit=float_models)
         self._crops: Pool[RGB] = Pool(_CROPS)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
@@ -184,8 +184,8 @@ class Workbench:
     ) -> CamResult:
         """Return the float model's result alone, explaining class ``target`` or, for None, its own top-1.
 
-        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels. Of the
-        request's protocol, what the float model and its map are subject to holds here too.
+        The picture is cropped by ``preprocessing``, so that maps of several weights are of the same pixels. The
+        request's protocol applies to the float model and its map.
 
         Raises:
             as ``compare``.
@@ -256,12 +256,12 @@ class Workbench:
         )
 
     def _crop(self, sample: ImageSample, preprocessing: Preprocessing) -> RGB:
-        """Return what the networks see of a picture, read-only; of the last few it is kept."""
+        """Return the pixels of a picture that the networks see, read-only; the last few crops stay in memory."""
 
         def make() -> RGB:
-            found = images.crop(sample.rgb, preprocessing)
-            found.setflags(write=False)
-            return found
+            crop = images.crop(sample.rgb, preprocessing)
+            crop.setflags(write=False)
+            return crop
 
         return self._crops.get((sample.id, preprocessing), make)
 
@@ -275,7 +275,7 @@ class Workbench:
         return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
 
     def _with_backend(self, job: _Job) -> _Job:
-        """Return the job with the backend that can do it, and a note where that is not the one asked for."""
+        """Return the job with a backend that can run it, and a note where that is not the requested one."""
         if job.request.backend == "torch":
             return job
         if job.request.quant.deviations:
@@ -286,7 +286,7 @@ class Workbench:
         return replace(job, backend=job.request.backend)
 
     def _computed(self, job: _Job, salient: Heatmap | None) -> StoredRecord:
-        """Return the record of a comparison that the store does not have."""
+        """Compute a comparison and return its record."""
         job = self._with_backend(job)
         target = None if isinstance(job.request.target, str) else job.request.target
         reference = self._result(job, None, target)
@@ -305,7 +305,7 @@ class Workbench:
     def _deployed(
         self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
     ) -> Deployed:
-        """Return the third result, with its scores and what a map takes by each path."""
+        """Return the deployed network's result, with its scores and the milliseconds of a map by each path."""
         deployed = Variant(job.request.quant, deployed=True)
         result = self._explained(job, deployed, target)
         others = {"quantized": quantized.heatmap, "float": reference.heatmap}
@@ -346,9 +346,9 @@ class Workbench:
     def _explained(self, job: _Job, variant: Variant | None, target: int | None) -> CamResult:
         network, cam = self._network(job, variant)
         seed = seed_of(job.sample.id, quantized=variant is not None)
-        kept = self.protocols.kept(job.request.quant, quantized=variant is not None)
+        features = self.protocols.kept_features(job.request.quant, quantized=variant is not None)
         name = "float" if variant is None else variant.name
-        return explained(network, _input(job), cam, target, seed, job.progress, name, kept)
+        return explained(network, _input(job), cam, target, seed, job.progress, name, features)
 
     def _network(self, job: _Job, variant: Variant | None) -> tuple[Locked[nn.Module], CamSpec]:
         """Return the float network of a job (``variant`` None) or a variant's, and the CAM at its target layer."""
@@ -369,7 +369,7 @@ def _comparison(job: _Job, record: StoredRecord, started: float, *, cached: bool
         started: when the call began, by ``time.perf_counter``.
         cached: whether the record is from the store.
     """
-    reference, quantized, salient, marks, loaded = unpack_comparison(record)
+    reference, quantized, salient, agreement, loaded = unpack_comparison(record)
     return Comparison(
         model=job.subject.spec.name,
         weights=replace(job.subject.ref, **loaded),
@@ -382,7 +382,7 @@ def _comparison(job: _Job, record: StoredRecord, started: float, *, cached: bool
         reference=reference,
         quantized=quantized,
         saliency=None if salient is None else job.saliency.described(salient),
-        scores=marks,
+        scores=agreement,
         seconds=time.perf_counter() - started,
         cached=cached,
         versions=versions(),

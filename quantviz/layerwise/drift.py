@@ -212,7 +212,7 @@ class Drifts:
     @property
     def passes(self) -> KeptFeatures | None:
         """Where the float network's forward passes are kept; None for many pictures, which would put each other out."""
-        return self.bench.networks.kept() if len(self.samples) <= _FEW else None
+        return self.bench.networks.kept_features() if len(self.samples) <= _FEW else None
 
     def answers(
         self,

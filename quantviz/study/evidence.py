@@ -22,7 +22,7 @@ def found_weights(plan: StudyPlan, model: StudyModel, given: str | None, progres
         plan: of the study.
         model: of the plan.
         given: what the user says; None: what the plan and its command say.
-        progress: told how a download goes.
+        progress: reports how a download goes.
 
     Raises:
         UsageError: they are not here, or other ones than the study's.
@@ -75,7 +75,7 @@ def gathered(wanted: Sequence[tuple[str, str]], folder: Path, place: Path, optio
         folder: where they are now.
         place: the new folder.
         option: of the command line, by which another folder is named.
-        progress: told how far it is.
+        progress: reports how far it is.
 
     Raises:
         UsageError: files are missing or other ones.

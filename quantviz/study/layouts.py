@@ -66,7 +66,7 @@ def labels_of(files: Sequence[Path], progress: Progress = no_progress) -> Labels
 
     Args:
         files: paths of the pictures.
-        progress: told how far it is.
+        progress: reports how far it is.
     """
     classes = {file: networks.synset_class(file.absolute().parent.name) for file in files}
     asked = [file for file in files if classes[file] is None and _VALIDATION.fullmatch(file.stem)]

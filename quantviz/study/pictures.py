@@ -148,7 +148,7 @@ def picture_grid(
         index: the picture's place in the plan.
         folder: of the pictures.
         cells: (model, setting, protocol) of one protocol.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
 
     Raises:
         UsageError: as ``study_picture`` and ``compare_request``; or the weights are other ones than the study's.

@@ -114,7 +114,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         request: what to sweep over.
         known: the plan of a study that may be the same; the digest of untrained weights is taken from it, since they
             are decided by the library versions.
-        progress: told how far reading the pictures is.
+        progress: reports how far reading the pictures is.
 
     Raises:
         UsageError: an unknown model or layer; a value that is out of range; several files of ground truth.

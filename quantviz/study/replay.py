@@ -125,7 +125,7 @@ def replay(request: ReplayRequest, store: TensorStore | None = None, progress: P
     Args:
         request: what to compute again.
         store: where calibrated ranges and learned weights may be taken from; None: they are computed again too.
-        progress: told how far it is; whatever it raises ends the call.
+        progress: reports how far it is; whatever it raises ends the call.
 
     Raises:
         UsageError: the evidence cannot be used; pictures, weights or calibration pictures are missing or other ones.

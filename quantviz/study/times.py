@@ -69,7 +69,7 @@ def measure_times(
         plan: of the study.
         weights: model -> its weights, where they are not what the plan and its command say.
         calibration: folder of the calibration pictures; None for that of the study's command, or the bundled ones.
-        progress: told what is being done; whatever it raises ends the call.
+        progress: reports what is being done; whatever it raises ends the call.
 
     Raises:
         UsageError: the study has no deployed protocol, its method is not timed, or its weights or calibration pictures

@@ -54,7 +54,7 @@ def merge(shards: Sequence[Path], out: Path, progress: Progress = no_progress) -
     Args:
         shards: the shards' folders; they are not changed. A piece may be in several, if it is the same in all.
         out: folder of the study, a new one or one that a merge of the same study has begun.
-        progress: told how far it is; whatever it raises ends the call, and the same call goes on from there.
+        progress: reports how far it is; whatever it raises ends the call, and the same call goes on from there.
 
     Returns:
         The study's plan.

@@ -129,7 +129,7 @@ def study_subject(
         variant: of the plan.
         weights: as in ``CompareRequest``.
         calibration: as there.
-        progress: told what is being loaded.
+        progress: reports what is being loaded.
 
     Raises:
         QuantvizError: its weights or the calibration pictures are no longer those that were planned.

@@ -63,7 +63,7 @@ def sweep(
         request: what to sweep over.
         out: the study's folder.
         store: where ranges and learned weights are kept; maps are not.
-        progress: told what is being done; whatever it raises ends the call, and every worker with it.
+        progress: reports what is being done; whatever it raises ends the call, and every worker with it.
         executor: who computes; None: this process alone.
         shard: (i, n): compute the i-th of n shares, which ``merge`` makes a study of; None: everything.
 
