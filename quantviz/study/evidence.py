@@ -1,4 +1,4 @@
-"""A study's files, found again on this machine and known by their sha256."""
+"""A study's files on this machine, looked for and checked by their sha256."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAMED = 3  # files that a sentence names
 
 
 def found_weights(plan: StudyPlan, model: StudyModel, given: str | None, progress: Progress) -> str:
-    """Return which weights a model of the study has, as ``CompareRequest`` takes them, checked before they are read.
+    """Return the weights of a study's model, as ``CompareRequest`` takes them; their sha256 is checked first.
 
     Args:
         plan: of the study.
         model: of the plan.
-        given: what the user says; None: what the plan and its command say.
+        given: the user's choice; None for that of the plan and its command.
         progress: reports how a download goes.
 
     Raises:
@@ -66,7 +66,7 @@ def found_calibration(plan: StudyPlan, given: Path | None) -> Path | None:
 
 
 def gathered(wanted: Sequence[tuple[str, str]], folder: Path, place: Path, option: str, progress: Progress) -> Path:
-    """Link files into a folder of their own under their old paths, and return it.
+    """Link files into a new folder under their old paths, and return the folder.
 
     A file is looked for under its old path in ``folder``, then under its name anywhere in it.
 
@@ -74,7 +74,7 @@ def gathered(wanted: Sequence[tuple[str, str]], folder: Path, place: Path, optio
         wanted: (path relative to the folder that it was in, sha256 in hex) of each file.
         folder: where they are now.
         place: the new folder.
-        option: of the command line, by which another folder is named.
+        option: of the command line, that names another folder.
         progress: reports how far it is.
 
     Raises:
@@ -114,8 +114,8 @@ def _is(file: Path, sha256: str) -> bool:
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for top, _, names in os.walk(folder):
         for name in names:
-            found.setdefault(name, []).append(Path(top, name))
-    return found
+            files.setdefault(name, []).append(Path(top, name))
+    return files

@@ -1,7 +1,7 @@
 """Data sets on disk: which files are the pictures, and which of ImageNet's classes each shows.
 
-Three layouts are known. A flat folder has no labels. In an ImageFolder the folder that a picture lies in is named by a
-synset (``n02123045``). In the ILSVRC tree the training pictures lie so, and the validation pictures are all in one
+Three layouts are known. A flat folder has no labels. In an ImageFolder, a picture's folder is named by a synset
+(``n02123045``). In the ILSVRC tree the training pictures lie likewise, and the validation pictures are all in one
 folder::
 
     ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG
@@ -36,7 +36,7 @@ class Labels:
 
     Attributes:
         classes: of each picture, ImageNet's class index, or None where it is not known.
-        notes: where they are from and what could not be used, a sentence each; () where folders' names tell them.
+        notes: where they are from and what could not be used, a sentence each; () where folders' names give them.
     """
 
     classes: tuple[int | None, ...]
@@ -53,16 +53,17 @@ def pictures_of(dataset: Path) -> list[Path]:
     Raises:
         ImageError: there is no such folder, or it holds no picture.
     """
-    found = (dataset / place / split for place in _PLACES for split in _SPLITS)
-    return images.folder(next((folder for folder in found if folder.is_dir()), dataset))
+    folders = (dataset / place / split for place in _PLACES for split in _SPLITS)
+    return images.folder(next((folder for folder in folders if folder.is_dir()), dataset))
 
 
 def labels_of(files: Sequence[Path], progress: Progress = no_progress) -> Labels:
     """Return the classes of pictures, as far as they are known.
 
-    A picture's folder decides where it is named by a synset. Of ILSVRC's validation pictures, known by their names, the
-    others are looked for in the tree that they lie in: in ``LOC_val_solution.csv``, then in the annotations' XML, then
-    by the devkit's numbers with its ``meta.mat`` or with a ``map_clsloc.txt`` of lines ``n02119789 1 kit_fox``.
+    A folder that is named by a synset gives the class of its pictures. The others are looked for if their names are
+    those of ILSVRC's validation pictures, in the tree that they lie in: in ``LOC_val_solution.csv``, then in the
+    annotations' XML, then by the devkit's numbers with its ``meta.mat`` or with a ``map_clsloc.txt`` of lines
+    ``n02119789 1 kit_fox``.
 
     Args:
         files: paths of the pictures.
@@ -88,8 +89,8 @@ def labels_of(files: Sequence[Path], progress: Progress = no_progress) -> Labels
 def _near(files: Sequence[Path], *names: str) -> Path | None:
     """Return the first of these paths that exists in the pictures' folder or one above it, in the ILSVRC tree."""
     folder = files[0].absolute().parent
-    found = (top / name for top in (folder, *folder.parents[: _LEVELS - 1]) for name in names)
-    return next((path for path in found if path.exists()), None)
+    paths = (top / name for top in (folder, *folder.parents[: _LEVELS - 1]) for name in names)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _by_table(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path, str], str]:
@@ -101,7 +102,7 @@ def _by_table(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path, 
         synsets = truth.localized_synsets(table)
     except ImageError as error:
         return {}, f"Labels are not taken from {_TABLE}: {error}"
-    return _found({file: synsets.get(file.stem, "") for file in files}, _TABLE)
+    return _with_note({file: synsets.get(file.stem, "") for file in files}, _TABLE)
 
 
 def _by_annotations(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path, str], str]:
@@ -116,8 +117,8 @@ def _by_annotations(files: Sequence[Path], progress: Progress) -> tuple[Mapping[
             synsets[file] = truth.object_synset(annotation) if annotation.exists() else ""
         except ImageError as error:
             unread = unread or f" A file that cannot be used: {error}"
-    found, note = _found(synsets, "Annotations/CLS-LOC/val")
-    return found, note + unread
+    named, note = _with_note(synsets, "Annotations/CLS-LOC/val")
+    return named, note + unread
 
 
 def _by_devkit(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path, str], str]:
@@ -125,20 +126,20 @@ def _by_devkit(files: Sequence[Path], progress: Progress) -> tuple[Mapping[Path,
     if numbers is None:
         return {}, ""
     progress(f"Reading {_NUMBERS}", None, Phase.READING)
-    telling = next((path for name in _SYNSETS if (path := numbers.parent / name).exists()), None)
+    synset_file = next((path for name in _SYNSETS if (path := numbers.parent / name).exists()), None)
     own = f"Labels are not taken from {_NUMBERS}, whose numbers follow the devkit's own order"
-    if telling is None:
-        return {}, f"{own}: neither {' nor '.join(_SYNSETS)}, which tells their synsets, is beside it."
+    if synset_file is None:
+        return {}, f"{own}: neither {' nor '.join(_SYNSETS)}, which gives their synsets, is beside it."
     try:
-        of_picture, synsets = truth.devkit_numbers(numbers), truth.devkit_synsets(telling)
+        of_picture, synsets = truth.devkit_numbers(numbers), truth.devkit_synsets(synset_file)
     except ImageError as error:
         return {}, f"{own}: {error}"
     places = {file: int(file.stem[-8:]) - 1 for file in files}
     named = {file: synsets.get(of_picture[at], "") if 0 <= at < len(of_picture) else "" for file, at in places.items()}
-    return _found(named, f"{_NUMBERS} and {telling.name}")
+    return _with_note(named, f"{_NUMBERS} and {synset_file.name}")
 
 
-def _found(synsets: Mapping[Path, str], source: str) -> tuple[Mapping[Path, str], str]:
-    found = {file: synset for file, synset in synsets.items() if synset}
-    pictures = f"{len(found):,} picture{'s' * (len(found) != 1)}"
-    return found, f"The labels of {pictures} are from {source}." if found else ""
+def _with_note(synsets: Mapping[Path, str], source: str) -> tuple[Mapping[Path, str], str]:
+    named = {file: synset for file, synset in synsets.items() if synset}
+    pictures = f"{len(named):,} picture{'s' * (len(named) != 1)}"
+    return named, f"The labels of {pictures} are from {source}." if named else ""

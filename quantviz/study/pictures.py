@@ -1,4 +1,4 @@
-"""A study's own pictures and weights, found again where its plan says they were, and known by their digests."""
+"""A study's own pictures and weights, looked for where its plan names them and checked by their digests."""
 
 from __future__ import annotations
 
@@ -71,11 +71,10 @@ def study_picture(plan: StudyPlan, index: int, folder: Path) -> ImageSample:
 
 
 def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareRequest:
-    """Return what compares one picture as a cell of a study does.
+    """Return the request that compares one picture like a cell of a study.
 
-    Weights and calibration pictures of the user's are looked for where the study's command names them. Under a protocol
-    whose observers go on from picture to picture a comparison starts them anew, so that its maps are not those of the
-    study.
+    The user's weights and calibration pictures are looked for where the study's command names them. Under a protocol
+    whose observers go on from picture to picture, a comparison starts them anew: its maps are not those of the study.
 
     Args:
         plan: of the study.
@@ -97,7 +96,7 @@ def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareReque
 
 
 def weights_choice(plan: StudyPlan, model: StudyModel) -> str:
-    """Return which weights a study's model has, as ``CompareRequest`` takes them.
+    """Return the weights of a study's model, as ``CompareRequest`` takes them.
 
     Raises:
         UsageError: they are a file that is not where the study's command names it.
@@ -111,7 +110,7 @@ def weights_choice(plan: StudyPlan, model: StudyModel) -> str:
         return path
     raise UsageError(
         f"The weights of {model.name} are the file {ref.name!r} (sha256 {ref.sha256[:_SHOWN]}), which is not at "
-        f"{path or 'a place that the study tells'!r} on this machine; put it there."
+        f"{path or 'a place that the study names'!r} on this machine; put it there."
     )
 
 
@@ -140,15 +139,18 @@ def picture_grid(
     cells: Sequence[tuple[str, str, str]],
     progress: Progress = no_progress,
 ) -> tuple[tuple[Comparison, ...], ...]:
-    """Compare one picture as cells of a study do: a row for each model in the cells' order, in it each bit-width.
+    """Compare one picture like cells of a study.
 
     Args:
-        bench: what compares; what its store holds is not computed again.
+        bench: compares; comparisons that its store has are not computed again.
         plan: of the study.
         index: the picture's place in the plan.
         folder: of the pictures.
         cells: (model, setting, protocol) of one protocol.
         progress: reports what is being done; whatever it raises ends the call.
+
+    Returns:
+        For each model, in the order of the cells, its comparisons by bit-width.
 
     Raises:
         UsageError: as ``study_picture`` and ``compare_request``; or the weights are other ones than the study's.
@@ -158,13 +160,13 @@ def picture_grid(
     digests = {model.name: model.weights.sha256 for model in plan.models}
     rows: dict[str, list[Comparison]] = {}
     for cell in cells:
-        found = bench.compare(compare_request(plan, cell), sample, progress)
-        if found.weights.sha256 != digests[cell[0]]:
+        comparison = bench.compare(compare_request(plan, cell), sample, progress)
+        if comparison.weights.sha256 != digests[cell[0]]:
             raise UsageError(
-                f"The weights of {cell[0]} here (sha256 {found.weights.sha256[:_SHOWN]}) are not the study's "
+                f"The weights of {cell[0]} here (sha256 {comparison.weights.sha256[:_SHOWN]}) are not the study's "
                 f"({digests[cell[0]][:_SHOWN]}); put the study's file in their place."
             )
-        rows.setdefault(cell[0], []).append(found)
+        rows.setdefault(cell[0], []).append(comparison)
     return tuple(map(tuple, rows.values()))
 
 

@@ -19,7 +19,7 @@ def plan_bytes(plan: StudyPlan) -> bytes:
 
 
 def read_plan(data: bytes) -> StudyPlan:
-    """Return the plan that ``plan_bytes`` was given.
+    """Return the plan whose ``plan_bytes`` these are.
 
     Raises:
         ValueError: the bytes are no such plan, or were changed by hand.

@@ -1,4 +1,4 @@
-"""From what a user asks of a sweep to the plan of a study. Imports torch only for untrained weights."""
+"""A request for a sweep, and the study's plan that is made of it. Imports torch only for untrained weights."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _NEEDS_OTHERS = ("auc_shuffled",)  # has no value without other pictures' fixati
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """What to sweep over.
+    """What to sweep over, and how.
 
     Attributes:
-        dataset: a folder of pictures, in a layout of ``study.layouts``, which also tells their labels.
+        dataset: a folder of pictures, in a layout of ``study.layouts``, which also gives their labels.
         models: names of architectures.
-        quants: bit-widths and scheme; their protocol is not regarded.
+        quants: bit-widths and scheme; their protocol is ignored.
         weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.
         protocols: as in ``StudyPlan``.
         cam: the CAM method; the layers are named by ``layers``.
@@ -54,16 +54,16 @@ class SweepRequest:
         calibration: folder of calibration pictures, or None for the bundled photographs.
         limit: at most so many pictures, or None.
         seed: draw them at random by this seed; None: evenly spaced ones.
-        batch: pictures in a piece, which is what a killed sweep may have to compute again.
+        batch: pictures in a piece; a killed sweep may have to compute one piece again.
         command: the command line, for the record.
         truth: folder of ground truth, a file a picture with the picture's stem, or None.
         truth_kind: what its files hold.
-        images: pictures of the dataset as they were planned once, in place of those that the folder holds now; none:
-            the folder's are listed, limited and labelled.
+        images: pictures of the dataset, as an earlier plan lists them; empty: those of the folder are listed, limited
+            and labelled.
 
     Raises:
-        UsageError: nothing to do, something named twice, a value that is out of range, or the deployed protocol without
-            a bit-width that runs under it.
+        UsageError: nothing to do, something named twice, a value that is out of range, or nothing that can be deployed
+            under the deployed protocol.
     """
 
     dataset: Path
@@ -108,12 +108,12 @@ class SweepRequest:
 
 
 def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Progress = no_progress) -> StudyPlan:
-    """Return the plan of a study: what is swept over, with the digest of everything that decides a result.
+    """Return the plan of a study: what is swept over, with the digests of everything that decides a result.
 
     Args:
         request: what to sweep over.
-        known: the plan of a study that may be the same; the digest of untrained weights is taken from it, since they
-            are decided by the library versions.
+        known: the plan of a study that may be the same. It saves drawing untrained weights anew: their digest is
+            decided by the library versions.
         progress: reports how far reading the pictures is.
 
     Raises:
@@ -121,7 +121,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         ImageError: no picture, or no ground truth for any of them.
         WeightsUnavailable: weights are neither on disk nor reachable.
     """
-    for name in request.models:  # what is refused is refused before anything takes long
+    for name in request.models:  # refuse before anything takes long
         networks.spec(name)
     calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
     places = [request.dataset / image.path for image in request.images] or files
@@ -150,7 +150,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
 
 
 def deciding(variants: Sequence[Variant]) -> dict[str, str]:
-    """Return the versions here of what decides the numbers of some variants."""
+    """Return the versions on this machine of everything that decides the numbers of some variants."""
     return versions() | (deployed_versions() if any(variant.deployed for variant in variants) else {})
 
 
@@ -178,8 +178,8 @@ def _model(name: str, request: SweepRequest, known: StudyPlan | None, progress: 
 
 
 def _known(name: str, plan: StudyPlan | None) -> WeightsRef | None:
-    found = plan.models if plan is not None else ()
-    return next((entry.weights for entry in found if entry.name == name and not entry.weights.trained), None)
+    models = plan.models if plan is not None else ()
+    return next((entry.weights for entry in models if entry.name == name and not entry.weights.trained), None)
 
 
 def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
@@ -189,7 +189,7 @@ def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
 
 
 def _chosen(request: SweepRequest) -> list[Path]:
-    """Return the pictures of the folder, or those of them that the limit leaves, sorted by path."""
+    """Return the pictures of the folder, sorted by path, at most as many as the limit."""
     files = pictures_of(request.dataset)
     if request.limit is not None and request.limit < len(files):
         if request.seed is None:
@@ -202,36 +202,36 @@ def _chosen(request: SweepRequest) -> list[Path]:
 
 
 def _pictures(dataset: Path, files: Sequence[Path], labels: Labels, progress: Progress) -> tuple[StudyImage, ...]:
-    found = []
+    pictures = []
     for done, (file, label) in enumerate(zip(files, labels.classes, strict=True)):
         progress("Reading the pictures", done / len(files), Phase.READING)
-        found.append(StudyImage(file.relative_to(dataset).as_posix(), _digest(file), label))
-    return tuple(found)
+        pictures.append(StudyImage(file.relative_to(dataset).as_posix(), _digest(file), label))
+    return tuple(pictures)
 
 
 def _digest(file: Path) -> str:
     try:
         return images.digest(file)
-    except ImageError:  # told in the picture's rows
+    except ImageError:  # the picture's rows say why
         return ""
 
 
 def _pairs(places: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """Return the pictures that have ground truth, with its file."""
-    found = pair(places, folder)
-    if found.ambiguous:
-        picture, several = found.ambiguous[0]
+    pairing = pair(places, folder)
+    if pairing.ambiguous:
+        picture, several = pairing.ambiguous[0]
         raise UsageError(
             f"Picture {str(picture)!r} has several files of ground truth ({', '.join(map(str, several))}); "
             "keep one; `quantviz pair` lists such pictures."
         )
-    if not found.pairs:
+    if not pairing.pairs:
         raise ImageError(f"{folder} holds no file with a picture's stem; `quantviz pair` lists what it holds.")
-    return dict(found.pairs)
+    return dict(pairing.pairs)
 
 
 def _truth(request: SweepRequest, places: Sequence[Path], pairs: Mapping[Path, Path], progress: Progress) -> StudyTruth:
-    """Return the files of ground truth, and the metrics of their kind that need a picture's own alone."""
+    """Return the files of ground truth, and the metrics of their kind that need no other picture's."""
     folder, kind = request.truth or Path(), request.truth_kind
     files = {}
     for done, (picture, file) in enumerate(pairs.items()):

@@ -29,7 +29,7 @@ LIMIT, TOLERANCE = 8, 1e-6
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """What to compute again.
+    """Which pictures of a study to compute again, and with which files.
 
     Attributes:
         evidence: a bundle, or a study's folder.
@@ -82,7 +82,7 @@ class ColumnCheck:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What computing again came to.
+    """The result of computing pictures of a study again.
 
     Attributes:
         plan: the study's.
@@ -105,7 +105,7 @@ class Replayed:
 
     @property
     def kernels(self) -> str:
-        """Say why the numbers of the deployed protocol cannot be the same here, "" where they can."""
+        """Say why the numbers of deployed networks may differ here; "" where the integer kernels are the same."""
         there, here = self.versions.get(KERNELS, ("", ""))
         if not there:
             return ""
@@ -118,9 +118,9 @@ class Replayed:
 def replay(request: ReplayRequest, store: TensorStore | None = None, progress: Progress = no_progress) -> Replayed:
     """Compute pictures of a study again with its settings, and compare every number.
 
-    Pictures and weights are those of the study by their sha256. Evenly spaced pictures are taken; under a protocol
-    whose observers go on from picture to picture the first ones, since a later one depends on all before it.
-    Everything is done in a temporary folder; the study and its bundle are only read.
+    Pictures and weights must have the study's sha256. The pictures are evenly spaced ones; under a protocol whose
+    observers go on from picture to picture the first ones, as a later one depends on all before it. The study and its
+    bundle are only read; all work is in a temporary folder.
 
     Args:
         request: what to compute again.
@@ -133,9 +133,9 @@ def replay(request: ReplayRequest, store: TensorStore | None = None, progress: P
     """
     with opened(request.evidence) as folder, tempfile.TemporaryDirectory(prefix="quantviz-replay-") as name:
         place = Path(name)
-        plan, kept = StudyFolder(folder).results()
+        plan, results = StudyFolder(folder).results()
         asked = _asked(plan, request, progress)
-        found: list[Sequence[ColumnCheck]] = []
+        checks: list[Sequence[ColumnCheck]] = []
         pictures: dict[str, tuple[str, ...]] = {}
         with TensorStore(place / "tensors") if store is None else nullcontext(store) as ranges:
             for number, protocols in enumerate(_groups(plan)):
@@ -147,13 +147,13 @@ def replay(request: ReplayRequest, store: TensorStore | None = None, progress: P
                 out = place / f"study{number}"
                 sweep(again, out, ranges, progress)
                 rows = StudyFolder(out).results()
-                found.append(_compared(kept, *rows, chosen, request.tolerance))
+                checks.append(_compared(results, *rows, chosen, request.tolerance))
                 pictures |= dict.fromkeys(protocols, tuple(plan.images[at].path for at in chosen))
-    return Replayed(plan, pictures, _joined(found), _other_versions(plan), request.tolerance)
+    return Replayed(plan, pictures, _joined(checks), _other_versions(plan), request.tolerance)
 
 
 def _asked(plan: StudyPlan, request: ReplayRequest, progress: Progress) -> SweepRequest:
-    """Return the study's settings as a request, its files found on this machine."""
+    """Return a request with the study's settings and the places of its files on this machine."""
     for name in request.weights:
         if name not in [model.name for model in plan.models]:
             raise UsageError(f"Weights are given for {name!r}, which is not in the study; leave them out.")
@@ -179,7 +179,7 @@ def _with_files(
     place: Path,
     progress: Progress,
 ) -> SweepRequest:
-    """Return the request for some pictures, which are gathered with their ground truth."""
+    """Return the request for some pictures; they and their ground truth are linked into ``place``."""
     pictures = tuple(plan.images[at] for at in chosen)
     files = [(image.path, image.sha256) for image in pictures]
     dataset = gathered(files, request.dataset or Path(plan.dataset), place / "pictures", "--dataset", progress)
@@ -193,7 +193,7 @@ def _with_files(
 
 
 def _check_same(plan: StudyPlan, chosen: Sequence[int], again: StudyPlan) -> None:
-    """Refuse to compare what was not made alike: other untrained weights or another saliency, say."""
+    """Refuse to compare with a study of other settings: of other untrained weights or another saliency, say."""
     names = ("protocols", "images", "limit", "seed", "batch", "versions", "computation")
     alike = {name: getattr(plan, name) for name in names}
     truth = plan.truth
@@ -205,13 +205,13 @@ def _check_same(plan: StudyPlan, chosen: Sequence[int], again: StudyPlan) -> Non
 
 
 def _groups(plan: StudyPlan) -> list[tuple[str, ...]]:
-    """Return the protocols whose pictures do not depend on each other, and those where they do."""
+    """Return the protocols whose pictures are independent, then those where a picture depends on those before it."""
     groups = (tuple(name for name in plan.protocols if plan.sequential(name) is each) for each in (False, True))
     return [group for group in groups if group]
 
 
 def _chosen(plan: StudyPlan, protocols: Sequence[str], limit: int | None) -> list[int]:
-    """Return the places of the pictures to compute; those that could not be read are passed over."""
+    """Return the places of the pictures to compute, without those that could not be read."""
     usable = [place for place, image in enumerate(plan.images) if image.sha256]
     if not usable:
         raise UsageError("No picture of the study could be read, so that there is nothing to compute again.")
@@ -223,24 +223,24 @@ def _chosen(plan: StudyPlan, protocols: Sequence[str], limit: int | None) -> lis
 
 
 def _compared(
-    kept: Results, plan: StudyPlan, again: Results, chosen: Sequence[int], tolerance: float
+    results: Results, plan: StudyPlan, again: Results, chosen: Sequence[int], tolerance: float
 ) -> list[ColumnCheck]:
     """Compare every column of the rows that were computed again, under ``plan``, with those of the same pictures."""
     cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns)
-    found = []
+    checks = []
     for name, kind in ((column.name, str(column.type)) for column in columns):
         if name == "index":  # counts the pictures of this study and of that one
             continue
         if kind == "string":
-            before = [text for cell in cells for text in np.array(kept.texts(*cell, name), object)[chosen]]
+            before = [text for cell in cells for text in np.array(results.texts(*cell, name), object)[chosen]]
             after = [text for cell in cells for text in again.texts(*cell, name)]
             unlike = sum(one != other for one, other in zip(before, after, strict=True))
-            found.append(ColumnCheck(name, len(before), unlike, not unlike, None))
+            checks.append(ColumnCheck(name, len(before), unlike, not unlike, None))
         else:
-            first = np.concatenate([kept.numbers(*cell, name)[chosen] for cell in cells])
+            first = np.concatenate([results.numbers(*cell, name)[chosen] for cell in cells])
             second = np.concatenate([again.numbers(*cell, name) for cell in cells])
-            found.append(_numbers(name, first, second, tolerance if kind == "double" else None))
-    return found
+            checks.append(_numbers(name, first, second, tolerance if kind == "double" else None))
+    return checks
 
 
 def _numbers(
@@ -255,10 +255,10 @@ def _numbers(
     return ColumnCheck(name, len(first), unlike, not (alone | (apart > 0)).any(), largest)
 
 
-def _joined(found: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
-    """Return the checks of all protocols, one a column."""
+def _joined(groups: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
+    """Return the checks of all groups of protocols as one check for each column."""
     joined: dict[str, ColumnCheck] = {}
-    for check in (check for checks in found for check in checks):
+    for check in (check for checks in groups for check in checks):
         first = joined.get(check.name, replace(check, rows=0, unlike=0, identical=True))
         largest = None if check.largest is None else max(check.largest, first.largest or 0.0)
         rows, unlike = first.rows + check.rows, first.unlike + check.unlike

@@ -1,6 +1,6 @@
-"""What one map takes on this machine by each way to it, for the models of a study with the deployed protocol.
+"""The time that one map takes on this machine by each path, for the models of a study with deployed networks.
 
-Times are of the machine and the moment, so that they are kept in the store and are no part of a study.
+Times depend on the machine and the moment, so they are kept in the store and are no part of a study.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PATHS: Final = {
     "simulated": "simulated int8, torch",
     "deployed": "deployed int8, ONNX Runtime",
 }
-"""Ways to a map -> what they are called; ONNX Runtime goes as far as the target layer, the rest is torch."""
+"""Paths to a map -> their titles; ONNX Runtime runs the network up to the target layer, torch the rest."""
 
 _PICTURE: Final = "chelsea"
 
@@ -62,17 +62,17 @@ def measure_times(
     calibration: Path | None = None,
     progress: Progress = no_progress,
 ) -> tuple[MapTimes, ...]:
-    """Measure one map of a bundled photograph by each way, in as many threads as torch has; the store keeps it.
+    """Time one map of a bundled photograph by each path, in as many threads as torch has; the store keeps the times.
 
     Args:
         store: where times, exports and calibrated ranges are kept.
         plan: of the study.
-        weights: model -> its weights, where they are not what the plan and its command say.
+        weights: model -> its weights, where they are not those of the plan and its command.
         calibration: folder of the calibration pictures; None for that of the study's command, or the bundled ones.
         progress: reports what is being done; whatever it raises ends the call.
 
     Raises:
-        UsageError: the study has no deployed protocol, its method is not timed, or its weights or calibration pictures
+        UsageError: the study has no deployed network, its method is not timed, or its weights or calibration pictures
             are not here.
         WeightsUnavailable: published weights are neither on disk nor reachable.
         QuantvizError: a network cannot be made.
@@ -82,34 +82,34 @@ def measure_times(
     if unknown := sorted(set(weights or {}) - {model.name for model in plan.models}):
         raise UsageError(f"Weights are given for {unknown[0]!r}, which is not in the study; leave them out.")
     folder = found_calibration(plan, calibration)
-    found = []
+    times = []
     for model in plan.models:
         choice = found_weights(plan, model, (weights or {}).get(model.name), progress)
         for variant in plan.deployed:
             # Each model has a workbench of its own, so that its networks go when it is done.
-            one = _measured(Workbench(store, float_models=1), plan, model, variant, choice, folder, progress)
+            measured = _measured(Workbench(store, float_models=1), plan, model, variant, choice, folder, progress)
             key = _key(plan, model, variant)
-            kept = store.get(key)
-            others = {} if kept is None else dict(kept.metadata["threads"])
-            store.put(key, StoredRecord({}, {"threads": others | {str(one.threads): dict(one.milliseconds)}}))
-            found.append(one)
-    return tuple(found)
+            record = store.get(key)
+            others = {} if record is None else dict(record.metadata["threads"])
+            store.put(key, StoredRecord({}, {"threads": others | {str(measured.threads): dict(measured.milliseconds)}}))
+            times.append(measured)
+    return tuple(times)
 
 
 def kept_times(store: TensorStore, plan: StudyPlan) -> tuple[MapTimes, ...]:
-    """Return what was measured on a machine of this kind, by model and number of threads; () where nothing was."""
-    found = []
+    """Return the times that the store has for a machine of this kind, by model and number of threads."""
+    times = []
     for model in plan.models:
         for variant in plan.deployed:
             record = store.get(_key(plan, model, variant))
-            kept: Mapping[str, Any] = {} if record is None else record.metadata["threads"]
-            for threads in sorted(kept, key=int):
-                found.append(MapTimes(model.name, variant.label, this_machine(), int(threads), kept[threads]))
-    return tuple(found)
+            by_threads: Mapping[str, Any] = {} if record is None else record.metadata["threads"]
+            for threads in sorted(by_threads, key=int):
+                times.append(MapTimes(model.name, variant.label, this_machine(), int(threads), by_threads[threads]))
+    return tuple(times)
 
 
 def untimed(plan: StudyPlan) -> str:
-    """Return in one sentence why the maps of a study are not timed, or "" where they can be."""
+    """Say in one sentence why the maps of a study are not timed; "" where they can be."""
     if not plan.deployed:
         return "The study has no deployed protocol to time; sweep with --protocols calibrated,deployed."
     if plan.cam.method in MANY_PASSES:
@@ -118,9 +118,10 @@ def untimed(plan: StudyPlan) -> str:
 
 
 def measure_apart(study: Path, cache: Path) -> None:
-    """Let a process of its own measure the times of a study, unless one is at work.
+    """Measure the times of a study in a separate process, unless one is running.
 
-    A process with other things to do measures them too, and an export to ONNX bears no other thread at work.
+    Other work in this process would slow the maps down, and an export to ONNX needs a process without other threads
+    that use networks.
 
     Args:
         study: its folder.
@@ -135,15 +136,15 @@ def measure_apart(study: Path, cache: Path) -> None:
 
 
 def measuring(study: Path) -> bool:
-    """Tell whether a process that ``measure_apart`` started is still at work."""
+    """Tell whether a process that ``measure_apart`` started is still running."""
     return study in _apart and _apart[study][0].poll() is None
 
 
 def measured_apart(study: Path) -> None:
-    """Forget the process that ``measure_apart`` started and that has ended.
+    """Collect the process that ``measure_apart`` started, after it has ended.
 
     Raises:
-        QuantvizError: it failed, for the reason that it told.
+        QuantvizError: it failed; its last line says why.
     """
     process, log = _apart.pop(study, (None, None))
     if process is None or log is None:

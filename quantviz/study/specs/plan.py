@@ -24,7 +24,7 @@ TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
 SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in STUDY_METRICS), "simulated_flipped")
 """The columns that compare a deployed network with its simulation."""
 
-_TOLD_APART = {
+_DECIDES = {
     "models": "models",
     "quants": "quantization",
     "protocols": "protocols",
@@ -97,7 +97,7 @@ class StudyTruth:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is computed and kept as a whole: some pictures under one model and protocol, at every bit-width.
+    """The unit of computing and saving: some pictures under one model and protocol, at every bit-width.
 
     Attributes:
         number: place among the pieces of the study, from 0.
@@ -116,7 +116,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """Everything that decides a study, and (``dataset``, ``command``) how it was asked for.
+    """Everything that decides a study, and (``dataset``, ``command``) how it was requested.
 
     Attributes:
         models: the networks.
@@ -136,8 +136,7 @@ class StudyPlan:
         command: the command line that makes this study, or "".
         shard: (i, n), i from 1 to n: the folder holds the i-th of n shares of the pieces; None: it holds all.
         truth: the user's ground truth, or None.
-        notes: what a reader must know about the pictures and where their labels are from, a sentence each; they decide
-            nothing.
+        notes: sentences on the pictures and the source of their labels, for the reader; they decide nothing.
 
     Raises:
         UsageError: a protocol is unknown, or integer kernels run none of the bit-widths that are to be deployed.
@@ -168,7 +167,7 @@ class StudyPlan:
     @property
     def digest(self) -> str:
         """The sha256 of all that decides the study: the same pictures elsewhere make the same study."""
-        decides = {name: getattr(self, name) for name in _TOLD_APART if name != "truth"}
+        decides = {name: getattr(self, name) for name in _DECIDES if name != "truth"}
         if self.truth is not None:
             decides["truth"] = replace(self.truth, folder="")
         return digest_of(decides)
@@ -176,8 +175,8 @@ class StudyPlan:
     @property
     def comparisons(self) -> dict[str, tuple[str, ...]]:
         """Names of the comparisons, those with the user's ground truth last -> names of their metrics."""
-        found = dict.fromkeys(COMPARISONS, STUDY_METRICS)
-        return found | ({} if self.truth is None else dict.fromkeys(TRUTH_COMPARISONS, self.truth.metrics))
+        metrics = dict.fromkeys(COMPARISONS, STUDY_METRICS)
+        return metrics | ({} if self.truth is None else dict.fromkeys(TRUTH_COMPARISONS, self.truth.metrics))
 
     @property
     def truth_columns(self) -> tuple[str, ...]:
@@ -251,18 +250,18 @@ class StudyPlan:
         return tuple(piece for run in self.runs for piece in run)
 
     def difference(self, other: StudyPlan) -> str:
-        """Say in a few words what another plan has otherwise, or "" where both make the same study."""
-        for setting, name in _TOLD_APART.items():
+        """Return the first setting that differs from another plan's, in words; "" where both make the same study."""
+        for setting, name in _DECIDES.items():
             ours, theirs = getattr(self, setting), getattr(other, setting)
             if ours != theirs:
-                return f"{name} {_told(setting, ours, theirs)}, not {_told(setting, theirs, ours)}"
+                return f"{name} {_value_words(setting, ours, theirs)}, not {_value_words(setting, theirs, ours)}"
         return ""
 
 
-def _told(field: str, value: Any, other: Any) -> str:
-    """Return a setting in a few words that tell it from another one."""
+def _value_words(field: str, value: Any, other: Any) -> str:
+    """Return the value of a setting in a few words that distinguish it from another value."""
     if field == "images":
-        return _told_images(value, other)
+        return _image_words(value, other)
     if field == "calibration":
         return f"{value.source} ({value.images} inputs, sha256 {value.sha256[:8]})"
     if field == "truth":
@@ -273,7 +272,7 @@ def _told(field: str, value: Any, other: Any) -> str:
     if field == "versions":
         return ", ".join(f"{name} {value[name]}" for name in value if value[name] != other.get(name)) or "fewer"
     if field == "models":
-        return _told_models(value, other)
+        return _model_words(value, other)
     if field == "quants":
         labels = [quant.label for quant in value]
         if labels != [quant.label for quant in other]:
@@ -284,7 +283,7 @@ def _told(field: str, value: Any, other: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _told_models(value: tuple[StudyModel, ...], other: tuple[StudyModel, ...]) -> str:
+def _model_words(value: tuple[StudyModel, ...], other: tuple[StudyModel, ...]) -> str:
     known = {(entry.name, entry.weights.sha256): entry.layer for entry in other}
     moved = [entry for entry in value if known.get((entry.name, entry.weights.sha256)) not in (None, entry.layer)]
     if moved:
@@ -293,7 +292,7 @@ def _told_models(value: tuple[StudyModel, ...], other: tuple[StudyModel, ...]) -
     return ", ".join(f"{entry.name} ({entry.weights.name} {entry.weights.sha256[:8]})" for entry in unlike)
 
 
-def _told_images(value: tuple[StudyImage, ...], other: tuple[StudyImage, ...]) -> str:
+def _image_words(value: tuple[StudyImage, ...], other: tuple[StudyImage, ...]) -> str:
     if len(value) != len(other):
         return str(len(value))
     ours = next(mine for mine, theirs in zip(value, other, strict=True) if mine != theirs)

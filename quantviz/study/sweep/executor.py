@@ -1,4 +1,4 @@
-"""What every executor of a sweep has in common: how it is asked for, its workers, and what they tell."""
+"""What all executors of a sweep share: the request for one, its team of workers, and their events."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXECUTORS: Final = ("local", "ray")
 
 
 LEFT_BEHIND: Final[set[str]] = set()
-"""Folders that a team removes when it is closed, and that go with it where the process has to end at once."""
+"""Temporary folders of teams, which ``close`` removes; ``withdraw`` does where the process has to end at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Who computes.
+    """Which workers compute a sweep.
 
     Attributes:
         kind: ``"local"``: processes of this machine (one worker: this process itself); ``"ray"``: actors of a Ray
@@ -48,14 +48,14 @@ class Executor:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a worker of a team has to tell.
+    """Something that happened to a worker of a team.
 
     Attributes:
         member: which worker, from 0.
-        kind: ``ready`` for work; ``opened`` the networks of its piece; a ``step`` of ``value`` pictures; ``said``
-            ``value``, a message and a fraction; ``done`` with its piece, ``value`` the rows and the state; ``failed``
-            for the reason ``value``, a QuantvizError; or ``died``, ``value`` in a few words how.
-        value: as above.
+        kind: ``ready`` for work; ``opened`` the networks of its piece; made a ``step``; ``said`` something; ``done``
+            with its piece; ``failed``; or ``died``.
+        value: for ``step`` the number of pictures; for ``said`` a message and a fraction; for ``done`` the rows and the
+            state; for ``failed`` the QuantvizError; for ``died`` a few words on how.
     """
 
     member: int
@@ -67,13 +67,13 @@ class Team(Protocol):
     """Workers that are given one piece each at a time."""
 
     def start(self, member: int) -> None:
-        """Begin a worker, or begin it anew after it died; it tells when it is ready."""
+        """Start a worker, or start it again after it died; an event says when it is ready."""
 
     def give(self, member: int, piece: Piece, state: ObserverState) -> None:
         """Let a worker compute a piece."""
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """Yield what there is to tell, after waiting at most so long for it."""
+        """Yield events, after waiting at most ``seconds`` for the first."""
 
     def close(self) -> None:
-        """End all workers, whatever they do; nothing of them remains."""
+        """End all workers at once and remove what they left."""

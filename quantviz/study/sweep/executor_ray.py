@@ -27,7 +27,7 @@ _QUIET = {
 
 
 class _Actor:
-    """What runs in a process of the cluster."""
+    """The worker in a process of the cluster."""
 
     def __init__(self, job: Job) -> None:
         self._worker = RemoteWorker(job)
@@ -45,7 +45,7 @@ class _Actor:
 class RayTeam:
     """Actors of a Ray cluster, each on one processor core; as ``executors.Team``.
 
-    A cluster of our own has no dashboard and ends with the sweep. Nothing is sent to whoever makes Ray.
+    A cluster of our own has no dashboard and ends with the sweep. No usage statistics are sent.
 
     Args:
         job: what they compute. The pictures and weights it names must be found under the same paths on every machine.
@@ -84,14 +84,14 @@ class RayTeam:
         """See ``Team``."""
         if not self._asked:
             return
-        told, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=seconds)
-        for reference in told:
+        answered, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=seconds)
+        for reference in answered:
             member = self._asked.pop(reference)
             try:
                 kind, value = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 self._asked = {other: owner for other, owner in self._asked.items() if owner != member}
-                kind, value = "died", _told(error)
+                kind, value = "died", _first_line(error)
             yield Event(member, kind, value)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class RayTeam:
 
 
 def check_installed() -> None:
-    """Refuse to go on without Ray.
+    """Check that Ray is installed.
 
     Raises:
         UsageError: it is not installed.
@@ -115,7 +115,7 @@ def check_installed() -> None:
 
 
 def _ray() -> Any:
-    """Import Ray, with what it would send or print turned off."""
+    """Import Ray with its usage statistics and messages turned off."""
     check_installed()
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -143,6 +143,6 @@ def _connect(ray: Any, size: int, address: str | None, folder: str | None) -> No
         ) from None
 
 
-def _told(error: Exception) -> str:
-    """Return the first line of what Ray says of a worker that died."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of Ray's message on a worker that died."""
     return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,7 +1,7 @@
-"""Who computes a sweep's pieces: this process, several of this machine, or workers of a Ray cluster.
+"""Executors of a sweep: processes of this machine, or workers of a Ray cluster.
 
-Whoever computes a piece, it is the same to the byte; only the sweep's own process writes to the study. A worker that is
-killed is replaced, and its piece computed again.
+A piece is the same to the byte on each; only the sweep's own process writes to the study. A worker that is killed is
+replaced, and its piece computed again.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ class LocalTeam:
         try:
             self._members[member][1].send(value)
         except OSError:
-            pass  # it has died, which the end of its messages tells
+            pass  # it has died; ``events`` sees the end of its messages
 
 
 def _ended(status: int) -> str:
-    """Say in a few words how a process ended."""
+    """Return in a few words how a process ended."""
     if status >= 0:
         return f"exit status {status}"
     return f"signal {-status}, {signal.strsignal(-status)}"
@@ -115,7 +115,7 @@ def check(executor: Executor) -> None:
 
 
 def assemble(executor: Executor, job: Job, most: int) -> Team:
-    """Return the workers of an executor, not more than can have something to do at the same time, ``most``.
+    """Return the workers of an executor, ``most`` at most: as many as can compute at the same time.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at its address.

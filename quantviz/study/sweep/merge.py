@@ -1,4 +1,4 @@
-"""Shares of a study that are computed apart, and the study that they add up to."""
+"""Shards: shares of a study that are computed separately, and merged into the study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parse_shard(text: str) -> Shard:
     """Return (i, n) of ``"i/n"``.
 
     Raises:
-        UsageError: the text is no such thing, or i is not from 1 to n.
+        UsageError: the text has another form, or i is not from 1 to n.
     """
     first, mark, second = text.strip().partition("/")
     if not (mark and all(part.isascii() and part.isdigit() and len(part) < 7 for part in (first, second))):
@@ -29,8 +29,8 @@ def parse_shard(text: str) -> Shard:
 def share(plan: StudyPlan, shard: Shard | None) -> tuple[Piece, ...]:
     """Return the pieces that a shard computes, by number; those of all shards are the study's, each once.
 
-    Pieces that stand alone are dealt out in turn, so that every shard has as many of each model as the others, give or
-    take one. Those that need the one before stay together: whole models and protocols are dealt out.
+    Independent pieces are dealt out in turn, so that shards have equally many of each model, give or take one. Where a
+    piece needs the one before, a model's pieces under the protocol stay together.
 
     Args:
         plan: of the study.
@@ -53,7 +53,7 @@ def merge(shards: Sequence[Path], out: Path, progress: Progress = no_progress) -
 
     Args:
         shards: the shards' folders; they are not changed. A piece may be in several, if it is the same in all.
-        out: folder of the study, a new one or one that a merge of the same study has begun.
+        out: folder of the study: a new one, or one that a merge of the same study has begun.
         progress: reports how far it is; whatever it raises ends the call, and the same call goes on from there.
 
     Returns:
@@ -73,16 +73,16 @@ def merge(shards: Sequence[Path], out: Path, progress: Progress = no_progress) -
                 "those of one."
             )
     pieces = plans[0].pieces
-    found: dict[int, StudyFolder] = {}
+    holders: dict[int, StudyFolder] = {}
     for folder, plan in zip(folders, plans, strict=True):
         for done, piece in enumerate(pieces):
             if done % 100 == 0:
                 progress(f"Looking through {folder.path}", done / len(pieces), Phase.READING)
             if folder.has(plan, piece):
-                _agree(found.setdefault(piece.number, folder), folder, plans[0], piece)
-    if lacking := [piece for piece in pieces if piece.number not in found]:
+                _agree(holders.setdefault(piece.number, folder), folder, plans[0], piece)
+    if lacking := [piece for piece in pieces if piece.number not in holders]:
         raise UsageError(_missing(plans, lacking))
-    return _written(plans[0], pieces, found, out, progress)
+    return _written(plans[0], pieces, holders, out, progress)
 
 
 def _checked(shard: Shard) -> Shard:
@@ -100,7 +100,7 @@ def _plan(folder: StudyFolder) -> StudyPlan:
 
 
 def _agree(first: StudyFolder, second: StudyFolder, plan: StudyPlan, piece: Piece) -> None:
-    """Refuse two different results of one piece."""
+    """Refuse a piece whose results differ between two shards."""
     if first is second or first.piece_bytes(piece) == second.piece_bytes(piece):
         return
     where = f"pictures {piece.start + 1} to {piece.stop} under {plan.models[piece.model].name}, {piece.protocol}"
@@ -111,7 +111,7 @@ def _agree(first: StudyFolder, second: StudyFolder, plan: StudyPlan, piece: Piec
 
 
 def _missing(plans: Sequence[StudyPlan], lacking: Sequence[Piece]) -> str:
-    """Say which shards have to be made, or finished, and by what command."""
+    """Say which shards are missing or unfinished, and which command makes them."""
     count = next((plan.shard[1] for plan in plans if plan.shard), 1)
     numbers = {piece.number for piece in lacking}
     absent = [
@@ -119,8 +119,8 @@ def _missing(plans: Sequence[StudyPlan], lacking: Sequence[Piece]) -> str:
         for number in range(1, count + 1)
         if numbers & {piece.number for piece in share(plans[0], (number, count))}
     ]
-    told = ", ".join(f"{number}/{count}" for number in absent)
-    what = f"Shard {told} is" if len(absent) == 1 else f"Shards {told} are"
+    shards = ", ".join(f"{number}/{count}" for number in absent)
+    what = f"Shard {shards} is" if len(absent) == 1 else f"Shards {shards} are"
     commands = {plan.shard: plan.command for plan in plans if plan.command}
     shard = (absent[0], count)
     if shard in commands:
@@ -135,7 +135,7 @@ def _missing(plans: Sequence[StudyPlan], lacking: Sequence[Piece]) -> str:
 
 
 def _written(
-    plan: StudyPlan, pieces: Iterable[Piece], found: Mapping[int, StudyFolder], out: Path, progress: Progress
+    plan: StudyPlan, pieces: Iterable[Piece], holders: Mapping[int, StudyFolder], out: Path, progress: Progress
 ) -> StudyPlan:
     folder = StudyFolder(out)
     known = folder.plan()
@@ -148,16 +148,16 @@ def _written(
         if known is None:
             folder.begin(whole)
         for piece in pieces:
-            progress("Gathering the pieces", piece.number / len(found), Phase.WRITING)
+            progress("Gathering the pieces", piece.number / len(holders), Phase.WRITING)
             if not folder.has(whole, piece):
-                folder.add(piece, found[piece.number].piece_bytes(piece))
+                folder.add(piece, holders[piece.number].piece_bytes(piece))
         progress("Writing the results", None, Phase.WRITING)
         folder.finish(whole)
     return whole
 
 
 def _changed(command: str, options: Mapping[str, str | None]) -> str:
-    """Return a command line with options given another value, or left out for None."""
+    """Return a command line with other values for options; None leaves an option out."""
     words = shlex.split(command)
     for option, value in options.items():
         if option in words:

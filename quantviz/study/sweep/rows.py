@@ -1,4 +1,4 @@
-"""One model under one protocol: what it makes of one picture at every bit-width, as rows of a study."""
+"""The rows of a study: the results of one model under one protocol on one picture, at every bit-width."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _CLASSES = 1000
 
 ObserverState = dict[str, dict[str, list[float]]]
-"""Bit-widths -> place in the network -> least and greatest value that its observer has seen on average."""
+"""Label of the bit-width -> place in the network -> its observer's moving averages of the least and greatest value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ class Picture:
         size: (H, W) of the picture.
         input: (1, 3, h, w) float32.
         salient: its saliency (h, w), on the pixels of the input.
-        truth: the user's ground truth on the same pixels; or in one sentence why it cannot be used; or None.
+        truth: the user's ground truth on the same pixels; or a sentence on why it cannot be used; or None.
     """
 
     id: str
@@ -66,11 +66,11 @@ class Picture:
 
 
 class Truths:
-    """The user's ground truth of a study's pictures, and how maps agree with it.
+    """The user's ground truth of a study's pictures, and maps' scores against it.
 
     Args:
         plan: of the study.
-        folder: of ground truth; not regarded where the plan has none.
+        folder: of ground truth; ignored where the plan has none.
     """
 
     def __init__(self, plan: StudyPlan, folder: Path | None) -> None:
@@ -79,7 +79,7 @@ class Truths:
         self.files = {image.path: file for image, file in zip(plan.images, files, strict=False) if file is not None}
 
     def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth | str | None:
-        """Return a picture's ground truth in its crop's pixels, in one sentence why it cannot be used, or None.
+        """Return a picture's ground truth in its crop's pixels, a sentence on why it cannot be used, or None.
 
         Raises:
             QuantvizError: the file is no longer the one that was planned, or can no longer be read.
@@ -90,25 +90,25 @@ class Truths:
         name = PurePosixPath(file.path).name
         try:
             data = planned_bytes(self.folder, file, "Ground truth")
-            found = TruthSource(data, name, self.truth.kind).read(sample, preprocessing)
+            truth = TruthSource(data, name, self.truth.kind).read(sample, preprocessing)
         except ImageError as error:
             return str(error)
-        if found.kind == "map" and found.values is not None:
-            fault = scores.degenerate(found.values)
-            return f"{name} carries no evidence ({fault})." if fault else found
-        content = {"fixations": found.points, "boxes": found.boxes}.get(found.kind, found.values)
-        empty = content is None or not content.size or (found.kind == "mask" and not content.any())
-        return f"{name}: {found.notes[-1]}." if empty else found
+        if truth.kind == "map" and truth.values is not None:
+            fault = scores.degenerate(truth.values)
+            return f"{name} carries no evidence ({fault})." if fault else truth
+        content = {"fixations": truth.points, "boxes": truth.boxes}.get(truth.kind, truth.values)
+        empty = content is None or not content.size or (truth.kind == "mask" and not content.any())
+        return f"{name}: {truth.notes[-1]}." if empty else truth
 
     def scores(self, side: str, heatmap: Heatmap | None, truth: GroundTruth | str | None) -> dict[str, float | None]:
-        """Return the columns of one side's map, None in them where there is no map, no evidence or no ground truth."""
+        """Return the columns of one side's map: None where there is no map, no evidence or no ground truth."""
         if self.truth is None:
             return {}
-        found: dict[str, float | None] = dict.fromkeys(self.truth.metrics)
+        columns: dict[str, float | None] = dict.fromkeys(self.truth.metrics)
         if isinstance(truth, GroundTruth) and heatmap is not None and not heatmap.degenerate:
-            marks = scores.measure(heatmap.values, truth, self.truth.metrics)
-            found |= {name: mark.value for name, mark in marks.items()}
-        return {f"{side}_v_truth_{name}": value for name, value in found.items()}
+            measured = scores.measure(heatmap.values, truth, self.truth.metrics)
+            columns |= {name: score.value for name, score in measured.items()}
+        return {f"{side}_v_truth_{name}": value for name, value in columns.items()}
 
 
 def study_subject(
@@ -123,12 +123,12 @@ def study_subject(
     """Return a model of a study, with the preprocessing of a variant's protocol.
 
     Args:
-        bench: with the networks.
+        bench: holds the networks.
         plan: of the study.
         model: of the plan.
         variant: of the plan.
         weights: as in ``CompareRequest``.
-        calibration: as there.
+        calibration: folder of the calibration pictures, or None for the bundled photographs.
         progress: reports what is being loaded.
 
     Raises:
@@ -173,7 +173,7 @@ class RowMaker:
         }
 
     def load(self, image: StudyImage) -> Picture | str:
-        """Return a picture ready for the networks, or in one sentence why it cannot be used.
+        """Return a picture ready for the networks, or a sentence on why it cannot be used.
 
         Raises:
             QuantvizError: the file is no longer the one that was planned, or can no longer be read.
@@ -194,49 +194,54 @@ class RowMaker:
         return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient, truth)
 
     def rows(self, index: int, picture: Picture | str) -> list[StudyRow]:
-        """Return a row for each bit-width."""
+        """Return a picture's rows, one for each variant.
+
+        Args:
+            index: the picture's place in the plan.
+            picture: from ``load``.
+        """
         image = self.plan.images[index]
         label = image.label if self.labelled else None
         reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
-        found, compared = [], _Compared()
+        rows, compared = [], _Compared()
         for variant in self.variants:
-            told: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
+            columns: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
             heatmap = None
             if isinstance(picture, str) or isinstance(reference, str):
-                told["error"] = reference
+                columns["error"] = reference
             else:
                 target = None if "own_class" in variant.quant.deviations else reference.class_index
                 quantized = self._result(picture, self.networks[variant.label], variant, target)
-                told |= _told(reference, quantized, picture.salient, label, compared)
+                columns |= _columns(reference, quantized, picture.salient, label, compared)
                 if not isinstance(quantized, str):
                     heatmap = quantized.heatmap
-                    told["simulation"] |= self._simulation(picture, variant, quantized, compared)
-            told["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
-            told["truth_error"] = truth if isinstance(truth, str) else ""
+                    columns["simulation"] |= self._simulation(picture, variant, quantized, compared)
+            columns["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
+            columns["truth_error"] = truth if isinstance(truth, str) else ""
             scheme = scheme_name(variant.quant)
             known = (index, image.sha256, self.model, variant.label, scheme, variant.protocol)
-            found.append(StudyRow(*known, **told))
-        return found
+            rows.append(StudyRow(*known, **columns))
+        return rows
 
     def _simulation(
         self, picture: Picture, variant: Variant, deployed: CamResult, compared: _Compared
     ) -> dict[str, float | bool | None]:
-        """Return the columns that compare the simulated with the deployed network; {} where there is none of either."""
+        """Return the columns that compare the simulated with the deployed network; {} where one has no result."""
         if not variant.deployed:
             return {}
         simulated = self._result(picture, self.simulated[variant.label], variant, deployed.class_index)
         if isinstance(simulated, str):
             return {}
         flipped = simulated.predictions[0].index != deployed.predictions[0].index
-        marks = compared.columns("simulated_v_deployed", simulated.heatmap, deployed.heatmap)
-        return marks | {"simulated_flipped": flipped}
+        columns = compared.columns("simulated_v_deployed", simulated.heatmap, deployed.heatmap)
+        return columns | {"simulated_flipped": flipped}
 
     def _result(
         self, picture: Picture, network: tuple[Locked[nn.Module], CamSpec], variant: Variant | None, target: int | None
     ) -> CamResult | str:
-        """Return a network's result, or in one sentence why it has none; ``variant`` is None for the float network."""
+        """Return a network's result, or a sentence on why it has none; ``variant`` is None for the float network."""
         import torch
 
         name, seed = variant.name if variant else "float", seed_of(picture.id, quantized=variant is not None)
@@ -247,14 +252,14 @@ class RowMaker:
         return finished(result, (variant or self.variants[0]).quant, picture.size)
 
     def state(self) -> ObserverState:
-        """Return what the observers have seen; nothing where the protocol has none."""
-        found: ObserverState = {}
+        """Return the state of the observers; {} where the protocol has none."""
+        states: ObserverState = {}
         for name, (network, _) in self.networks.items():
             with network.locked() as module:
                 for place, quantizer in _observers(module):
                     if quantizer.low is not None and quantizer.high is not None:
-                        found.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
-        return found
+                        states.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
+        return states
 
     def restore(self, state: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
         """Let the observers go on from a state."""
@@ -297,12 +302,12 @@ def _observers(network: nn.Module) -> list[tuple[str, Any]]:
     return [(place, quantizer) for place, quantizer in quantizers(network) if quantizer.online]
 
 
-def _told(
+def _columns(
     reference: CamResult, quantized: CamResult | str, salient: Heatmap, label: int | None, compared: _Compared
 ) -> dict[str, Any]:
-    """Return what a row says of two results."""
+    """Return the columns that compare two results."""
     first = reference.predictions[0]
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "float_class": reference.class_index,
         "float_top1": first.index,
         "float_probability": first.probability,
@@ -310,11 +315,11 @@ def _told(
         "float_degenerate": reference.heatmap.degenerate,
         "saliency_degenerate": salient.degenerate,
     }
-    found |= compared.columns("float_v_saliency", reference.heatmap, salient)
+    columns |= compared.columns("float_v_saliency", reference.heatmap, salient)
     if isinstance(quantized, str):
-        return found | {"error": quantized}
+        return columns | {"error": quantized}
     second = quantized.predictions[0]
-    found |= {
+    columns |= {
         "quantized_class": quantized.class_index,
         "quantized_top1": second.index,
         "quantized_probability": second.probability,
@@ -322,20 +327,20 @@ def _told(
         "flipped": first.index != second.index,
         "quantized_degenerate": quantized.heatmap.degenerate,
     }
-    found |= compared.columns("quantized_v_float", quantized.heatmap, reference.heatmap)
-    return found | compared.columns("quantized_v_saliency", quantized.heatmap, salient)
+    columns |= compared.columns("quantized_v_float", quantized.heatmap, reference.heatmap)
+    return columns | compared.columns("quantized_v_saliency", quantized.heatmap, salient)
 
 
 class _Compared:
-    """Scores of one picture's maps, each of which is compared with several others."""
+    """Compares the maps of one picture, each with several others; what comparisons share is computed once."""
 
     def __init__(self) -> None:
         self._ready: dict[int, tuple[Heatmap, scores.ReadyMap]] = {}
 
     def columns(self, name: str, first: Heatmap, second: Heatmap) -> dict[str, float | None]:
-        """Return the columns of a comparison."""
-        marks = scores.compare(self._of(first), self._of(second))
-        return {f"{name}_sim": marks.sim, f"{name}_cc": marks.cc, f"{name}_kld": marks.kld}
+        """Return the columns of a comparison; the second map is the ground truth of KLD."""
+        agreement = scores.compare(self._of(first), self._of(second))
+        return {f"{name}_sim": agreement.sim, f"{name}_cc": agreement.cc, f"{name}_kld": agreement.kld}
 
     def _of(self, heatmap: Heatmap) -> scores.ReadyMap:
         known = self._ready.setdefault(id(heatmap), (heatmap, scores.ReadyMap(heatmap.values)))

@@ -1,4 +1,4 @@
-"""Sweep: every picture of a study under every model, bit-width and protocol, kept piece by piece."""
+"""Run a sweep: compute every picture of a study under every model, bit-width and protocol, piece by piece."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from quantviz.study.sweep.rows import study_subject
 from quantviz.study.sweep.schedule import Schedule, before
 from quantviz.study.sweep.worker import Computed, PieceWorker, job_of, one_thread
 
-_LISTEN = 0.5  # seconds after which progress is told although no worker said anything, so that it can end the call
+_LISTEN = 0.5  # seconds without news of a worker after which progress is called, as it may end the sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep left.
+    """The result of a sweep.
 
     Attributes:
-        plan: what the study is decided by.
-        computed: pieces that this call computed; 0 where all were there already.
-        pieces: all that it was to have: those of the study, or of its share.
-        rate: pictures a second, each counted once a model and protocol, since the first one was done; None where
-            nothing or only one was computed.
+        plan: of the study.
+        computed: pieces that this call computed; 0 where the study had them all.
+        pieces: all pieces of the study, or of the shard.
+        rate: pictures a second since the first one was done, each counted once for each model and protocol; None where
+            at most one was computed.
     """
 
     plan: StudyPlan
@@ -53,25 +53,24 @@ def sweep(
     executor: Executor | None = None,
     shard: tuple[int, int] | None = None,
 ) -> Swept:
-    """Make a study, or go on with one; whenever it is killed, the same call goes on where it was.
+    """Make a study, or go on with one; after an interruption the same call goes on from the last whole piece.
 
-    The same request gives the same bytes in ``results.parquet``, however often it is interrupted, whoever computes, in
-    however many threads. Torch runs in one meanwhile. Nothing of a picture is kept beyond its piece. A picture that
-    cannot be used has rows that tell why. ``StudyFolder.progress`` tells anyone how far it is.
+    The same request gives the same bytes in ``results.parquet``, however often it is interrupted and whatever the
+    executor; torch runs in one thread meanwhile. The rows of a picture that cannot be used say why.
+    ``StudyFolder.progress`` returns how far a running sweep is.
 
     Args:
         request: what to sweep over.
         out: the study's folder.
         store: where ranges and learned weights are kept; maps are not.
         progress: reports what is being done; whatever it raises ends the call, and every worker with it.
-        executor: who computes; None: this process alone.
-        shard: (i, n): compute the i-th of n shares, which ``merge`` makes a study of; None: everything.
+        executor: computes the pieces; None for this process alone.
+        shard: (i, n): compute the i-th of n shares, which ``merge`` puts together; None for everything.
 
     Raises:
         UsageError: the folder holds another study or another sweep is writing to it; or as ``plan_of`` and ``share``.
         StoreError: the study cannot be written.
-        QuantvizError: a network cannot be made, or not deployed where that is asked for; a picture changed meanwhile;
-            or workers keep being killed.
+        QuantvizError: a network cannot be made or deployed; a picture changed meanwhile; or workers keep being killed.
     """
     executor, folder = executor or Executor(), StudyFolder(out)
     check(executor)
@@ -92,7 +91,7 @@ def sweep(
 
 
 def withdraw(out: Path) -> None:
-    """Take back what this process told of its sweep's progress, and made beside it, where it has to end at once."""
+    """Remove the progress file and the temporary folders of this process's sweep, where it has to end at once."""
     StudyFolder(out).silence()
     for folder in [*LEFT_BEHIND]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +100,7 @@ def withdraw(out: Path) -> None:
 def _begun(
     folder: StudyFolder, plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress
 ) -> StudyPlan:
-    """Return the plan of the folder, which is this one, or is this one from now on."""
+    """Return the folder's plan, which must make the same study; a new folder gets this one."""
     known = folder.plan()
     if known is None:
         _check(plan)
@@ -113,15 +112,15 @@ def _begun(
 
 
 def _check(plan: StudyPlan) -> None:
-    """Refuse, before anything is written, what a protocol does not define."""
+    """Refuse, before anything is written, a quantization that its protocol does not define."""
     for variant in plan.variants:
         network_quant(variant.quant)
 
 
 def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
-    """Refuse networks that have no deployed form; what the others are made of is in the store then."""
+    """Refuse networks that have no deployed form; the store keeps the exports of the others."""
     for variant in plan.deployed:
-        # Whether there is such a form does not depend on what is learned, which can take long.
+        # The form does not depend on learned weights, and learning can take long.
         plain = Variant(replace(variant.quant, rounding="nearest", bias_correction=False), deployed=True)
         for model in plan.models:
             bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
@@ -131,7 +130,7 @@ def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, 
 
 
 def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:
-    """Return True where both make the same study, and refuse to go on elsewhere."""
+    """Return True where both plans make the same study; refuse others."""
     again = f" ({known.command})" if known.command else ""
     if different := known.difference(plan):
         raise UsageError(
@@ -155,15 +154,15 @@ def _compute(
     todo: Sequence[Piece],
     pace: Pace,
 ) -> None:
-    """Compute and commit the pieces that are not there."""
+    """Compute and commit the missing pieces."""
     if not todo:
         return
     schedule = Schedule(plan, todo)
     if executor.kind == "local" and min(executor.workers, schedule.most_workers) == 1:
         worker = PieceWorker(plan, request, store)
         for piece in todo:
-            found = worker.compute(piece, _state(folder, plan, piece), partial(pace.step, piece), pace.say)
-            _commit(folder, plan, piece, found, pace)
+            computed = worker.compute(piece, _state(folder, plan, piece), partial(pace.step, piece), pace.say)
+            _commit(folder, plan, piece, computed, pace)
         return
     pace.say("Starting the workers", None)
     job = job_of(plan, request, store, foreign=executor.kind == "ray")
@@ -175,7 +174,7 @@ def _compute(
 
 
 def _direct(team: Team, schedule: Schedule, folder: StudyFolder, plan: StudyPlan, pace: Pace) -> None:
-    """Give the workers of a team their pieces, and commit what comes back, until nothing is left."""
+    """Give the workers of a team pieces and commit their results until no piece is left."""
     idle: set[int] = set()
     working: dict[int, Piece] = {}
     while schedule.left:
@@ -214,7 +213,7 @@ def _state(folder: StudyFolder, plan: StudyPlan, piece: Piece) -> dict[str, dict
     return {} if last is None else folder.state(last)
 
 
-def _commit(folder: StudyFolder, plan: StudyPlan, piece: Piece, found: Computed, pace: Pace) -> None:
-    rows, state = found
+def _commit(folder: StudyFolder, plan: StudyPlan, piece: Piece, computed: Computed, pace: Pace) -> None:
+    rows, state = computed
     folder.commit(plan, piece, rows, state)
     pace.committed(piece)

@@ -18,13 +18,13 @@ Run = tuple[int, str]
 class Schedule:
     """Which worker computes which piece next.
 
-    Pieces that need the one before them are of one worker, and begin first: nothing shortens their row. The others go
-    to whoever is free, those of the networks that a worker has first. While a model is loaded and calibrated for the
-    first time, its other pieces wait, so that they find in the store what that finds out.
+    Where a piece needs the one before it, one worker computes the whole run, and these runs begin first, as they cannot
+    be shortened. Other pieces go to any free worker, first those whose networks it has loaded. While a model is loaded
+    and calibrated for the first time, its other pieces wait, so that the store can give them its ranges.
 
     Args:
         plan: of the study.
-        todo: the pieces that are not there.
+        todo: the pieces to compute.
     """
 
     def __init__(self, plan: StudyPlan, todo: Sequence[Piece]) -> None:
@@ -41,11 +41,11 @@ class Schedule:
 
     @property
     def most_workers(self) -> int:
-        """How many workers can have something to do at the same time."""
+        """How many workers can compute at the same time."""
         return sum(1 if run in self._chained else len(pieces) for run, pieces in self._waiting.items())
 
     def take(self, member: int) -> Piece | None:
-        """Return the piece that a worker without one computes next, or None where it has to wait."""
+        """Return the piece that an idle worker computes next, or None where it has to wait."""
         runs = [run for run, pieces in self._waiting.items() if pieces and self._free(member, run)]
         if not runs:
             return None
@@ -68,15 +68,15 @@ class Schedule:
             self._opened.add(run)
 
     def done(self, member: int) -> Piece:
-        """Return the piece that a worker is done with."""
+        """Return the piece that a worker has finished."""
         self.left -= 1
         return self._busy.pop(member)
 
     def died(self, member: int, how: str) -> None:
-        """Put the piece of a worker that died back to where it was.
+        """Put the piece of a worker that died back to the front of its run.
 
         Raises:
-            QuantvizError: it has cost too many workers.
+            QuantvizError: too many workers died on it.
         """
         self._opening.pop(member, None)
         self._has.pop(member, None)
@@ -105,7 +105,7 @@ class Schedule:
 
 
 def before(plan: StudyPlan, piece: Piece) -> Piece | None:
-    """Return the piece whose state a piece starts from, or None where it starts from nothing."""
+    """Return the piece whose observers' state a piece starts from, or None."""
     if piece.start == 0 or not plan.sequential(piece.protocol):
         return None
     return replace(piece, number=piece.number - 1, start=piece.start - plan.batch, stop=piece.start)

@@ -1,6 +1,6 @@
-"""What computes a piece of a study: in the sweep's own process, in one that the sweep starts, or on another machine.
+"""Workers, which compute pieces of a study: in the sweep's process, in one that it starts, or on another machine.
 
-A worker is given pieces and gives back their rows; it writes to the store, and never to the study.
+A worker gets pieces and returns their rows; it writes to the store, and never to the study.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ EventKind = Literal["ready", "opened", "step", "said", "done", "failed", "died"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker needs to know once.
+    """What a worker elsewhere needs before its first piece.
 
     Attributes:
         plan: of the study.
-        request: what the plan was made from, its files named so that they are found from any folder.
+        request: what the plan was made from, with absolute paths.
         cache: folder of the store.
         cache_limit: its size limit, bytes.
-        folder: where the sweep was started; names in the request may be relative to it.
+        folder: where the sweep was started; relative names in the request start there.
         foreign: the worker may run on another machine.
     """
 
@@ -62,8 +62,8 @@ class Job:
 
 
 def job_of(plan: StudyPlan, request: SweepRequest, store: TensorStore, *, foreign: bool = False) -> Job:
-    """Return what a worker elsewhere has to know."""
-    kept = store.info()
+    """Return the job of a worker elsewhere."""
+    info = store.info()
     absolute: dict[str, Any] = {
         entry.name: value.absolute()
         for entry in fields(request)
@@ -73,11 +73,11 @@ def job_of(plan: StudyPlan, request: SweepRequest, store: TensorStore, *, foreig
         name: str(Path(path).absolute()) if Path(path).is_file() else path for name, path in request.weights.items()
     }
     request = replace(request, weights=weights, **absolute)
-    return Job(plan, request, kept.directory, kept.size_limit, os.getcwd(), foreign)
+    return Job(plan, request, info.directory, info.size_limit, os.getcwd(), foreign)
 
 
 class PieceWorker:
-    """Computes pieces of one study; keeps the networks of the model and protocol that it computed last.
+    """Computes pieces of one study; holds the networks of the last piece's model and protocol.
 
     Args:
         plan: of the study.
@@ -111,9 +111,9 @@ class PieceWorker:
 
         Args:
             piece: which one.
-            state: of the piece before it, where the protocol has observers.
+            state: of the observers after the piece before it.
             step: called after each picture; whatever it raises ends the call.
-            progress: told of loading and calibration.
+            progress: reports the steps of loading and calibration.
 
         Raises:
             QuantvizError: a network cannot be made, or a picture changed or vanished meanwhile.
@@ -133,10 +133,10 @@ class PieceWorker:
 
 
 class RemoteWorker:
-    """A ``PieceWorker`` away from the sweep's process: what it refuses comes back as a value.
+    """A ``PieceWorker`` outside the sweep's process, which returns its errors as values.
 
     Args:
-        job: what to know.
+        job: from the sweep.
     """
 
     def __init__(self, job: Job) -> None:
@@ -160,7 +160,7 @@ class RemoteWorker:
         return self._attempt(lambda: ("done", self._worker.compute(piece, state, step)))
 
     def _check(self) -> None:
-        """Refuse libraries and integer kernels that are not those of the plan: another machine may have others."""
+        """Refuse libraries and integer kernels other than the plan's, as another machine may have."""
         planned = self.job.plan.versions
         for name, number in deciding(self.job.plan.variants).items():
             if planned.get(name, number) != number:
@@ -180,7 +180,7 @@ class RemoteWorker:
 
 
 def serve(handle: int) -> None:
-    """Be a worker for the process at the other end of a socket, until that closes its end or ends.
+    """Work for the process at the other end of a socket until that closes it or ends.
 
     Args:
         handle: the socket, over which come a ``Job`` and then pairs of a piece and a state.
@@ -189,7 +189,7 @@ def serve(handle: int) -> None:
     wanted: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def listen() -> None:
-        # A thread of its own sees at once that the sweep has ended; the piece in the making is of no use then.
+        # This thread sees at once that the sweep has ended; the piece being computed is of no use then.
         while True:
             try:
                 wanted.put(link.recv())
@@ -216,7 +216,7 @@ def serve(handle: int) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: how sums are shared among several decides their last bits."""
+    """Let torch compute in one thread, as the number of threads decides the last bits of sums."""
     import torch
 
     threads = torch.get_num_threads()
@@ -228,7 +228,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Generator[V, None, None]:
-    """Yield ``make`` of each item in order; a few are made in a thread of their own while one is in use."""
+    """Yield ``make`` of each item in order, a few of them made ahead in another thread."""
     waiting: deque[Future[V]] = deque()
     pool = ThreadPoolExecutor(1)
     try:
