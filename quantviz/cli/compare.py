@@ -100,16 +100,16 @@ def compare(
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
-        found = bench.compare(request, images.picture(image), progress)
+        comparison = bench.compare(request, images.picture(image), progress)
         wanted = metrics is not None or source is not None
-        tables = measure(bench, request, found, source, names, progress) if wanted else ()
-        rows = faithfulness(bench, request, found, progress) if faithful else ()
+        tables = measure(bench, request, comparison, source, names, progress) if wanted else ()
+        rows = faithfulness(bench, request, comparison, progress) if faithful else ()
         cost = model_cost(bench, request, progress) if request.quant.protocol == CALIBRATED else None
-    _write_out(found, tables, rows, cost, json_path, png, maps)
+    _write_out(comparison, tables, rows, cost, json_path, png, maps)
 
 
 def _write_out(
-    found: Comparison,
+    comparison: Comparison,
     tables: Sequence[MetricTable],
     rows: Sequence[FaithfulnessRow],
     cost: Cost | None,
@@ -120,13 +120,13 @@ def _write_out(
     if png is not None:
         from quantviz.figures import paper_png
 
-        write_file(png, paper_png(found))
+        write_file(png, paper_png(comparison))
     if maps is not None:
-        write_file(maps, npz_bytes(found))
+        write_file(maps, npz_bytes(comparison))
     if json_path is not None:
-        emit_json(result_data(found, tables, rows, cost), json_path)
+        emit_json(result_data(comparison, tables, rows, cost), json_path)
         return
-    _show_comparison(found)
+    _show_comparison(comparison)
     if cost is not None:
         show_cost(cost)
     for table in tables:
@@ -144,20 +144,20 @@ def _show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
     show(table)
 
 
-def _show_top_5(found: Comparison) -> None:
-    results = {"float": found.reference, found.quant.label: found.quantized}
-    if found.deployed is not None:
-        results |= {"deployed": found.deployed.result}
+def _show_top_5(comparison: Comparison) -> None:
+    results = {"float": comparison.reference, comparison.quant.label: comparison.quantized}
+    if comparison.deployed is not None:
+        results |= {"deployed": comparison.deployed.result}
     table = table_of(*(heading for name in results for heading in (f"{name} top-5", "")))
     for row in zip(*(result.predictions for result in results.values()), strict=True):
         table.add_row(*(cell for entry in row for cell in (entry.label, f"{entry.probability:.1%}")))
     show(table)
 
 
-def _show_deployed(found: Comparison, deployed: Deployed) -> None:
-    click.echo(deployed_words(found))
+def _show_deployed(comparison: Comparison, deployed: Deployed) -> None:
+    click.echo(deployed_words(comparison))
     names = {
-        "float": f"float ({found.backend})",
+        "float": f"float ({comparison.backend})",
         "quantized": "simulated (torch)",
         "deployed": "deployed (onnxruntime)",
     }
@@ -166,27 +166,31 @@ def _show_deployed(found: Comparison, deployed: Deployed) -> None:
         click.echo(f"A map on this machine, when it was computed: {taken}.")
 
 
-def _show_comparison(found: Comparison) -> None:
-    weights, salient = found.weights, found.saliency
+def _show_comparison(comparison: Comparison) -> None:
+    weights, salient = comparison.weights, comparison.saliency
     label = weights.name if weights.trained else "UNTRAINED (random) weights: a sanity control"
-    click.echo(f"{found.sample.name}: {found.model}, {label}, float against {found.quant.label}")
-    rule = {"float": "the float model's top-1", "own": "each model's own top-1"}.get(str(found.class_rule), "chosen")
-    click.echo(f"{found.cam.method} at {found.cam.layer}, class {found.reference.class_index} ({rule})\n")
-    _show_top_5(found)
-    if found.flipped:
-        pair = (found.reference.predictions[0].label, found.quantized.predictions[0].label)
+    click.echo(f"{comparison.sample.name}: {comparison.model}, {label}, float against {comparison.quant.label}")
+    rule = {"float": "the float model's top-1", "own": "each model's own top-1"}.get(
+        str(comparison.class_rule), "chosen"
+    )
+    click.echo(
+        f"{comparison.cam.method} at {comparison.cam.layer}, class {comparison.reference.class_index} ({rule})\n"
+    )
+    _show_top_5(comparison)
+    if comparison.flipped:
+        pair = (comparison.reference.predictions[0].label, comparison.quantized.predictions[0].label)
         click.echo("\nLABEL FLIP: {} -> {}".format(*pair))
     click.echo("")
-    marks = {**found.scores, **(found.deployed.scores if found.deployed else {})}
-    show(score_table({_SCORE_NAMES[name]: values for name, values in marks.items()}))
-    show_conventions(found.reference.heatmap.values.shape)
-    for name, reason in found.degenerate.items():
+    scores = {**comparison.scores, **(comparison.deployed.scores if comparison.deployed else {})}
+    show(score_table({_SCORE_NAMES[name]: values for name, values in scores.items()}))
+    show_conventions(comparison.reference.heatmap.values.shape)
+    for name, reason in comparison.degenerate.items():
         click.echo(f"The {name} map carries no evidence ({reason}) and is not scored.")
     if salient is not None:
         click.echo(f"Saliency: {salient.source}, {'a computed prediction' if salient.predicted else 'supplied'}.")
-    if found.deployed is not None:
-        _show_deployed(found, found.deployed)
-    for note in (*found.sample.notes, weights.note, found.backend_note, *found.notes):
+    if comparison.deployed is not None:
+        _show_deployed(comparison, comparison.deployed)
+    for note in (*comparison.sample.notes, weights.note, comparison.backend_note, *comparison.notes):
         if note:
             click.echo(f"Note: {note}")
-    click.echo(f"{found.seconds:.2f} s{', from the cache' if found.cached else ''}")
+    click.echo(f"{comparison.seconds:.2f} s{', from the cache' if comparison.cached else ''}")

@@ -142,7 +142,7 @@ def sweep_command(
         with stoppable(_INTERRUPTED, partial(_withdraw, out, state)):
             with watched_store(cache_dir) as store, progress_bar() as progress:
                 swept = sweep(request, out, store, progress, executor=crew, shard=part)
-    _tell(swept, out, shard)
+    _show_result(swept, out, shard)
 
 
 @click.command("merge")
@@ -152,7 +152,7 @@ def merge_command(shards: tuple[Path, ...], out: Path) -> None:
     """Make the study of which every SHARD is a share, made by `quantviz sweep --shard`, each in a folder of its own.
 
     The results are the same to the byte as those of one sweep. Where a shard is missing or was not finished, nothing is
-    written, and the command that makes it is told.
+    written, and the message gives the command that makes it.
     """
     from quantviz.study.sweep.merge import merge
 
@@ -164,7 +164,7 @@ def merge_command(shards: tuple[Path, ...], out: Path) -> None:
 
 
 def _withdraw(out: Path, state: Path | None) -> None:
-    """Leave a sweep's folder and its state as those of an interrupted one."""
+    """Leave the folder and the state file of a sweep that is interrupted."""
     from quantviz.study.sweep.run import withdraw
     from quantviz.study.sweep.state import JobState, write_state
 
@@ -173,14 +173,14 @@ def _withdraw(out: Path, state: Path | None) -> None:
     withdraw(out)
 
 
-def _tell(found: Swept, out: Path, shard: str | None) -> None:
-    """Say what a sweep has made, and what comes next."""
-    plan = found.plan
+def _show_result(swept: Swept, out: Path, shard: str | None) -> None:
+    """Show the result of a sweep, and the next command."""
+    plan = swept.plan
     for note in plan.notes:
         click.echo(note)
     what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
-    state = f"{found.computed} of {found.pieces} pieces computed" if found.computed else "nothing to compute"
-    speed = f", {found.rate:.2f} images/s" if found.rate else ""
+    state = f"{swept.computed} of {swept.pieces} pieces computed" if swept.computed else "nothing to compute"
+    speed = f", {swept.rate:.2f} images/s" if swept.rate else ""
     if plan.shard is None:
         name, then = f"Study {out}", f"Sum it up by: quantviz summary {shlex.quote(str(out))}"
     else:
@@ -227,15 +227,15 @@ def weights_of(given: Sequence[str]) -> dict[str, str]:
 
 
 def _by_model(what: str, given: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for entry in given:
         name, mark, choice = entry.partition("=")
         if not mark or not choice:
             raise UsageError(f"{what} {entry!r} name no model; write MODEL=CHOICE, vgg16=untrained say.")
-        if name in found:
+        if name in values:
             raise UsageError(f"{what} of {name!r} are given twice; give them once.")
-        found[name] = choice
-    return found
+        values[name] = choice
+    return values
 
 
 def _layers(given: Sequence[str], models: Sequence[str]) -> dict[str, str]:
@@ -256,6 +256,6 @@ def _command() -> str:
         given = context.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
         if not given or param.name in ("cache_dir", "state"):
             continue
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [str(one)] if isinstance(param, click.Argument) else [param.opts[0], str(one)]
+        for entry in value if isinstance(value, tuple) else (value,):
+            words += [str(entry)] if isinstance(param, click.Argument) else [param.opts[0], str(entry)]
     return shlex.join(words)

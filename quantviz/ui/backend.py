@@ -13,10 +13,10 @@ from quantviz.ui import visible_progress, workbench
 
 
 def until_exported(request: CompareRequest) -> CompareRequest:
-    """Return the request or, while its network is not exported yet, one that torch alone can answer.
+    """Return the request; while its network is not exported yet, one for torch alone.
 
-    An export watches every module of its process; here other sessions' networks may be at work, so that it runs in a
-    process of its own, and the page comes back when that is done.
+    An export hooks every module of its process, and other sessions may be using networks in this one. So it runs in a
+    separate process, and the page runs again when that is done.
 
     Args:
         request: of the page's widgets.

@@ -1,4 +1,4 @@
-"""What a link from the Study page carries to the Compare page: one of the study's pictures, as one of its cells."""
+"""Links from the Study page to the Compare page: one of the study's pictures, compared like one of its cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
 from quantviz.ui.studies import plan_of, study_folder
 
 OF_STUDY = "study"
-"""Among a model's weights: those of the study, where they are a file."""
+"""The choice among a model's weights that stands for the study's own file."""
 
 _STUDY, _PICTURE, _FOLDER = "from_study", "from_picture", "from_folder"  # no widget's keys: those go with its page
 
@@ -61,20 +61,20 @@ class StudyLink:
 
 
 def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], index: int, elsewhere: Path | None) -> str:
-    """Return the address, relative to the Study page's, at which Compare shows a picture as a cell of a study does."""
+    """Return the address, relative to the Study page's, of a picture on Compare with the settings of a cell."""
     model, variant = plan.cell(cell)
     quant, ref = variant.quant, model.weights
-    found: dict[str, str | list[str]] = {_STUDY: study, _PICTURE: str(index)}
+    query: dict[str, str | list[str]] = {_STUDY: study, _PICTURE: str(index)}
     if elsewhere is not None:
-        found[_FOLDER] = str(elsewhere)
-    found |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
-    found |= {"layer": model.layer, "cam": plan.cam.method}
-    found |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
-    return f"./?{urlencode(found | _scheme(quant) | _protocol(variant), doseq=True)}"
+        query[_FOLDER] = str(elsewhere)
+    query |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
+    query |= {"layer": model.layer, "cam": plan.cam.method}
+    query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
+    return f"./?{urlencode(query | _scheme(quant) | _protocol(variant), doseq=True)}"
 
 
 def linked_picture(ignored: list[str]) -> StudyLink | None:
-    """Return the picture of a study that the address names, else None; what cannot be had is told in ``ignored``."""
+    """Return the picture of a study that the address names, or None; ``ignored`` gets the reason it cannot be shown."""
     name, number = (st.query_params.get(key) for key in (_STUDY, _PICTURE))
     if not name or number is None:
         return None
@@ -104,17 +104,17 @@ def show_link(link: StudyLink) -> None:
 
 
 def _scheme(quant: QuantSpec) -> dict[str, str | list[str]]:
-    """Return a quantization's scheme as the Compare page's widgets have it: the nearest preset, and what differs."""
+    """Return the Compare page's widgets for a scheme: the nearest preset, and the fields that differ."""
 
     def unlike(name: str) -> dict[str, str | list[str]]:
         preset = spec_of(name, quant.weight_bits, quant.act_bits)
-        found: dict[str, str | list[str]] = {
+        fields: dict[str, str | list[str]] = {
             key: str(getattr(quant, field))
             for field, key in DETAIL_KEYS.items()
             if getattr(quant, field) != getattr(preset, field)
         }
         switches = (field for field in ("equalize", "bias_correction") if getattr(quant, field))
-        return found | {field: "true" for field in switches if not getattr(preset, field)}
+        return fields | {field: "true" for field in switches if not getattr(preset, field)}
 
     name = min(PRESETS, key=lambda preset: len(unlike(preset)))
     return {"scheme": name, **unlike(name)}

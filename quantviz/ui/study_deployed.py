@@ -1,4 +1,4 @@
-"""The Study page's deployed int8: how it agrees with its simulation, and what a map takes on this machine by each."""
+"""The Study page's deployed int8: its agreement with its simulation, and the time of a map by each path."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def show_deployed(opened: Opened) -> None:
 
 
 def exported(requests: Sequence[CompareRequest]) -> bool:
-    """Tell whether the networks of some requests are exported to ONNX; those that are not are from now on, apart.
+    """Tell whether the networks of some requests are exported to ONNX; start the first missing export.
 
-    The page comes back by itself when one of them is done.
+    The export runs in a separate process; the page runs again when it is done.
 
     Args:
         requests: with ``deployed``; others need no export.
@@ -90,7 +90,7 @@ def _spread(opened: Opened) -> None:
 
 
 def _times(opened: Opened) -> None:
-    """Show what was measured on this machine, and offer to measure it."""
+    """Show the times measured on this machine, and offer to measure them."""
     plan, bench = opened.plan, workbench()
     if reason := untimed(plan):
         st.info(reason, icon=":material/timer_off:")
@@ -102,15 +102,15 @@ def _times(opened: Opened) -> None:
         measured_apart(opened.path)
     except QuantvizError as error:
         st.error(str(error), icon=":material/error:")
-    found = kept_times(bench.store, plan)
-    if found:
-        show_table(times_table(plan, found), DEPLOYED)
+    times = kept_times(bench.store, plan)
+    if times:
+        show_table(times_table(plan, times), DEPLOYED)
     st.caption(
         "Medians of a few runs in turn on a bundled photograph, in a process of its own; kept in the cache, not in the "
         "study. ONNX Runtime runs the network, torch differentiates what follows the target layer. Where other "
         "programs were running, compare the ratios, not the times."
     )
-    if st.button("Measure again" if found else "Measure on this machine", key="measure", icon=":material/timer:"):
+    if st.button("Measure again" if times else "Measure on this machine", key="measure", icon=":material/timer:"):
         measure_apart(opened.path, bench.store.info().directory.parent)
         st.rerun()
 

@@ -29,13 +29,13 @@ def show_pictures(opened: Opened) -> None:
     elsewhere, folder = _folder(opened)
     for which, words in (("worst", "The largest drift"), ("median", "The median drift")):
         st.subheader(words, anchor=False)
-        found = extremes(opened.view, cell, which, _COUNT)  # type: ignore[arg-type]
-        if not found:
+        drifts = extremes(opened.view, cell, which, _COUNT)  # type: ignore[arg-type]
+        if not drifts:
             st.info("No picture here has a drift; widen the filters.", icon=":material/filter_alt_off:")
             continue
-        for column, one in zip(st.columns(_COUNT), found, strict=False):
+        for column, drift in zip(st.columns(_COUNT), drifts, strict=False):
             with column:
-                _card(opened, cell, one, elsewhere, folder, which)
+                _card(opened, cell, drift, elsewhere, folder, which)
     _grid(opened, cell, elsewhere, folder)
 
 
@@ -51,7 +51,7 @@ def _cell(opened: Opened) -> Cell:
 
 
 def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
-    """Return where the user says the pictures are, and the folder that has them; None for what there is not."""
+    """Return the folder that the user names, and the one that holds the pictures; None for a missing one."""
     plan = opened.plan
     place = st.empty()
     typed = ""
@@ -71,32 +71,32 @@ def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
 
 
 def _card(
-    opened: Opened, cell: Cell, one: PictureDrift, elsewhere: Path | None, folder: Path | None, which: str
+    opened: Opened, cell: Cell, drift: PictureDrift, elsewhere: Path | None, folder: Path | None, which: str
 ) -> None:
-    """Show a picture with what the study holds of it, and what leads on from it."""
+    """Show a picture with its results in the study, and links to its maps."""
     if folder is not None:
         try:
-            sha256 = opened.plan.images[one.index].sha256
-            st.image(_thumbnail(opened, str(folder), one.index, sha256), width="stretch")
+            sha256 = opened.plan.images[drift.index].sha256
+            st.image(_thumbnail(opened, str(folder), drift.index, sha256), width="stretch")
         except ImageError as error:
             st.caption(f":material/broken_image: {error}")
     before, after = (
         figures.percent(part).replace(" ", "\N{NO-BREAK SPACE}")
-        for part in (one.float_probability, one.quantized_probability)
+        for part in (drift.float_probability, drift.quantized_probability)
     )
-    change = f"**{one.float_top1}** {before} → "
-    change += after if one.quantized_top1 == one.float_top1 else f"**{one.quantized_top1}** {after}"
-    label = f"  \nis {one.label}" if one.label else ""
-    st.markdown(f"drift **{figures.number(one.drift)}**  \n{change}{label}")
-    st.caption(_code(one.path))
+    change = f"**{drift.float_top1}** {before} → "
+    change += after if drift.quantized_top1 == drift.float_top1 else f"**{drift.quantized_top1}** {after}"
+    label = f"  \nis {drift.label}" if drift.label else ""
+    st.markdown(f"drift **{figures.number(drift.drift)}**  \n{change}{label}")
+    st.caption(_code(drift.path))
 
     def choose() -> None:
-        st.session_state["picture"] = one.index
+        st.session_state["picture"] = drift.index
         # Asked for in the same step: a click on another button before the page has run would bring the old number back.
-        st.session_state["grid_asked"] = _asked(opened, cell, folder, one.index)
+        st.session_state["grid_asked"] = _asked(opened, cell, folder, drift.index)
 
-    st.button("All its maps", key=f"grid_{which}_{one.index}", on_click=choose, icon=":material/grid_view:")
-    _link(opened, cell, one.index, elsewhere, f"{which}_{one.index}")
+    st.button("All its maps", key=f"grid_{which}_{drift.index}", on_click=choose, icon=":material/grid_view:")
+    _link(opened, cell, drift.index, elsewhere, f"{which}_{drift.index}")
 
 
 def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: str) -> None:
@@ -106,7 +106,7 @@ def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: s
 
 
 def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | None) -> None:
-    """Show one picture under every model and bit-width that the filters leave, once that is asked for."""
+    """Show one picture under every model and bit-width that the filters leave, after a click."""
     st.subheader("One picture, every model and bit-width", anchor=False)
     plan, table = opened.plan, opened.view.table
     index = int(
@@ -120,8 +120,8 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
         )
     )
     cells = _cells(opened, cell[2])
-    told = picture_drift(table, table.cells.index(cell), index)
-    st.markdown(_code(told.path) + (f", {told.label}" if told.label else ""))
+    shown = picture_drift(table, table.cells.index(cell), index)
+    st.markdown(_code(shown.path) + (f", {shown.label}" if shown.label else ""))
     if folder is None:
         st.info("Without the study's pictures no map can be computed.", icon=":material/folder_off:")
         return
@@ -150,11 +150,11 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
 
 
 def _cells(opened: Opened, protocol: str) -> list[Cell]:
-    return [(one.model, one.setting, one.protocol) for one in opened.view.cells if one.protocol == protocol]
+    return [(entry.model, entry.setting, entry.protocol) for entry in opened.view.cells if entry.protocol == protocol]
 
 
 def _asked(opened: Opened, cell: Cell, folder: Path | None, index: int) -> tuple[object, ...]:
-    """Return what tells a grid from another: where it is the same, its maps were asked for already."""
+    """Return what identifies a grid: while it stays the same, no further click is needed."""
     return opened.path, index, tuple(_cells(opened, cell[2])), folder
 
 

@@ -22,7 +22,7 @@ _STATES: Final = {
 
 
 def show_sweeps() -> None:
-    """Show every sweep that is not finished as it stands on the disk, and go on doing so by itself."""
+    """Show every unfinished sweep, and update by itself."""
     known = _unfinished()
     busy = any(job.state in ("starting", "running") for job in known)
     st.session_state["sweeps_shown"] = {job.path for job in known}
@@ -34,7 +34,7 @@ def show_form(*, open_at_first: bool) -> None:
     """Draw the form that starts a sweep.
 
     Args:
-        open_at_first: the form is seen at once, for want of a study to look at.
+        open_at_first: the form is open at first, as there is no study to look at.
     """
     with st.expander("Start a sweep", icon=":material/play_arrow:", expanded=open_at_first), guarded():
         st.markdown(
@@ -50,12 +50,12 @@ def show_form(*, open_at_first: bool) -> None:
 
 
 def _order() -> Callable[[], SweepOrder]:
-    """Draw the form's widgets and return what makes an order of them, which raises UsageError."""
+    """Draw the form's widgets; return a function that makes the order, or raises UsageError."""
     left, right = st.columns([3, 2])
     dataset = left.text_input(
         "Folder of pictures on this machine",
         key="sweep_dataset",
-        help="Its pictures and those of the folders in it; a folder named as an ImageNet class (n02123045) tells the "
+        help="Its pictures and those of the folders in it; a folder named as an ImageNet class (n02123045) gives the "
         "class.",
     ).strip()
     name = right.text_input("Name of the study", key="sweep_name").strip()
@@ -97,13 +97,13 @@ def _made(name: str, dataset: str, weights: str, **fields: Any) -> SweepOrder:
 
 
 def _weights(text: str) -> dict[str, str]:
-    found = {}
+    choices = {}
     for entry in text.split():
         model, mark, choice = entry.partition("=")
         if not model or not mark or not choice:
             raise UsageError(f"Weights {entry!r} name no model; write MODEL=FILE, vgg16=untrained say.")
-        found[model] = choice
-    return found
+        choices[model] = choice
+    return choices
 
 
 def _unfinished() -> list[SweepJob]:
@@ -143,25 +143,25 @@ def _progress(job: SweepJob) -> None:
     if job.state == "starting":
         st.progress(0.0, text=f"**{job.name}**: starting …")
         return
-    told = job.progress
-    if told is None:
+    progress = job.progress
+    if progress is None:
         st.markdown(f"**{job.name}**: {_STATES.get(job.state, job.state)}")
         if job.message:
             st.caption(job.message)
         return
-    parts = [told.what]
-    if told.rate is not None:
-        parts.append(f"{told.rate:.1f} images/s")
-    if told.seconds_left is not None:
-        parts.append(f"{duration(told.seconds_left)} left")
-    done = told.images_done / told.images if told.images else 0.0
-    count = f"{told.images_done:,} of {told.images:,}, each picture once a model and protocol"
+    parts = [progress.what]
+    if progress.rate is not None:
+        parts.append(f"{progress.rate:.1f} images/s")
+    if progress.seconds_left is not None:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    done = progress.images_done / progress.images if progress.images else 0.0
+    count = f"{progress.images_done:,} of {progress.images:,}, each picture once a model and protocol"
     st.progress(min(done, 1.0), text=f"**{job.name}**: {' · '.join(part for part in parts if part)}")
     st.caption(count)
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words of a precision that suits it."""
+    """Return a time in seconds, minutes or hours."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{max(round(seconds), 0)} s"
