@@ -20,7 +20,7 @@ from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.protocols import ProtocolNetworks, explained, seed_of
 from quantviz.layerwise.noise import noise_floor
 from quantviz.quantize import assemble, calibrate, float_base, frozen_observers
-from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, UsageError, no_progress
+from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, QuantvizError, UsageError, no_progress
 from quantviz.store import TensorStore
 
 SMALL = ("efficientnet_lite0", "squeezenet1_1", "mobilenet_v2")
@@ -187,7 +187,7 @@ def test_a_recorded_pass_holds_each_tensor_once_and_none_that_was_freed():
 @pytest.mark.parametrize("kept", [None, KeptFeatures()], ids=["used once", "kept"])
 def test_a_saved_tensor_that_is_overwritten_is_an_error_and_no_wrong_map(kept):
     model = Custom(lambda values: values.exp().mul_(2).mean(dim=(2, 3)))
-    with pytest.raises(RuntimeError, match=r"in.?place"):
+    with pytest.raises(QuantvizError, match=r"in.?place"):
         explain(model, torch.ones(1, 1, 5, 5), CamSpec("gradcam", "features"), 0, kept=kept)
 
 
