@@ -30,7 +30,7 @@ _NOTES = {
     "bits": "Means over the pictures with 95 % bootstrap intervals. Drift of a millionth or less is drawn at it.",
     "accuracy": "A point for each bit-width, with 95 % intervals (the upright ones Wilson's). Drift of a millionth or "
     "less is drawn at it.",
-    "ranking": "The mean drift with its normal-theory 95 % interval, and how often each rank occurs when the pictures "
+    "ranking": "The mean drift with its 95 % bootstrap interval, and how often each rank occurs when the pictures "
     "are drawn anew with replacement: a rank that is not always the same could be another with other pictures.",
 }
 

@@ -53,6 +53,7 @@ class Sample:
         excluded: values left out.
         infinite: those among them that are infinite.
         mean: of ``unit``, its sum rounded once, so that it mirrors and permutes exactly; None without values.
+        constant: all values are equal; False without values.
     """
 
     unit: Float64
@@ -60,16 +61,12 @@ class Sample:
     excluded: int
     infinite: int
     mean: float | None
+    constant: bool
 
     @property
     def n(self) -> int:
         """Number of values."""
         return self.unit.size
-
-    @property
-    def constant(self) -> bool:
-        """True when all values are equal."""
-        return bool(self.n and np.ptp(self.unit) == 0)
 
     @property
     def sd(self) -> float | None:
@@ -145,8 +142,9 @@ def _scaled(values: Float64, given: int, infinite: int, ordered: bool) -> Sample
         # The bootstrap draws by position. Sorted by magnitude, and equal magnitudes by the mean's direction, it gives
         # the same interval for shuffled images and the mirrored one for swapped precisions.
         unit = unit[np.lexsort((unit * math.copysign(1.0, total), np.abs(unit)))]
-    mean = None if not unit.size else float(unit[0]) if np.ptp(unit) == 0 else total / unit.size
-    return Sample(unit, scale, given - values.size, infinite, mean)
+    constant = bool(unit.size and np.ptp(unit) == 0)
+    mean = None if not unit.size else float(unit[0]) if constant else total / unit.size
+    return Sample(unit, scale, given - values.size, infinite, mean, constant)
 
 
 def mean_intervals(

@@ -1,15 +1,10 @@
-"""Parts of a finished study, chosen by filters and summed up at once: what the dashboard's figures are made of.
-
-Nothing here runs a network or resamples scores: 10,000 pictures x 24 cells take about a tenth of a second. Intervals of
-means are therefore normal theory, mean ± 1.96 sd / sqrt(n), unlike those of ``summary``, which are bootstrapped.
-"""
+"""Parts of a finished study, chosen by filters: what the dashboard's figures and tables are made of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,19 +12,15 @@ import numpy.typing as npt
 
 from quantviz import networks
 from quantviz.specs import UsageError
-from quantviz.study.specs.summary import DriftSplit, Estimate, StudyCell, StudySummary
-from quantviz.study.specs.table import RankedModel, Ranking, StudyTable
-from quantviz.study.summary import rate, simulation_check
+from quantviz.study.cells import MAPS, estimate, sum_up
+from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import StudyCell, StudySummary
+from quantviz.study.specs.table import Flags, RankedModel, Ranking, StudyTable, Values
 
 RESAMPLES: Final = 1000
 """Bootstrap samples of the pictures from which the uncertainty of ranks is told."""
 
-_Z = 1.959963984540054  # the normal distribution's 0.975 quantile
-_MAPS = ("float", "quantized", "saliency")
 _CHUNK = 1 << 21  # bytes-like bound on what is drawn at a time
-
-Values = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +58,35 @@ class Filters:
         if not 0 <= low <= high <= 1:
             raise UsageError(f"Confidence {low:g} to {high:g} is no range within 0 and 1; give two such numbers.")
 
+    @property
+    def every_picture(self) -> bool:
+        """True where all pictures of the chosen cells are looked at."""
+        return self == Filters(self.models, self.settings, self.protocols, text=self.text) and not self.text.strip()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyView:
-    """What the filters leave of a study.
+    """The part of a study that filters choose.
 
     Attributes:
         table: the whole study.
+        filters: by which it was chosen.
         chosen: bool (cells, pictures) of the table: what is left.
-        cells: those with the filters' models, bit-widths and protocols, in the table's order; their ``images`` are the
-            pictures left, their intervals normal theory (see the module), their ``tests`` empty.
-        pictures: those left in any cell.
+        summary: of the cells with the filters' models, bit-widths and protocols over the pictures left; its plan names
+            these only. Its tests and reasons of errors are the whole study's; absent where pictures are left out.
+        pictures: number of those left in any cell.
     """
 
     table: StudyTable
+    filters: Filters
     chosen: Flags
-    cells: tuple[StudyCell, ...]
+    summary: StudySummary
     pictures: int
 
     @property
-    def summary(self) -> StudySummary:
-        """The same as a summary, its plan that of the cells left; without tests and reasons of errors."""
-        plan = self.table.plan
-        names = ("model", "setting", "protocol")
-        models, settings, protocols = ({getattr(cell, name) for cell in self.cells} for name in names)
-        left = replace(
-            plan,
-            models=tuple(model for model in plan.models if model.name in models),
-            quants=tuple(quant for quant in plan.quants if quant.label in settings),
-            protocols=tuple(protocol for protocol in plan.protocols if protocol in protocols),
-        )
-        return StudySummary(left, self.cells, {})
+    def cells(self) -> tuple[StudyCell, ...]:
+        """Those of the summary, in the table's order."""
+        return self.summary.cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +116,44 @@ class PictureDrift:
     label: str
 
 
-def study_view(table: StudyTable, filters: Filters) -> StudyView:
+def study_view(table: StudyTable, filters: Filters, whole: StudySummary | None = None) -> StudyView:
     """Choose a part of a study and sum it up.
+
+    Where the filters leave every picture, the cells are those of the study's summary. Where they do not, intervals of
+    means are the bootstrap's limit of many resamples, because resampling takes too long.
 
     Args:
         table: with all of its columns.
-        filters: what to look at; names that the study does not have are of no account.
+        filters: what to look at; names that the study does not have choose nothing.
+        whole: the study's summary; None: intervals are the limit of many resamples for every picture too.
     """
     asked = filters.models, filters.settings, filters.protocols
-    wanted = [
+    rows = [
         row
         for row, cell in enumerate(table.cells)
         if all(not some or part in some for part, some in zip(cell, asked, strict=True))
     ]
     chosen = np.zeros((len(table.cells), len(table.plan.images)), bool)
-    chosen[wanted] = _passing(table, filters, wanted)
+    chosen[rows] = _passing(table, filters, rows)
     chosen.flags.writeable = False
-    return StudyView(table, chosen, _cells(table, chosen, wanted), int(chosen.any(axis=0).sum()))
+    if whole is not None and filters.every_picture:
+        cells = tuple(whole.cells[row] for row in rows)
+        summary = replace(whole, plan=_plan_of(table.plan, cells), cells=cells)
+    else:
+        cells = sum_up(table, rows, chosen, resampled=False)
+        summary = StudySummary(_plan_of(table.plan, cells), cells, {})
+    return StudyView(table, filters, chosen, summary, int(chosen.any(axis=0).sum()))
 
 
-def ranking(table: StudyTable, setting: str, protocol: str, *, chosen: Flags | None = None, seed: int = 0) -> Ranking:
+def ranking(
+    table: StudyTable,
+    setting: str,
+    protocol: str,
+    *,
+    chosen: Flags | None = None,
+    resampled: bool = True,
+    seed: int = 0,
+) -> Ranking:
     """Rank models by the mean drift of their maps, with how sure each rank is.
 
     Pictures are drawn with replacement ``RESAMPLES`` times, the same ones for every model, and the models ranked by
@@ -157,6 +164,7 @@ def ranking(table: StudyTable, setting: str, protocol: str, *, chosen: Flags | N
         setting: the label of a bit-width.
         protocol: of the study.
         chosen: bool (cells, pictures), which count; None for all. A model none of whose pictures count is left out.
+        resampled: whether intervals of mean drift are resampled, as in ``sum_up``.
         seed: of the draws.
 
     Raises:
@@ -174,9 +182,9 @@ def ranking(table: StudyTable, setting: str, protocol: str, *, chosen: Flags | N
         return Ranking(setting, protocol, 0, 0, ())
     ranks = _ranks(shared, np.random.default_rng(seed))
     shares = (ranks[:, :, None] == np.arange(len(rows))).mean(axis=0)
-    found = _estimates(shared, np.ones(shared.shape, bool))
-    order = sorted(range(len(rows)), key=lambda place: (found[place].mean, place))
-    models = tuple(RankedModel(table.cells[rows[at]][0], found[at], tuple(shares[at].tolist())) for at in order)
+    drifts = [estimate(values, resampled=resampled) for values in shared]
+    order = sorted(range(len(rows)), key=lambda place: (drifts[place].mean, place))
+    models = tuple(RankedModel(table.cells[rows[at]][0], drifts[at], tuple(shares[at].tolist())) for at in order)
     return Ranking(setting, protocol, shared.shape[1], RESAMPLES, models)
 
 
@@ -201,8 +209,8 @@ def extremes(
     places = np.flatnonzero(view.chosen[row] & np.isfinite(drift))
     places = places[np.argsort(drift[places], kind="stable")]
     start = max((len(places) - count) // 2, 0)
-    found = places[::-1][:count] if which == "worst" else places[start : start + count]
-    return tuple(picture_drift(view.table, row, int(index)) for index in found)
+    extreme = places[::-1][:count] if which == "worst" else places[start : start + count]
+    return tuple(picture_drift(view.table, row, int(index)) for index in extreme)
 
 
 def picture_drift(table: StudyTable, row: int, index: int) -> PictureDrift:
@@ -240,6 +248,17 @@ def class_name(index: float, classes: int = 1000) -> str:
     return names[int(index)] if int(index) < len(names) else f"class {int(index)}"
 
 
+def _plan_of(plan: StudyPlan, cells: Sequence[StudyCell]) -> StudyPlan:
+    """Return the plan with the models, bit-widths and protocols of some cells only."""
+    models, settings, protocols = ({getattr(cell, name) for cell in cells} for name in ("model", "setting", "protocol"))
+    return replace(
+        plan,
+        models=tuple(model for model in plan.models if model.name in models),
+        quants=tuple(quant for quant in plan.quants if quant.label in settings),
+        protocols=tuple(protocol for protocol in plan.protocols if protocol in protocols),
+    )
+
+
 def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
     """Return which pictures of some cells the filters let through."""
     columns = _taken(table, rows)
@@ -252,7 +271,7 @@ def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
         if wanted is not None:
             kept &= columns[name] == wanted
     if filters.evidence is not None:
-        without = np.any([columns[f"{name}_degenerate"] == 1 for name in _MAPS], axis=0)
+        without = np.any([columns[f"{name}_degenerate"] == 1 for name in MAPS], axis=0)
         kept &= (without != filters.evidence) & (columns["error"] == 0)
     if text := filters.text.strip().casefold():
         kept &= _named(table, columns, rows, text)
@@ -261,13 +280,13 @@ def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
 
 def _named(table: StudyTable, columns: Mapping[str, Values], rows: Sequence[int], text: str) -> Flags:
     """Return which pictures have a text in their path, or in the name of their label or float top-1 class."""
-    found = np.array([text in image.path.casefold() for image in table.plan.images], bool)[None, :]
+    by_path = np.array([text in image.path.casefold() for image in table.plan.images], bool)[None, :]
     classes = {model.name: model.weights.classes for model in table.plan.models}
     known = {
         count: np.array([text in class_name(index, count).casefold() for index in range(count)], bool)
         for count in set(classes.values())
     }
-    kept = np.repeat(found, len(rows), axis=0)
+    kept = np.repeat(by_path, len(rows), axis=0)
     for place, row in enumerate(rows):
         named = known[classes[table.cells[row][0]]]
         for column in ("label", "float_top1"):
@@ -275,99 +294,6 @@ def _named(table: StudyTable, columns: Mapping[str, Values], rows: Sequence[int]
             there = (values >= 0) & (values < len(named))
             kept[place, there] |= named[values[there].astype(np.intp)]
     return kept
-
-
-def _cells(table: StudyTable, chosen: Flags, rows: Sequence[int]) -> tuple[StudyCell, ...]:
-    """Sum up the cells of some rows."""
-    left = chosen[rows]
-    columns = _taken(table, rows)
-    scores: list[dict[str, dict[str, Estimate]]] = [{} for _ in rows]
-    for comparison, metrics in table.plan.comparisons.items():
-        for metric in metrics:
-            for found, one in zip(scores, _estimates(columns[f"{comparison}_{metric}"], left), strict=True):
-                found.setdefault(comparison, {})[metric] = one
-    drift = 1 - columns["quantized_v_float_cc"]
-    drifts = _estimates(drift, left)
-    splits, terciles = _splits(columns, drift, left)
-    counted = {
-        name: np.count_nonzero((columns[name] == 1) & left, axis=1)
-        for name in ("error", *(f"{one}_degenerate" for one in _MAPS))
-    }
-    cells = []
-    for place, row in enumerate(rows):
-        flips, before, after = (
-            rate(columns[name][place][left[place]]) for name in ("flipped", "float_correct", "quantized_correct")
-        )
-        cells.append(
-            StudyCell(
-                *table.cells[row],
-                images=int(left[place].sum()),
-                errors=int(counted["error"][place]),
-                degenerate={name: int(counted[f"{name}_degenerate"][place]) for name in _MAPS},
-                scores=scores[place],
-                tests={},
-                flips=flips,
-                float_accuracy=before if before.n else None,
-                accuracy=after if after.n else None,
-                drift=drifts[place],
-                splits=splits[place],
-                terciles=terciles[place],
-                simulation=simulation_check(table.cells[row][2], partial(_column, table, row, left[place]), _estimate),
-            )
-        )
-    return tuple(cells)
-
-
-def _column(table: StudyTable, row: int, chosen: Flags, name: str) -> Values:
-    values: Values = table.columns[name][row, chosen]
-    return values
-
-
-def _splits(
-    columns: Mapping[str, Values], drift: Values, left: Flags
-) -> tuple[list[tuple[DriftSplit, ...]], list[tuple[float, float] | None]]:
-    """Return the drift of parts of each cell's pictures, as ``summary`` parts them, and the bounds of the thirds."""
-    sure, flipped, right = columns["float_probability"], columns["flipped"], columns["float_correct"]
-    bounds: list[tuple[float, float] | None] = []
-    for place in range(len(drift)):
-        known = sure[place][left[place] & np.isfinite(sure[place])]
-        low, high = np.quantile(known, (1 / 3, 2 / 3)) if known.size else (np.nan, np.nan)
-        bounds.append((float(low), float(high)) if known.size else None)
-    ends = np.array([bound or (np.nan, np.nan) for bound in bounds]).reshape(-1, 2)
-    lows, highs = ends[:, :1], ends[:, 1:]
-    parts: dict[tuple[str, str], Callable[[], Flags]] = {
-        ("flipped", "flipped"): lambda: flipped == 1,
-        ("flipped", "kept"): lambda: flipped == 0,
-        ("confidence", "low"): lambda: sure <= lows,
-        ("confidence", "middle"): lambda: (sure > lows) & (sure <= highs),
-        ("confidence", "high"): lambda: sure > highs,
-        ("correct", "correct"): lambda: right == 1,
-        ("correct", "wrong"): lambda: right == 0,
-    }
-    found: list[list[DriftSplit]] = [[] for _ in range(len(drift))]
-    for name, flags in parts.items():
-        members = flags() & left
-        for place, one in enumerate(_estimates(drift, members)):
-            if members[place].any():
-                found[place].append(DriftSplit(*name, one))
-    return [tuple(entry) for entry in found], bounds
-
-
-def _estimates(values: Values, chosen: Flags) -> list[Estimate]:
-    """Return the mean of each row's chosen values, (rows, n), those that are not finite left out."""
-    # A row fits the processor's cache, all of them do not.
-    return [_estimate(row[left]) for row, left in zip(values, chosen, strict=True)]
-
-
-def _estimate(values: Values) -> Estimate:
-    known = values[np.isfinite(values)]
-    n, mean = len(known), float(known.mean()) if len(known) else None
-    if mean is None or n < 2:
-        return Estimate(n, mean, None, None, None)
-    known -= mean
-    sd = math.sqrt(float(known @ known) / (n - 1))
-    half = _Z * sd / math.sqrt(n)
-    return Estimate(n, mean, sd, mean - half, mean + half)
 
 
 def _taken(table: StudyTable, rows: Sequence[int]) -> dict[str, Values]:
@@ -388,6 +314,6 @@ def _ranks(drift: Values, generator: np.random.Generator) -> npt.NDArray[np.intp
         drawn += np.arange(samples, dtype=np.int32)[:, None] * count
         often = np.bincount(drawn.ravel(), minlength=samples * count).reshape(samples, count)
         means.append(often @ drift.T / count)
-    found = np.concatenate(means)
-    ranks: npt.NDArray[Any] = (found[:, None, :] < found[:, :, None]).sum(axis=2)
+    drawn_means = np.concatenate(means)
+    ranks: npt.NDArray[Any] = (drawn_means[:, None, :] < drawn_means[:, :, None]).sum(axis=2)
     return ranks.astype(np.intp)

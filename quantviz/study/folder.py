@@ -199,15 +199,12 @@ class StudyFolder:
             return False
         return notes.get("plan") == self._digest(plan) and rows == len(plan.images) * len(plan.cells)
 
-    def results(self, columns: Sequence[str] | None = None) -> tuple[StudyPlan, Results]:
-        """Return a finished study's plan and its rows.
-
-        Args:
-            columns: those to read, or None for all.
+    def finished_plan(self) -> StudyPlan:
+        """Return the plan of a finished study.
 
         Raises:
             UsageError: there is no study, or it is not finished.
-            StoreError: the study is damaged.
+            StoreError: the plan cannot be read.
         """
         plan = self.plan() if self.path.exists() else None
         if plan is None:
@@ -224,8 +221,31 @@ class StudyFolder:
                 f"Study {str(self.path)!r} is not finished ({done} of {len(plan.pieces)} pieces); "
                 f"repeat its command{again}"
             )
+        return plan
+
+    def results(self, columns: Sequence[str] | None = None) -> tuple[StudyPlan, Results]:
+        """Return a finished study's plan and its rows.
+
+        Args:
+            columns: those to read, or None for all.
+
+        Raises:
+            UsageError: there is no study, or it is not finished.
+            StoreError: the study is damaged.
+        """
+        return self.finished_plan(), self.rows(columns)
+
+    def rows(self, columns: Sequence[str] | None = None) -> Results:
+        """Return the rows of a study that is known to be finished.
+
+        Args:
+            columns: those to read, or None for all.
+
+        Raises:
+            StoreError: the study is damaged.
+        """
         try:
-            return plan, Results(self.path / _RESULTS, columns)
+            return Results(self.path / _RESULTS, columns)
         except BROKEN:
             raise StoreError(_damaged(self.path / _RESULTS)) from None
 

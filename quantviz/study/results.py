@@ -34,8 +34,7 @@ class Results:
             for setting in pc.unique(of_model["setting"]).to_pylist():
                 of_setting = of_model.filter(pc.field("setting") == setting)
                 for protocol in pc.unique(of_setting["protocol"]).to_pylist():
-                    found = of_setting.filter(pc.field("protocol") == protocol)
-                    self._parts[model, setting, protocol] = found
+                    self._parts[model, setting, protocol] = of_setting.filter(pc.field("protocol") == protocol)
 
     def rows(self, model: str, setting: str, protocol: str) -> int:
         """Return the number of rows, 0 where there are none."""
@@ -51,5 +50,19 @@ class Results:
 
     def texts(self, model: str, setting: str, protocol: str, column: str) -> list[str]:
         """Return a column of text."""
-        found: list[str] = self._parts[model, setting, protocol][column].to_pylist()
-        return found
+        texts: list[str] = self._parts[model, setting, protocol][column].to_pylist()
+        return texts
+
+    def filled(self, model: str, setting: str, protocol: str, column: str) -> npt.NDArray[np.bool_]:
+        """Return where a column of text has some, bool (n,)."""
+        texts = self._parts[model, setting, protocol][column]
+        return np.asarray(pc.not_equal(texts, "").to_numpy(), bool)
+
+    def pictures_by_text(self, column: str) -> dict[str, int]:
+        """Return each text of a column, but for the empty one, with how many pictures have it in any row."""
+        pictures: dict[str, set[int]] = {}
+        for part in self._parts.values():
+            some = part.filter(pc.field(column) != "")
+            for text, picture in zip(some[column].to_pylist(), some["index"].to_pylist(), strict=True):
+                pictures.setdefault(text, set()).add(picture)
+        return {text: len(places) for text, places in pictures.items()}

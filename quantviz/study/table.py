@@ -18,7 +18,7 @@ NUMBER_COLUMNS = (
     *("label", "float_class", "quantized_class", "float_top1", "quantized_top1"),
     *("float_probability", "quantized_probability", "float_correct", "quantized_correct", "flipped"),
 )
-_TRUTH_ERROR = "truth_error"
+_ERRORS = ("error", "truth_error")
 
 
 def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable:
@@ -34,21 +34,18 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
         StoreError: the study is damaged.
     """
     folder = StudyFolder(study)
+    plan = folder.finished_plan()
     if columns is None:
-        planned = folder.plan() if study.exists() else None
-        further = () if planned is None or planned.truth is None else (*planned.truth_columns, _TRUTH_ERROR)
-        compared = () if planned is None else planned.simulation_columns
-        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *compared, *further)
-    plan, results = folder.results(("index", *columns))
-    cells = plan.cells
-    found = {name: np.full((len(cells), len(plan.images)), np.nan) for name in columns}
-    for row, cell in enumerate(cells):
+        truth = () if plan.truth is None else (*plan.truth_columns, "truth_error")
+        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *plan.simulation_columns, *truth)
+    results = folder.rows(("index", *columns))
+    arrays = {name: np.full((len(plan.cells), len(plan.images)), np.nan) for name in columns}
+    for row, cell in enumerate(plan.cells):
         places = results.numbers(*cell, "index").astype(np.intp)
-        for name, values in found.items():
-            if name in (*REASON_COLUMNS, _TRUTH_ERROR):
-                values[row, places] = [bool(reason) for reason in results.texts(*cell, name)]
-            else:
-                values[row, places] = results.numbers(*cell, name)
-    for values in found.values():
+        for name, values in arrays.items():
+            is_reason = name in REASON_COLUMNS or name in _ERRORS
+            values[row, places] = results.filled(*cell, name) if is_reason else results.numbers(*cell, name)
+    for values in arrays.values():
         values.flags.writeable = False
-    return StudyTable(plan, cells, found)
+    reasons = {name: results.pictures_by_text(name) for name in _ERRORS if name in columns}
+    return StudyTable(plan, plan.cells, arrays, reasons)

@@ -24,10 +24,9 @@ from quantviz.study.published import (
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
 from quantviz.study.specs.summary import Estimate
-from quantviz.study.summary import summary
-from quantviz.ui import guarded, visible_progress, workbench
+from quantviz.ui import guarded
 from quantviz.ui.links import Linked
-from quantviz.ui.studies import choose_study, table_of
+from quantviz.ui.studies import choose_study, summary_of, table_of
 
 _PLAIN: Final = {"displayModeBar": False}
 _METRICS: Final = {"CC": "cc", "SIM": "sim", "KLD": "kld"}
@@ -196,9 +195,8 @@ def _numbers(study: Path) -> Numbers:
     """Return the numbers of a study, kept for the session until another is chosen or its results change."""
     table = table_of(study)  # the same object as long as the files are the same
     if st.session_state.get("paper_numbers", (None,))[0] is not table:
-        with visible_progress() as progress:
-            found = summary(study, progress, store=workbench().store)
-        st.session_state["paper_numbers"] = table, Numbers(found.plan, reproductions(found), study_triangles(table))
+        rows = reproductions(summary_of(study))
+        st.session_state["paper_numbers"] = table, Numbers(table.plan, rows, study_triangles(table))
     numbers: Numbers = st.session_state["paper_numbers"][1]
     return numbers
 

@@ -10,9 +10,12 @@ import quantviz
 from quantviz.store import default_directory
 from quantviz.study.pictures import plan_of_study
 from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.summary import StudySummary
 from quantviz.study.specs.table import StudyTable
+from quantviz.study.summary import summary
 from quantviz.study.sweep.jobs import jobs
 from quantviz.study.table import study_table
+from quantviz.ui import workbench
 from quantviz.ui.links import Linked
 
 
@@ -24,11 +27,11 @@ def made_folder() -> Path:
 def finished_studies() -> dict[str, Path]:
     """Return name -> folder of the studies that quantviz comes with, then of those made here that are finished."""
     shipped = sorted(plan.parent for plan in (Path(quantviz.__file__).parent / "studies").glob("*/plan.json"))
-    found = {path.name: path for path in shipped}
+    folders = {path.name: path for path in shipped}
     for made in jobs(made_folder()):
         if made.state == "finished":
-            found[made.name if made.name not in found else f"{made.name} (made here)"] = made.path
-    return found
+            folders[made.name if made.name not in folders else f"{made.name} (made here)"] = made.path
+    return folders
 
 
 def study_folder(name: str) -> Path:
@@ -71,6 +74,16 @@ def table_of(study: Path) -> StudyTable:
     return _table(str(study), (*_stamp(study / "plan.json"), *_stamp(study / "results.parquet")))
 
 
+def summary_of(study: Path) -> StudySummary:
+    """Return the summary of a finished study; the first time it takes some seconds, later the store has it.
+
+    Raises:
+        UsageError: there is no study, or it is not finished.
+        StoreError: the study is damaged.
+    """
+    return _summary(str(study), (*_stamp(study / "plan.json"), *_stamp(study / "results.parquet")))
+
+
 # As resources, which are shared as they are: they are read-only, and copying them takes longer than reading.
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _plan(study: str, stamp: tuple[int, ...]) -> StudyPlan:
@@ -82,10 +95,15 @@ def _table(study: str, stamp: tuple[int, ...]) -> StudyTable:
     return study_table(Path(study))
 
 
+@st.cache_resource(show_spinner="Summing up the study", max_entries=3)
+def _summary(study: str, stamp: tuple[int, ...]) -> StudySummary:
+    return summary(Path(study), store=workbench().store)
+
+
 def _stamp(path: Path) -> tuple[int, ...]:
     """Return what changes with a file's content; () where it cannot be seen, which reading it will tell."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -22,16 +22,15 @@ from quantviz.report.tables import (
     shown,
     study_tables,
 )
-from quantviz.specs import DEPLOYED, Phase
+from quantviz.specs import DEPLOYED
 from quantviz.study.filters import RESAMPLES, Filters, StudyView, ranking, study_view
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
 from quantviz.study.specs.table import StudyTable
-from quantviz.study.summary import report_summary, summary, summary_table
-from quantviz.ui import visible_progress, workbench
+from quantviz.study.summary import report_summary, summary_table
 from quantviz.ui.links import Linked
 from quantviz.ui.quantization import scheme_words
-from quantviz.ui.studies import choose_study, table_of
+from quantviz.ui.studies import choose_study, summary_of, table_of
 
 PLAIN: Final = {"displayModeBar": False}
 _ANY: Final = "all"
@@ -51,12 +50,14 @@ class Opened:
     Attributes:
         name: as the address has it.
         path: its folder.
+        whole: its summary.
         view: what the filters leave of it.
         ignored: values of the link that no widget has, as sentences.
     """
 
     name: str
     path: Path
+    whole: StudySummary
     view: StudyView
     ignored: tuple[str, ...]
 
@@ -85,12 +86,14 @@ def choose() -> Opened | None:
     linked = Linked()
     with st.sidebar:
         st.subheader("Study", divider="gray")
-        found = choose_study(linked)
-        if found is None:
+        chosen = choose_study(linked)
+        if chosen is None:
             return None
-        table = table_of(found[1])
+        name, path = chosen
+        table = table_of(path)
         filters = _filters(linked, table)
-    return Opened(*found, _view(table, filters), tuple(linked.ignored))
+    whole = summary_of(path)
+    return Opened(name, path, whole, _view(table, filters, whole), tuple(linked.ignored))
 
 
 def show_answer(opened: Opened) -> bool:
@@ -122,17 +125,13 @@ def show_answer(opened: Opened) -> bool:
 
 def show_tables(opened: Opened) -> None:
     """Show the paper's Table 1 layout, rates and drift of parts, and offer the numbers."""
-    found = opened.view.summary
-    tables = [table for table in study_tables(found) if table.name not in ("tests", DEPLOYED)]
-    protocol = segments("Protocol", found.plan.protocols, "summed")
+    summary = opened.view.summary
+    tables = [table for table in study_tables(summary) if table.name not in ("tests", DEPLOYED)]
+    protocol = segments("Protocol", summary.plan.protocols, "summed")
     for table in tables:
         show_table(table, protocol)
-    st.caption(
-        "Intervals here are normal theory, mean ± 1.96 sd / √n, so that they follow the filters at once; those of the "
-        "whole study below are bootstrapped."
-    )
     _downloads(opened)
-    _tests(opened)
+    _tests(opened.whole)
 
 
 def show_table(table: ReportTable, protocol: str) -> None:
@@ -205,18 +204,15 @@ def show_ranking(opened: Opened) -> None:
         setting = segments("Bit-width", [quant.label for quant in plan.quants], "ranked", "W8A8")
     with columns[1]:
         protocol = segments("Protocol", opened.protocols_at(setting), "ranked_protocol")
-    models = [model.name for model in plan.models]
-    chosen = view.chosen.copy()
-    chosen[[row for row, cell in enumerate(view.table.cells) if cell[0] not in models]] = False
-    found = ranking(view.table, setting, protocol, chosen=chosen)
-    if not found.models:
+    resampled = view.filters.every_picture
+    ranked = ranking(view.table, setting, protocol, chosen=view.chosen, resampled=resampled)
+    if not ranked.models:
         st.info("No picture has a drift for every model here; widen the filters.", icon=":material/filter_alt_off:")
         return
-    st.plotly_chart(
-        figures.ranking_figure(figures.ranking_chart(found, untrained=opened.untrained)), key="ranking", config=PLAIN
-    )
+    chart = figures.ranking_chart(ranked, untrained=opened.untrained)
+    st.plotly_chart(figures.ranking_figure(chart), key="ranking", config=PLAIN)
     st.caption(
-        f"The {found.pictures:,} pictures on which every model has a drift were drawn anew {RESAMPLES:,} times "
+        f"The {ranked.pictures:,} pictures on which every model has a drift were drawn anew {RESAMPLES:,} times "
         "(bootstrap), the same ones for every model. A model whose row has one dark square has its rank for sure; one "
         "with several might have another on other pictures of the kind."
     )
@@ -303,14 +299,12 @@ def _filters(linked: Linked, table: StudyTable) -> Filters:
     return Filters(models, settings, protocols, (low / 100, high / 100), **flags, text=text)
 
 
-def _view(table: StudyTable, filters: Filters) -> StudyView:
+def _view(table: StudyTable, filters: Filters, whole: StudySummary) -> StudyView:
     """Return the view of the filters, kept until either changes: choosing a figure takes no summing up."""
-    kept: StudyView | None = None
-    asked, kept = st.session_state.get("study_view", (None, None))
-    if kept is None or kept.table is not table or asked != filters:
-        kept = study_view(table, filters)
-        st.session_state["study_view"] = filters, kept
-    return kept
+    view: StudyView | None = st.session_state.get("study_view")
+    if view is None or view.table is not table or view.filters != filters:
+        view = st.session_state["study_view"] = study_view(table, filters, whole)
+    return view
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> pd.DataFrame:
@@ -324,19 +318,17 @@ def _frame(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> pd.Dat
 
 
 def _downloads(opened: Opened) -> None:
-    found = opened.view.summary
-    filters = st.session_state["study_view"][0]
+    summary = opened.view.summary
     stem = f"quantviz-study-{Path(opened.name).name}"
 
     def as_json() -> str:
-        made = report_summary(found)
-        made["plan"]["digest"] = opened.plan.digest
-        told = {"filters": asdict(filters), "intervals": "normal theory, mean ± 1.96 sd / sqrt(n)"}
-        return json.dumps(told | made, indent=2, allow_nan=False)
+        numbers = report_summary(summary)
+        numbers["plan"]["digest"] = opened.plan.digest
+        return json.dumps({"filters": asdict(opened.view.filters)} | numbers, indent=2, allow_nan=False)
 
     left, right = st.columns(2)
     for place, words, data, suffix, kind in (
-        (left, "Numbers (CSV)", lambda: summary_table(found), "csv", "text/csv"),
+        (left, "Numbers (CSV)", lambda: summary_table(summary), "csv", "text/csv"),
         (right, "Numbers (JSON)", as_json, "json", "application/json"),
     ):
         place.download_button(
@@ -351,40 +343,17 @@ def _downloads(opened: Opened) -> None:
         )
 
 
-def _tests(opened: Opened) -> None:
-    """Show, or offer, what takes longer and is of the whole study: bootstrapped intervals and corrected tests."""
-    with st.expander("Tests and bootstrapped intervals of the whole study"):
-        found = _kept_summary(opened.path)
-        if found is None:
-            st.markdown(
-                "Whether each quantized map agrees with the saliency otherwise than the float map does: Wilcoxon's "
-                "signed-rank test, Holm's correction over the whole study, and whether the mean change lies within the "
-                "margin. Some seconds the first time."
-            )
-            if not st.button("Test", key="start_summary", icon=":material/play_arrow:"):
-                return
-            with visible_progress() as progress:
-                found = summary(opened.path, progress, store=workbench().store)
-        table = next(entry for entry in study_tables(found) if entry.name == "tests")
+def _tests(whole: StudySummary) -> None:
+    """Show the tests, which are of the whole study: their correction is over all of them."""
+    with st.expander("Tests of the whole study"):
+        table = next(entry for entry in study_tables(whole) if entry.name == "tests")
+        st.caption(
+            f"{table.title}. Wilcoxon's signed-rank test, Holm's correction over the whole study, and whether the mean "
+            "change lies within the margin."
+        )
         st.dataframe(_frame(table.columns, table.rows), hide_index=True, height="content")
-        for reason, count in (*found.reasons.items(), *found.truth_reasons.items()):
+        for reason, count in (*whole.reasons.items(), *whole.truth_reasons.items()):
             st.markdown(f"- {count:,} pictures: {reason}")
-
-
-class _NotAskedError(Exception):
-    """Raised through a summary that should not start yet."""
-
-
-def _kept_summary(study: Path) -> StudySummary | None:
-    """Return the summary that the store holds: reading it tells no progress, so that the first word of it ends it."""
-
-    def refuse(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
-        raise _NotAskedError
-
-    try:
-        return summary(study, refuse, store=workbench().store)
-    except _NotAskedError:
-        return None
 
 
 def refused(sentences: Sequence[Any]) -> None:

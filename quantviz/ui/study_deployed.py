@@ -38,8 +38,7 @@ def show_deployed(opened: Opened) -> None:
         show_table(table, DEPLOYED)
         st.caption(
             "The simulation rounds to the same integers in float; on integer kernels what it leaves in float is "
-            "rounded too. The deployed map is in the place of the ground truth: KLD is of the simulated map. "
-            "Intervals here are normal theory, mean ± 1.96 sd / √n."
+            "rounded too. The deployed map is in the place of the ground truth: KLD is of the simulated map."
         )
         _spread(opened)
     st.subheader("Milliseconds on this machine", anchor=False)

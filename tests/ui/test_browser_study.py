@@ -1,6 +1,7 @@
 """The Study page in a real browser: a study is opened, narrowed, looked at from every side; a sweep is run from it."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -54,7 +55,7 @@ def test_a_study_is_opened_and_every_tab_has_its_part(page, link):
     expect(page.get_by_text(re.compile("Under the calibrated protocol at W8A8"))).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("UNTRAINED").first).to_be_visible()
     expect(page.get_by_text("6 pictures, 4 with a known class")).to_be_visible()
-    expect(page.get_by_test_id("stDataFrame")).to_have_count(3, timeout=WAIT)
+    expect(page.get_by_test_id("stDataFrame")).to_have_count(4, timeout=WAIT)  # the last, the tests, is folded
     for name, plots in (("Distributions", 1), ("Drift against bits", 1), ("Accuracy against drift", 1), ("Ranking", 1)):
         tab(page, name)
         expect(page.locator(".js-plotly-plot")).to_have_count(plots, timeout=WAIT)
@@ -83,15 +84,33 @@ def test_filters_act_and_are_in_the_address(page, link, tmp_path):
     addressed(page, "top1=kept")
 
 
-def test_tests_of_the_whole_study_are_made_once(page, link):
-    page.goto(link)
-    page.get_by_text("Tests and bootstrapped intervals").click(timeout=WAIT)
-    button(page, "^Test$").click(timeout=WAIT)
+def test_the_tests_are_of_the_whole_study_whatever_the_filters_leave(page, link):
+    page.goto(f"{link}&letters=cup")
+    page.get_by_text("Tests of the whole study").click(timeout=WAIT)
     expect(page.get_by_text(re.compile("1 pictures: .*broken.jpg"))).to_be_visible(timeout=WAIT)
+
+
+def test_page_report_and_command_line_give_the_same_numbers(page, link, study, run, tmp_path):
     page.goto(link)
-    page.get_by_text("Tests and bootstrapped intervals").click(timeout=WAIT)
-    expect(page.get_by_text(re.compile("1 pictures: .*broken.jpg"))).to_be_visible(timeout=WAIT)
-    expect(button(page, "^Test$")).to_have_count(0)
+    settled(page)
+    shown = json.loads(downloaded(page, "^Numbers .JSON", tmp_path).read_text())["cells"]
+    code, out, err = run("summary", study, "--json", "-", "--csv", tmp_path / "all.csv")
+    assert (code, err) == (0, "")
+    assert shown == json.loads(out)["cells"]
+    assert downloaded(page, "^Numbers .CSV", tmp_path).read_text() == (tmp_path / "all.csv").read_text()
+    (tmp_path / "tables").mkdir()
+    assert run("report", study, "--tables", tmp_path / "tables", "--html", tmp_path / "a.html")[0] == 0
+    drifts = list(csv.DictReader((tmp_path / "tables" / "drift.csv").read_text().splitlines()))
+    rates = list(csv.DictReader((tmp_path / "tables" / "rates.csv").read_text().splitlines()))
+    html = (tmp_path / "a.html").read_text()
+    for cell, drift, rate in zip(shown, drifts, rates, strict=True):
+        for number, line, name in ((cell["drift"], drift, "all"), (cell["flips"], rate, "flips")):
+            assert number["method"] == line[f"{name}_method"]
+            assert number["method"] in html
+            for part in ("n", "low", "high"):
+                assert float(line[f"{name}_{part}"]) == number[part]
+        assert float(drift["all_mean"]) == cell["drift"]["mean"]
+        assert cell["drift"]["method"] == "BCa bootstrap, 9,999 resamples"
 
 
 def test_a_picture_leads_to_its_maps_and_to_compare(page, link):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import Estimate
+
+Values = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +25,13 @@ class StudyTable:
         columns: name of a numeric column or flag of ``StudyRow`` -> float64 (cells, pictures), read-only, NaN where
             there is none. Flags are 0 and 1. ``float_degenerate``, ``quantized_degenerate``, ``saliency_degenerate``
             and ``error`` are flags here: 1 where the row gives a reason.
+        reasons: ``"error"``, ``"truth_error"`` -> each sentence of that column -> how many pictures have it.
     """
 
     plan: StudyPlan
     cells: tuple[tuple[str, str, str], ...]
-    columns: Mapping[str, npt.NDArray[np.float64]]
+    columns: Mapping[str, Values]
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
