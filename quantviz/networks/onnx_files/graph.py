@@ -69,6 +69,15 @@ class Graph:
         return dict(readers)
 
     @cached_property
+    def fixed(self) -> set[str]:
+        """The tensors that are made of constants alone."""
+        names = set(self.constants)
+        for node in self.nodes:
+            if node.inputs and all(name in names for name in node.inputs if name):
+                names.update(node.outputs)
+        return names
+
+    @cached_property
     def order(self) -> dict[str, int]:
         """Tensor -> its place among all, in the order of the nodes; inputs come first, at -1."""
         places = dict.fromkeys(self.inputs, -1)

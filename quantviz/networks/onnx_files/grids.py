@@ -83,6 +83,12 @@ class Grid:
         centred *= self.scale.flat[0]
         return centred
 
+    def integers(self, real: Array) -> Array:
+        """Return the integers, of the grid's type, of real values on a grid with one scale."""
+        steps = np.rint(real / self.scale.flat[0]) + self.zero_point.flat[0]
+        integers: Array = steps.clip(self.quant_min, self.quant_max).astype(self.dtype)
+        return integers
+
 
 def grid_of(graph: Graph, node: Node) -> Grid | None:
     """Return the grid of a QuantizeLinear or DequantizeLinear; None where it is not constant or not of integers."""

@@ -72,6 +72,8 @@ def input_of(file: OnnxFile) -> InputForm:
             f"{file.name} takes an input of shape {_words(shape)}; give a classifier of RGB pictures, N x 3 x H x W or "
             "N x H x W x 3."
         )
+    if shape[0] not in (None, 1):
+        raise CheckpointError(f"{file.name} takes {shape[0]} pictures at once; export it for one, or for any number.")
     layout = "NHWC" if shape[1] != 3 and shape[3] == 3 else "NCHW"
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     given = {side for side in sides if side is not None}

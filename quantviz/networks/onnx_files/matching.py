@@ -164,11 +164,10 @@ class _Skeleton:
         self.graph = graph
         self._roots: dict[str, str] = {}
         integers: set[str] = set()
-        self._weights = set(graph.constants)
+        self._weights = graph.fixed
         for node in graph.nodes:
             data = [name for name in node.inputs if name and name not in self._weights]
-            if not data and node.inputs:  # made of constants alone
-                self._weights.update(node.outputs)
+            if not data:
                 continue
             if node.op in ("ConvInteger", "MatMulInteger"):
                 integers.update(node.outputs)

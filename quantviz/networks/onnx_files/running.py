@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Tap:
 
     Attributes:
         tensor: its name in the file.
-        grid: of its integers, where these are read; None where it is read as it is.
+        grid: of its integers, where these are read, or on which it is rounded; None where it is read as it is.
     """
 
     tensor: str
@@ -33,7 +34,7 @@ class Tap:
     def real(self, values: Array) -> Array:
         """Return what was read as real values, float32; index types stay as they are."""
         if self.grid is not None:
-            return self.grid.real(values)
+            return self.grid.real(self.grid.integers(values) if values.dtype.kind == "f" else values)
         return values if values.dtype in (np.int64, np.bool_) else values.astype(np.float32, copy=False)
 
 
@@ -51,12 +52,19 @@ class Runner:
 
     def __init__(self, file: OnnxFile, taps: Sequence[Tap], threads: int | None = None) -> None:
         self.taps = tuple(taps)
-        wanted = [tap.tensor for tap in taps]
+        wanted = list(dict.fromkeys(tap.tensor for tap in taps))
         own = [entry.name for entry in file.model.graph.output]
         # The file's own outputs stay outputs, whether or not they are read: without them it were another network.
         self._session = session(with_outputs(file.model, [name for name in wanted if name not in own]), file, threads)
-        self._wanted = wanted
+        self._wanted = [tap.tensor for tap in taps]
         self._input = self._session.get_inputs()[0]
+
+    def reading(self, taps: Sequence[Tap]) -> Runner:
+        """Return the same session, of whose outputs fewer are read."""
+        runner = copy(self)
+        runner.taps = tuple(taps)
+        runner._wanted = [tap.tensor for tap in taps]
+        return runner
 
     def __call__(self, values: Array) -> list[Array]:
         """Return the taps' real values for an input as the file takes it."""
