@@ -26,7 +26,7 @@ GROUPS: Final = {
     ("correct", "correct"): "float right",
     ("correct", "wrong"): "float wrong",
 }
-"""Parts of the pictures that drift is told for."""
+"""Parts of the pictures that have a drift of their own."""
 
 _WITH_INTERVAL = ("interval", "interval_near_0", "change", "rate")
 _PREFERRED = "W8A8"
@@ -99,13 +99,13 @@ class ReportTable:
         return tuple(tuple(row[place] for place in places) for row in self.of_protocol(protocol))
 
 
-def study_tables(found: StudySummary) -> tuple[ReportTable, ...]:
+def study_tables(summary: StudySummary) -> tuple[ReportTable, ...]:
     """Return the tables of a summary: table1, tests, rates, drift; deployed where the deployed protocol was swept.
 
     ``table1`` has the layout of the paper's Table 1: comparison and metric down, models across. Models with random
     weights are marked.
     """
-    tables = _table_1(found), _tests(found), _rates(found), _drift(found), _deployed(found)
+    tables = _table_1(summary), _tests(summary), _rates(summary), _drift(summary), _deployed(summary)
     return tuple(table for table in tables if table.name != DEPLOYED or table.rows)
 
 
@@ -148,17 +148,17 @@ def shown(column: Column, value: Value) -> str:
     return _signed(value, forms.get(column.kind, ".3f")) if isinstance(value, float) else str(value)
 
 
-def headline(found: StudySummary) -> tuple[str, ...]:
-    """Return what a study found, in two plain sentences or so for each protocol.
+def headline(summary: StudySummary) -> tuple[str, ...]:
+    """Return the main result of a study, in two plain sentences or so for each protocol.
 
-    Told are the agreement of quantized and float maps, as the mean CC of the models at W8A8 (or the first bit-width
+    They give the agreement of quantized and float maps, as the mean CC of the models at W8A8 (or the first bit-width
     where the study lacks it), how many top-1 classes change there, and where the agreement is lowest; of the deployed
     protocol also how its networks agree with the simulated ones.
     """
-    plan = found.plan
+    plan = summary.plan
     labels = [quant.label for quant in plan.quants]
     setting = _PREFERRED if _PREFERRED in labels else labels[0]
-    return tuple(" ".join(_headline(found, protocol, setting)) for protocol in plan.protocols)
+    return tuple(" ".join(_headline(summary, protocol, setting)) for protocol in plan.protocols)
 
 
 def model_title(model: StudyModel) -> str:
@@ -176,22 +176,22 @@ def metric_title(metric: str) -> str:
     return title_of(metric)
 
 
-def _table_1(found: StudySummary) -> ReportTable:
-    plan = found.plan
-    places = {(cell.protocol, cell.model, cell.setting): cell for cell in found.cells}
+def _table_1(summary: StudySummary) -> ReportTable:
+    plan = summary.plan
+    places = {(cell.protocol, cell.model, cell.setting): cell for cell in summary.cells}
     rows: list[tuple[Value, ...]] = []
     for protocol in plan.protocols:
-        first = next(cell for cell in found.cells if cell.protocol == protocol)
-        settings = list(dict.fromkeys(cell.setting for cell in found.cells if cell.protocol == protocol))
+        first = next(cell for cell in summary.cells if cell.protocol == protocol)
+        settings = list(dict.fromkeys(cell.setting for cell in summary.cells if cell.protocol == protocol))
         for comparison, metrics in first.scores.items():
-            # What no quantized map takes part in is the same at every bit-width, and told once.
+            # What no quantized map takes part in is the same at every bit-width, and is shown once.
             for setting in settings if "quantized" in comparison else settings[:1]:
                 cells = [places[protocol, model.name, setting] for model in plan.models]
                 title = comparison_title(comparison, setting)
                 bits = setting if "quantized" in comparison else ""
                 for metric in metrics:
-                    marks = [cell.scores.get(comparison, {}).get(metric) for cell in cells]
-                    rows.append((protocol, title, bits, metric_title(metric), *marks))
+                    estimates = [cell.scores.get(comparison, {}).get(metric) for cell in cells]
+                    rows.append((protocol, title, bits, metric_title(metric), *estimates))
     columns = (
         Column("protocol", "protocol"),
         Column("comparison", "comparison"),
@@ -204,15 +204,15 @@ def _table_1(found: StudySummary) -> ReportTable:
     )
 
 
-def _tests(found: StudySummary) -> ReportTable:
+def _tests(summary: StudySummary) -> ReportTable:
     rows: list[tuple[Value, ...]] = []
-    for cell, name in _cells(found):
+    for cell, name in _cells(summary):
         for reference, tests in (("saliency", cell.tests), ("ground truth", cell.truth_tests)):
             for metric, test in tests.items():
                 equivalent = "" if test.equivalent is None else ("yes" if test.equivalent else "no")
                 numbers = (test.change, test.p, test.p_adjusted, test.rank_biserial, test.margin, equivalent)
                 rows.append((cell.protocol, name, cell.setting, reference, metric_title(metric), *numbers))
-    alone = found.plan.truth is None
+    alone = summary.plan.truth is None
     columns = (
         *CELL,
         Column("reference", "with", detail=alone),
@@ -228,13 +228,13 @@ def _tests(found: StudySummary) -> ReportTable:
     return ReportTable("tests", f"Agreement with {what}, quantized − float, picture by picture", columns, tuple(rows))
 
 
-def _rates(found: StudySummary) -> ReportTable:
+def _rates(summary: StudySummary) -> ReportTable:
     rows = tuple(
         (
             *(cell.protocol, title, cell.setting, cell.flips, cell.float_accuracy, cell.accuracy),
             *(cell.errors, *cell.degenerate.values()),
         )
-        for cell, title in _cells(found)
+        for cell, title in _cells(summary)
     )
     columns = (
         *CELL,
@@ -242,15 +242,15 @@ def _rates(found: StudySummary) -> ReportTable:
         Column("float_top1", "float top-1", "rate"),
         Column("top1", "quantized top-1", "rate"),
         Column("errors", "errors", "count"),
-        *(Column(f"no_{name}_map", f"no {name} map", "count") for name in found.cells[0].degenerate),
+        *(Column(f"no_{name}_map", f"no {name} map", "count") for name in summary.cells[0].degenerate),
     )
     subject = "Top-1 classes, pictures without a result, and maps without evidence (not scored)"
     return ReportTable("rates", subject, columns, rows)
 
 
-def _drift(found: StudySummary) -> ReportTable:
+def _drift(summary: StudySummary) -> ReportTable:
     rows: list[tuple[Value, ...]] = []
-    for cell, title in _cells(found):
+    for cell, title in _cells(summary):
         parts = {(split.by, split.group): split.drift for split in cell.splits}
         low, high = cell.terciles or (None, None)
         groups = [parts.get(group) for group in GROUPS]
@@ -266,12 +266,12 @@ def _drift(found: StudySummary) -> ReportTable:
     return ReportTable("drift", title, columns, tuple(rows))
 
 
-def _deployed(found: StudySummary) -> ReportTable:
+def _deployed(summary: StudySummary) -> ReportTable:
     rows: list[tuple[Value, ...]] = []
-    for cell, title in _cells(found):
+    for cell, title in _cells(summary):
         if (check := cell.simulation) is not None:
-            marks = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
-            rows.append((cell.protocol, title, cell.setting, *marks, check.flips))
+            numbers = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
+            rows.append((cell.protocol, title, cell.setting, *numbers, check.flips))
     columns = [*CELL]
     for name in STUDY_METRICS:
         title = metric_title(name)
@@ -289,19 +289,19 @@ def _deployed(found: StudySummary) -> ReportTable:
     return ReportTable(DEPLOYED, title, tuple(columns), tuple(rows))
 
 
-def _cells(found: StudySummary) -> Iterator[tuple[StudyCell, str]]:
-    titles = {model.name: model_title(model) for model in found.plan.models}
-    return ((cell, titles[cell.model]) for cell in found.cells)
+def _cells(summary: StudySummary) -> Iterator[tuple[StudyCell, str]]:
+    titles = {model.name: model_title(model) for model in summary.plan.models}
+    return ((cell, titles[cell.model]) for cell in summary.cells)
 
 
-def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]:
-    cells = [cell for cell in found.cells if cell.protocol == protocol and _cc(cell).mean is not None]
+def _headline(summary: StudySummary, protocol: str, setting: str) -> Iterator[str]:
+    cells = [cell for cell in summary.cells if cell.protocol == protocol and _cc(cell).mean is not None]
     here = sorted((cell for cell in cells if cell.setting == setting), key=lambda cell: _cc(cell).mean or 0.0)
     if not here:
         yield f"Under the {protocol} protocol at {setting} no picture has a pair of maps that carry evidence."
         return
     ends = [f"{_cc(cell).mean:.3f}" for cell in (here[0], here[-1])]
-    means = [f"{end} ({_whose(found.plan, cell)})" for end, cell in zip(ends, (here[0], here[-1]), strict=True)]
+    means = [f"{end} ({_whose(summary.plan, cell)})" for end, cell in zip(ends, (here[0], here[-1]), strict=True)]
     if len(here) > 1 and ends[0] == ends[1] and all(_cc(cell).n == cell.images for cell in here):
         means = [f"{ends[0]} for every model"]
     flips = sorted(cell.flips.value for cell in here if cell.flips.value is not None)
@@ -314,7 +314,7 @@ def _headline(found: StudySummary, protocol: str, setting: str) -> Iterator[str]
     yield from _simulation_words(here)
     least = min(cells, key=lambda cell: _cc(cell).mean or 0.0)
     if least.setting != setting:
-        yield f"The agreement is lowest at {least.setting}: {_cc(least).mean:.3f} ({_whose(found.plan, least)})."
+        yield f"The agreement is lowest at {least.setting}: {_cc(least).mean:.3f} ({_whose(summary.plan, least)})."
 
 
 def _simulation_words(cells: Sequence[StudyCell]) -> Iterator[str]:
@@ -366,11 +366,11 @@ def _numbers(value: Value, names: Sequence[str]) -> list[str | int | float | Non
 def _interval(value: float | None, low: float | None, high: float | None, form: str) -> str:
     if value is None:
         return _NONE
-    told = _signed(value, form)
-    return told if low is None or high is None else f"{told} [{_signed(low, form)}, {_signed(high, form)}]"
+    text = _signed(value, form)
+    return text if low is None or high is None else f"{text} [{_signed(low, form)}, {_signed(high, form)}]"
 
 
 def _signed(value: float | str, form: str) -> str:
     """Return a number with a minus sign in place of a hyphen, and no sign before a zero."""
-    told = format(value, form)
-    return told.lstrip("+-") if not told.strip("+-0.%") else told.replace("-", "−")
+    text = format(value, form)
+    return text.lstrip("+-") if not text.strip("+-0.%") else text.replace("-", "−")

@@ -11,7 +11,7 @@ from quantviz.study.specs.summary import MapTimes
 from quantviz.study.times import PATHS, this_machine
 
 
-def times_table(plan: StudyPlan, found: Sequence[MapTimes]) -> ReportTable:
+def times_table(plan: StudyPlan, measured: Sequence[MapTimes]) -> ReportTable:
     """Return the times as a table; ratios are of the first way's time over another's."""
     titles = {model.name: model_title(model) for model in plan.models}
     columns = (
@@ -21,9 +21,9 @@ def times_table(plan: StudyPlan, found: Sequence[MapTimes]) -> ReportTable:
         Column("faster", "simulated / deployed", "tenths"),
     )
     rows = []
-    for one in found:
+    for one in measured:
         taken = [one.milliseconds.get(name) for name in PATHS]
         ratio = one.milliseconds["simulated"] / one.milliseconds["deployed"]
         rows.append((DEPLOYED, titles[one.model], one.setting, one.threads, *taken, ratio))
-    machines = ", ".join(dict.fromkeys(one.machine for one in found)) or this_machine()
+    machines = ", ".join(dict.fromkeys(one.machine for one in measured)) or this_machine()
     return ReportTable("times", f"Milliseconds that one map takes on this machine ({machines})", columns, tuple(rows))
