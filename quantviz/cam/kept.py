@@ -47,7 +47,8 @@ class KeptFeatures:
             layer: dotted name of the target layer.
 
         Raises:
-            as ``Features``.
+            UsageError: the layer does not exist or gives no (N, C, h, w) tensor.
+            QuantvizError: the output does not use the layer.
         """
         values = np.ascontiguousarray(images.detach().numpy())
         key = weakref.ref(model), layer, f"{values.shape} {hashlib.sha256(values.data).hexdigest()}"

@@ -126,7 +126,8 @@ def explain_many(
         kept: as in ``explain``.
 
     Raises:
-        as ``explain``.
+        UsageError: a layer or class does not exist, or a layer gives no (N, C, h, w) tensor.
+        QuantvizError: logits are not finite, or do not depend on a layer.
     """
     for _, index in wanted:
         _check_class(index)
@@ -165,8 +166,9 @@ def explain_batch(
         class_indices: the class of each image, or None for its top-1; None for the top-1 of all.
 
     Raises:
-        UsageError: the method is ScoreCAM or AblationCAM, or as ``explain``.
-        QuantvizError: as ``explain``.
+        UsageError: the method is ScoreCAM or AblationCAM, the layer or a class does not exist, or the layer gives no
+            (N, C, h, w) tensor.
+        QuantvizError: logits are not finite, or do not depend on the layer.
     """
     classes = [None] * len(images) if class_indices is None else list(class_indices)
     if cam.method in _BY_CHANNEL:
@@ -199,7 +201,8 @@ def explain_each(
         class_index: the class to explain, or None for each network's own top-1.
 
     Raises:
-        as ``explain``.
+        UsageError: a layer or class does not exist, or a layer gives no (N, C, h, w) tensor.
+        QuantvizError: logits are not finite, or do not depend on a layer.
     """
     if torch.get_num_threads() < len(wanted):
         return [explain(model, image, cam, class_index) for model, cam in wanted]
