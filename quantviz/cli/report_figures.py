@@ -9,7 +9,6 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from quantviz import figures
-from quantviz.figures.data.study import AccuracyMeasure
 from quantviz.report.html import ReportFigure
 from quantviz.report.tables import comparison_title, metric_title
 from quantviz.study.filters import ranking
@@ -18,7 +17,7 @@ from quantviz.study.specs.table import StudyTable
 
 _CHANGE = "quantized_v_float"
 _FIRST_METRIC, _FIRST_SETTING = "cc", "W8A8"
-_MEASURES: Final[dict[AccuracyMeasure, str]] = {
+_MEASURES: Final[dict[figures.AccuracyMeasure, str]] = {
     "accuracy": "top-1 accuracy",
     "change": "change of top-1 accuracy",
     "flips": "changed top-1 classes",
@@ -115,7 +114,7 @@ def _scores(found: StudySummary, table: StudyTable) -> list[tuple[str, list[str]
     return sorted(pairs.items(), key=lambda item: item[0] != _CHANGE)
 
 
-def _measures(found: StudySummary) -> Sequence[AccuracyMeasure]:
+def _measures(found: StudySummary) -> Sequence[figures.AccuracyMeasure]:
     labelled = any(cell.accuracy is not None for cell in found.cells)
     return tuple(_MEASURES) if labelled else ("flips",)
 

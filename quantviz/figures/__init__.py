@@ -6,7 +6,7 @@ from several threads.
 
 from quantviz.figures.data.attribution import shown_shares
 from quantviz.figures.data.distribution import distribution_chart
-from quantviz.figures.data.study import accuracy_chart, drift_chart, ranking_chart
+from quantviz.figures.data.study import AccuracyMeasure, accuracy_chart, drift_chart, ranking_chart
 from quantviz.figures.data.style import COLOURS
 from quantviz.figures.data.words import number, percent, times
 from quantviz.figures.interactive.attribution import attribution_figure
@@ -21,6 +21,7 @@ from quantviz.figures.print.maps import paper_png
 
 __all__ = [
     "COLOURS",
+    "AccuracyMeasure",
     "accuracy_chart",
     "accuracy_figure",
     "agreement_figure",
