@@ -12,11 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A number as it is drawn, and the ends of its 95 % interval: the number itself where it has none."""
+    """A number as it is drawn, the ends of its 95 % interval (the number itself where it has none), and its method."""
 
     value: float
     low: float
     high: float
+    method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class LineChart:
         series: by network, then protocol; without those that have no point.
         networks: the legend's names and looks of networks, told apart by colour and symbol.
         protocols: those of protocols, told apart by dash and filling; () where there is one protocol.
+        intervals: how those of the heights were made, in words; "" where there are none.
         facts: what is shown, for the description of a file.
         levels: (colour, height) of level lines: accuracies of the float networks.
     """
@@ -82,6 +84,7 @@ class LineChart:
     series: tuple[Series, ...]
     networks: tuple[tuple[str, Look], ...]
     protocols: tuple[tuple[str, Look], ...]
+    intervals: str
     facts: Mapping[str, Any]
     levels: tuple[tuple[str, float], ...] = ()
 
@@ -107,7 +110,7 @@ class RankChart:
     """Networks ranked by drift at one bit-width under one protocol, the least drift first.
 
     ``resamples`` are the bootstrap samples that the shares are of, ``titles`` those of the axes of drift and of rank,
-    which counts from 1; ``facts`` as in ``LineChart``.
+    which counts from 1; ``intervals`` and ``facts`` are as in ``LineChart``.
     """
 
     setting: str
@@ -115,4 +118,5 @@ class RankChart:
     resamples: int
     rows: tuple[RankedRow, ...]
     titles: tuple[str, str]
+    intervals: str
     facts: Mapping[str, Any]

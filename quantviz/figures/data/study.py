@@ -75,8 +75,9 @@ def drift_chart(
     else:
         y = Axis(f"mean {metric_name(metric)},\n{comparison.replace('_', ' ')}")
     x = Axis("bits of weights (W) and activations (A)", tuple(enumerate(settings)))
-    facts = {"shows": f"mean {metric} against bit-width", "comparison": comparison}
-    return LineChart(x, y, series, *_legend(looks, untrained), facts)
+    intervals = _methods(point.y for line in series for point in line.points)
+    facts = {"shows": f"mean {metric} against bit-width", "comparison": comparison, "intervals": intervals}
+    return LineChart(x, y, series, *_legend(looks, untrained), intervals, facts)
 
 
 def accuracy_chart(
@@ -114,7 +115,9 @@ def accuracy_chart(
     x = log_axis(_ends(point.x for line in series for point in line.points), _DRIFT_TITLE)
     y = Axis(_MEASURES[measure], percent=measure != "change")
     levels = _float_levels(shown, series) if measure == "accuracy" else ()
-    return LineChart(x, y, series, *_legend(looks, untrained), {"shows": f"{measure} against mean drift"}, levels)
+    intervals = _methods(point.y for line in series for point in line.points)
+    facts = {"shows": f"{measure} against mean drift", "intervals": intervals}
+    return LineChart(x, y, series, *_legend(looks, untrained), intervals, facts, levels)
 
 
 def ranking_chart(ranking: Ranking, *, untrained: Sequence[str] = ()) -> RankChart:
@@ -131,10 +134,15 @@ def ranking_chart(ranking: Ranking, *, untrained: Sequence[str] = ()) -> RankCha
         name, words = network_name(model.model, model.model in untrained), number(drift.value)
         texts = tuple(percent(share) if share >= _LEAST_SHARE else "" for share in model.shares)
         rows.append(RankedRow(name, drift, words, model.shares, texts, (name, *_estimate_lines(model.drift))))
-    place = {"setting": ranking.setting, "protocol": ranking.protocol}
-    facts = {"shows": "models ranked by mean drift", **place, "pictures_ranked": ranking.pictures}
-    titles = _DRIFT_TITLE, "rank, 1 = least drift"
-    return RankChart(**place, resamples=ranking.resamples, rows=tuple(rows), titles=titles, facts=facts)
+    titles, intervals = (_DRIFT_TITLE, "rank, 1 = least drift"), _methods(row.drift for row in rows)
+    facts = {
+        "shows": "models ranked by mean drift",
+        "setting": ranking.setting,
+        "protocol": ranking.protocol,
+        "pictures_ranked": ranking.pictures,
+        "intervals": intervals,
+    }
+    return RankChart(ranking.setting, ranking.protocol, ranking.resamples, tuple(rows), titles, intervals, facts)
 
 
 def span(estimate: Estimate | Rate, least: float | None = None) -> Span | None:
@@ -150,7 +158,7 @@ def span(estimate: Estimate | Rate, least: float | None = None) -> Span | None:
     low = value if estimate.low is None else min(estimate.low, value)
     high = value if estimate.high is None else max(estimate.high, value)
     floor = -math.inf if least is None else least
-    return Span(max(value, floor), max(low, floor), max(high, floor))
+    return Span(max(value, floor), max(low, floor), max(high, floor), estimate.method)
 
 
 def log_axis(values: Iterable[float | None], title: str = "") -> Axis:
@@ -236,16 +244,28 @@ def _cell_name(cell: StudyCell, untrained: Sequence[str]) -> str:
     return f"{network_name(cell.model, cell.model in untrained)}, {cell.protocol}, {cell.setting}"
 
 
-def _estimate_lines(estimate: Estimate) -> list[str]:
-    lines = [f"mean {number(estimate.mean)} over {estimate.n:,} pictures"]
+def _methods(spans: Iterable[Span]) -> str:
+    """Return how intervals were made, in words without a full stop."""
+    methods = list(dict.fromkeys(one.method for one in spans if one.method is not None))
+    return f"95 % intervals: {' or '.join(methods)}" if methods else ""
+
+
+def _estimate_lines(estimate: Estimate, words: str = "mean") -> list[str]:
+    lines = [f"{words} {number(estimate.mean)} over {estimate.n:,} pictures"]
     if estimate.low is not None and estimate.high is not None:
-        lines.append(f"95 % interval {number(estimate.low)} to {number(estimate.high)}")
+        lines.append(f"95 % interval {number(estimate.low)} to {number(estimate.high)}{_by(estimate)}")
     return lines
 
 
 def _accuracy_lines(cell: StudyCell) -> list[str]:
-    lines = [f"drift {number(cell.drift.mean)} over {cell.drift.n:,} pictures"]
+    lines = _estimate_lines(cell.drift, "drift")
     for words, rate in (("top-1", cell.accuracy), ("float top-1", cell.float_accuracy), ("flips", cell.flips)):
         if rate is not None and rate.value is not None:
             lines.append(f"{words} {rate.value:.1%} ({rate.count:,} of {rate.n:,})")
+            if rate.low is not None and rate.high is not None:
+                lines.append(f"95 % interval {rate.low:.1%} to {rate.high:.1%}{_by(rate)}")
     return lines
+
+
+def _by(estimate: Estimate | Rate) -> str:
+    return "" if estimate.method is None else f" ({estimate.method})"

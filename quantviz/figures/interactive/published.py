@@ -158,7 +158,7 @@ def _hover(row: Reproduction, estimate: Estimate, words: str) -> str:
     sd = "" if estimate.sd is None else f" ± {estimate.sd:.3f}"
     lines.append(f"{row.metric.upper()} {estimate.mean:.3f}{sd} over {estimate.n:,} pictures")
     if estimate.low is not None and estimate.high is not None:
-        lines.append(f"95 % interval of the mean: {estimate.low:.3f} to {estimate.high:.3f}")
+        lines.append(f"95 % interval of the mean: {estimate.low:.3f} to {estimate.high:.3f} ({estimate.method})")
     return "<br>".join(lines)
 
 

@@ -103,6 +103,7 @@ def draw_accuracy(figure: Figure, chart: LineChart) -> None:
 def draw_ranks(figure: Figure, chart: RankChart) -> None:
     """Draw drifts at the left and shares of the ranks at the right."""
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[0.55, 0.45])
+    figure.supxlabel(chart.intervals, size=SMALL)
     rows = range(len(chart.rows))
     for place, row in enumerate(chart.rows):
         style: dict[str, Any] = {"fmt": "o", "color": COLOURS["quantized"], "capsize": 2, "ms": 4}
@@ -167,6 +168,7 @@ def _lines(figure: Figure, chart: LineChart) -> Axes:
         bars: dict[str, Any] = {"yerr": _bars(y), "elinewidth": 0.7, "capsize": 1.5}
         axes.errorbar(x, [one.value for one in y], **bars, **_look(series.look))
     axes.set(xlabel=chart.x.title, ylabel=chart.y.title)
+    figure.supxlabel(chart.intervals, size=SMALL)
     keys = (*chart.networks, *chart.protocols)
     handles = [Line2D([], [], **_look(look), label=name.replace("\n", " ")) for name, look in keys]
     figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
