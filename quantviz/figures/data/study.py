@@ -62,11 +62,9 @@ def drift_chart(
 
     def point(cell: StudyCell, shift: float) -> Point | None:
         estimate = cell.drift if metric == DRIFT else cell.scores[comparison][metric]
-        y = span(estimate, LEAST if metric == DRIFT else None)
-        if y is None:
-            return None
-        x = settings.index(cell.setting) + shift
-        return Point(Span(x, x, x), y, cell.setting, (_cell_name(cell, untrained), *_estimate_lines(estimate)))
+        y, x = span(estimate, LEAST if metric == DRIFT else None), settings.index(cell.setting) + shift
+        note = _cell_name(cell, untrained), *_estimate_lines(estimate)
+        return None if y is None else Point(Span(x, x, x), y, cell.setting, note)
 
     looks = _looks(shown)
     series = _series(shown, looks, point, untrained)
