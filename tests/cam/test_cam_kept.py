@@ -279,8 +279,8 @@ def test_networks_that_pictures_or_draws_change_keep_nothing(store, forwards, pr
     other = replace(request, cam=CamSpec("layercam"))
     found = bench.compare(other, SAMPLE)
     assert len(forwards) >= 1
-    assert bench.protocols.kept(request.quant, quantized=True) is None
-    assert (bench.protocols.kept(request.quant, quantized=False) is None) == ("online" not in protocol)
+    assert bench.protocols.kept_features(request.quant, quantized=True) is None
+    assert (bench.protocols.kept_features(request.quant, quantized=False) is None) == ("online" not in protocol)
     with TensorStore(store.info().directory.parent / "alone") as opened:
         assert bits(Workbench(opened).compare(other, SAMPLE)) == bits(found)
 
