@@ -18,7 +18,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.rel
 
 def shown_commands(text):
     """Return the commands that a page shows: lines of its code that begin with quantviz, joined where they go on."""
-    blocks = re.findall(r"^```(?!text)\w*\n(.*?)^```", text, re.M | re.S) + re.findall(r"^ {4}(?=\S)(.*\n)", text, re.M)
+    blocks = re.findall(r"^```(?!text)\w*\n(.*?)^```", text, re.M | re.S) + re.findall(r"^ {4}(.*\n)", text, re.M)
     lines = re.sub(r"\\\n\s*", " ", "".join(blocks)).splitlines()
     start = re.compile(r"(?:exec )?(?:RAY_AUTH_MODE=token )?(?:\.venv/bin/)?quantviz (.*)$")
     return [shlex.split(match[1], comments=True) for line in lines if (match := start.match(line))]
