@@ -39,17 +39,21 @@ def published_command(study: Path | None, json_path: str | None) -> None:
     from quantviz.study.table import study_table
 
     check_outputs(json_path)
-    found, checks = None, published_triangles()
+    study_summary, checks = None, published_triangles()
     if study is not None:
         with progress_bar() as progress:
-            found = summary(study, progress)
+            study_summary = summary(study, progress)
             checks += study_triangles(study_table(study, TRIANGLE_COLUMNS))
-    rows = reproductions(found)
+    rows = reproductions(study_summary)
     if json_path is not None:
         emit_json(report_published(rows, checks), json_path)
         return
-    protocols = () if found is None else found.plan.protocols
-    untrained = [] if found is None else [model.name for model in found.plan.models if not model.weights.trained]
+    protocols = () if study_summary is None else study_summary.plan.protocols
+    untrained = (
+        []
+        if study_summary is None
+        else [model.name for model in study_summary.plan.models if not model.weights.trained]
+    )
     if untrained:
         click.echo(f"UNTRAINED (random) weights, a sanity control: {', '.join(untrained)}")
     _show_table(rows, protocols)
@@ -67,17 +71,17 @@ def _show_table(rows: Sequence[Reproduction], protocols: Sequence[str]) -> None:
     for (precision, comparison, metric), by_model in places.items():
         names = (f"{precision} v {_REFERENCES[comparison]}", metric.upper())
         published = {model: row.published.estimate for model, row in by_model.items() if row.published is not None}
-        table.add_row(*names, "published", *_told(published, models))
+        table.add_row(*names, "published", *_shown(published, models))
         label = PRECISIONS[precision] or "float"
         for protocol in protocols:
             numbers = {model: row.found[protocol] for model, row in by_model.items() if protocol in row.found}
-            table.add_row("", "", f"{label}, {protocol}", *_told(numbers, models))
+            table.add_row("", "", f"{label}, {protocol}", *_shown(numbers, models))
     show(table)
 
 
-def _told(numbers: Mapping[str, Estimate], models: Sequence[str]) -> list[str]:
-    found = [numbers.get(model) for model in models]
-    return ["-" if one is None or one.mean is None else f"{one.mean:.3f} ± {one.sd or 0.0:.3f}" for one in found]
+def _shown(numbers: Mapping[str, Estimate], models: Sequence[str]) -> list[str]:
+    estimates = [numbers.get(model) for model in models]
+    return ["-" if one is None or one.mean is None else f"{one.mean:.3f} ± {one.sd or 0.0:.3f}" for one in estimates]
 
 
 def _show_triangles(checks: Sequence[TriangleCheck]) -> None:

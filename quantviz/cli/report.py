@@ -44,8 +44,8 @@ def report_command(
     for folder in (figures, tables):
         check_folder(folder)
     with progress_bar() as progress:
-        found = summary(study, progress)
-        for path, data in _files(study, found, html_path, figures, tables, bundle):
+        study_summary = summary(study, progress)
+        for path, data in _files(study, study_summary, html_path, figures, tables, bundle):
             progress(f"Writing {path}", None, Phase.WRITING)
             write_file(path, data)
             if path in (html_path, bundle):
@@ -93,15 +93,16 @@ def replay_command(
     count = None if everything else limit or LIMIT
     request = ReplayRequest(evidence, weights=weights_of(weights), limit=count, **rest)
     with progress_bar() as progress:
-        found = _replayed(request, cache_dir, progress)
+        replayed = _replayed(request, cache_dir, progress)
     if json_path is not None:
-        emit_json(_report(found), json_path)
+        emit_json(_report(replayed), json_path)
     else:
-        _show(found)
-    if not found.agrees:
-        names = [column.name for column in found.columns if column.unlike]
+        _show(replayed)
+    if not replayed.agrees:
+        names = [column.name for column in replayed.columns if column.unlike]
         raise QuantvizError(
-            f"{len(names)} of {len(found.columns)} columns do not agree within {found.tolerance:g}: {', '.join(names)}."
+            f"{len(names)} of {len(replayed.columns)} columns do not agree within {replayed.tolerance:g}: "
+            f"{', '.join(names)}."
         )
 
 
@@ -116,7 +117,7 @@ def _replayed(request: ReplayRequest, cache_dir: Path | None, progress: Progress
 
 def _files(
     study: Path,
-    found: StudySummary,
+    study_summary: StudySummary,
     html_path: Path | None,
     figures: Path | None,
     tables: Path | None,
@@ -129,9 +130,9 @@ def _files(
     if bundle is not None:
         from quantviz.study.bundle import bundle_bytes
 
-        yield bundle, bundle_bytes(study, found)
+        yield bundle, bundle_bytes(study, study_summary)
     if tables is not None:
-        yield from ((tables / name, data) for name, data in _table_files(found))
+        yield from ((tables / name, data) for name, data in _table_files(study_summary))
     if html_path is None and figures is None:
         return
     from quantviz.cli.report_figures import figure_files, report_figures
@@ -139,53 +140,53 @@ def _files(
 
     table = study_table(study)
     if figures is not None:
-        yield from ((figures / name, data) for name, data in figure_files(found, table))
+        yield from ((figures / name, data) for name, data in figure_files(study_summary, table))
     if html_path is not None:
         from plotly.offline import get_plotlyjs
 
         from quantviz.report.html import study_html
 
-        yield html_path, study_html(found, report_figures(found, table), get_plotlyjs())
+        yield html_path, study_html(study_summary, report_figures(study_summary, table), get_plotlyjs())
 
 
-def _table_files(found: StudySummary) -> Iterator[tuple[str, bytes]]:
+def _table_files(study_summary: StudySummary) -> Iterator[tuple[str, bytes]]:
     from quantviz.report.latex import latex_bytes
     from quantviz.report.tables import csv_bytes, study_tables
     from quantviz.study.summary import report_summary
 
-    for table in study_tables(found):
+    for table in study_tables(study_summary):
         yield f"{table.name}.csv", csv_bytes(table)
-        yield f"{table.name}.tex", latex_bytes(table, found.plan.protocols)
-    yield "summary.json", (json.dumps(report_summary(found), indent=2, allow_nan=False) + "\n").encode()
+        yield f"{table.name}.tex", latex_bytes(table, study_summary.plan.protocols)
+    yield "summary.json", (json.dumps(report_summary(study_summary), indent=2, allow_nan=False) + "\n").encode()
 
 
-def _report(found: Replayed) -> dict[str, Any]:
+def _report(replayed: Replayed) -> dict[str, Any]:
     """Return what computing again came to as JSON-able data."""
     return {
-        "study": found.plan.digest,
-        "agrees": found.agrees,
-        "tolerance": found.tolerance,
-        "pictures": {protocol: list(paths) for protocol, paths in found.pictures.items()},
-        "versions": {name: {"study": there, "here": here} for name, (there, here) in found.versions.items()},
-        "kernels": found.kernels,
-        "columns": [asdict(column) for column in found.columns],
+        "study": replayed.plan.digest,
+        "agrees": replayed.agrees,
+        "tolerance": replayed.tolerance,
+        "pictures": {protocol: list(paths) for protocol, paths in replayed.pictures.items()},
+        "versions": {name: {"study": there, "here": here} for name, (there, here) in replayed.versions.items()},
+        "kernels": replayed.kernels,
+        "columns": [asdict(column) for column in replayed.columns],
     }
 
 
-def _show(found: Replayed) -> None:
-    total = len(found.plan.images)
-    for protocol, paths in found.pictures.items():
+def _show(replayed: Replayed) -> None:
+    total = len(replayed.plan.images)
+    for protocol, paths in replayed.pictures.items():
         click.echo(f"Computed again under the {protocol} protocol: {len(paths)} of {total} pictures")
-    click.echo(f"{found.columns[0].rows} rows of {len(found.columns)} columns compared\n")
+    click.echo(f"{replayed.columns[0].rows} rows of {len(replayed.columns)} columns compared\n")
     table = table_of("column", "rows that do not agree", "largest difference")
-    for column in found.columns:
+    for column in replayed.columns:
         largest = "identical" if column.identical else "" if column.largest is None else f"{column.largest:.2g}"
         table.add_row(column.name, str(column.unlike), largest)
     show(table)
-    for name, (there, here) in found.versions.items():
+    for name, (there, here) in replayed.versions.items():
         click.echo(f"Version of {name}: {there or 'none'} in the study, {here or 'none'} here")
-    if found.kernels:
-        click.echo(found.kernels)
-    if found.agrees:
-        same = all(column.identical for column in found.columns)
-        click.echo("Every value is identical." if same else f"Every number agrees within {found.tolerance:g}.")
+    if replayed.kernels:
+        click.echo(replayed.kernels)
+    if replayed.agrees:
+        same = all(column.identical for column in replayed.columns)
+        click.echo("Every value is identical." if same else f"Every number agrees within {replayed.tolerance:g}.")

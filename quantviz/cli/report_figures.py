@@ -34,33 +34,33 @@ _NOTES = {
 }
 
 
-def report_figures(found: StudySummary, table: StudyTable) -> list[ReportFigure]:
+def report_figures(summary: StudySummary, table: StudyTable) -> list[ReportFigure]:
     """Return the page's figures, each with what a reader may choose."""
-    untrained = [model.name for model in found.plan.models if not model.weights.trained]
+    untrained = [model.name for model in summary.plan.models if not model.weights.trained]
     spreads = {
         f"{metric_title(metric)}, {comparison_title(comparison)}, {protocol}": figures.distribution_figure(
             figures.distribution_chart(table, comparison, metric, protocol)
         )
-        for comparison, metrics in _scores(found, table)
+        for comparison, metrics in _scores(summary, table)
         for metric in metrics
-        for protocol in found.plan.protocols
+        for protocol in summary.plan.protocols
     }
-    bits = {"drift, 1 − CC": figures.drift_figure(figures.drift_chart(found.cells, untrained=untrained))} | {
+    bits = {"drift, 1 − CC": figures.drift_figure(figures.drift_chart(summary.cells, untrained=untrained))} | {
         f"{metric_title(metric)}, {comparison_title(comparison)}": figures.drift_figure(
-            figures.drift_chart(found.cells, metric, comparison=comparison, untrained=untrained)
+            figures.drift_chart(summary.cells, metric, comparison=comparison, untrained=untrained)
         )
-        for comparison, metrics in _scores(found, table)
+        for comparison, metrics in _scores(summary, table)
         for metric in metrics
     }
     accuracy = {
-        _MEASURES[measure]: figures.accuracy_figure(figures.accuracy_chart(found.cells, measure, untrained=untrained))
-        for measure in _measures(found)
+        _MEASURES[measure]: figures.accuracy_figure(figures.accuracy_chart(summary.cells, measure, untrained=untrained))
+        for measure in _measures(summary)
     }
     ranks = {
         f"{setting}, {protocol}": figures.ranking_figure(
             figures.ranking_chart(ranking(table, setting, protocol), untrained=untrained)
         )
-        for setting, protocol in _places(found)
+        for setting, protocol in _places(summary)
     }
     return [
         ReportFigure("How the scores are spread over the pictures", _NOTES["spread"], _plain(spreads)),
@@ -70,15 +70,15 @@ def report_figures(found: StudySummary, table: StudyTable) -> list[ReportFigure]
     ]
 
 
-def figure_files(found: StudySummary, table: StudyTable) -> Iterator[tuple[str, bytes]]:
+def figure_files(summary: StudySummary, table: StudyTable) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, its bytes) of each figure for paper, as SVG and as PNG."""
     from quantviz.figures.print import study as paper
     from quantviz.figures.print.page import FORMS
 
-    plan, untrained = found.plan, [model.name for model in found.plan.models if not model.weights.trained]
+    plan, untrained = summary.plan, [model.name for model in summary.plan.models if not model.weights.trained]
     for form in FORMS:
-        for comparison, metrics in _scores(found, table):
-            for protocol in found.plan.protocols:
+        for comparison, metrics in _scores(summary, table):
+            for protocol in summary.plan.protocols:
                 for start in range(0, len(metrics), _PANELS):
                     part = f"-{start // _PANELS + 1}" if len(metrics) > _PANELS else ""
                     some = metrics[start : start + _PANELS]
@@ -88,25 +88,28 @@ def figure_files(found: StudySummary, table: StudyTable) -> Iterator[tuple[str, 
                     ]
                     data = paper.distribution_print(charts, plan, form)
                     yield f"distribution-{comparison}-{protocol}{part}.{form}", data
-        yield f"bits-drift.{form}", paper.drift_print(figures.drift_chart(found.cells, untrained=untrained), plan, form)
-        for metric in dict(_scores(found, table)).get(_CHANGE, ()):
+        yield (
+            f"bits-drift.{form}",
+            paper.drift_print(figures.drift_chart(summary.cells, untrained=untrained), plan, form),
+        )
+        for metric in dict(_scores(summary, table)).get(_CHANGE, ()):
             yield (
                 f"bits-{_CHANGE}-{metric}.{form}",
-                paper.drift_print(figures.drift_chart(found.cells, metric, untrained=untrained), plan, form),
+                paper.drift_print(figures.drift_chart(summary.cells, metric, untrained=untrained), plan, form),
             )
-        for measure in _measures(found):
-            chart = figures.accuracy_chart(found.cells, measure, untrained=untrained)
+        for measure in _measures(summary):
+            chart = figures.accuracy_chart(summary.cells, measure, untrained=untrained)
             yield f"{measure}-against-drift.{form}", paper.accuracy_print(chart, plan, form)
-        for setting, protocol in _places(found):
+        for setting, protocol in _places(summary):
             ranked = figures.ranking_chart(ranking(table, setting, protocol), untrained=untrained)
             yield f"ranking-{setting}-{protocol}.{form}", paper.ranking_print(ranked, plan, form)
 
 
-def _scores(found: StudySummary, table: StudyTable) -> list[tuple[str, list[str]]]:
+def _scores(summary: StudySummary, table: StudyTable) -> list[tuple[str, list[str]]]:
     """Return the comparisons with their metrics, the change of the maps and its CC first."""
     pairs: dict[str, list[str]] = {}
-    for comparison, metrics in found.cells[0].scores.items():
-        if "quantized" not in comparison:  # the same at every bit-width; the tables tell it
+    for comparison, metrics in summary.cells[0].scores.items():
+        if "quantized" not in comparison:  # the same at every bit-width; the tables have it
             continue
         known = [metric for metric in metrics if f"{comparison}_{metric}" in table.columns]
         if known:
@@ -114,14 +117,14 @@ def _scores(found: StudySummary, table: StudyTable) -> list[tuple[str, list[str]
     return sorted(pairs.items(), key=lambda item: item[0] != _CHANGE)
 
 
-def _measures(found: StudySummary) -> Sequence[figures.AccuracyMeasure]:
-    labelled = any(cell.accuracy is not None for cell in found.cells)
+def _measures(summary: StudySummary) -> Sequence[figures.AccuracyMeasure]:
+    labelled = any(cell.accuracy is not None for cell in summary.cells)
     return tuple(_MEASURES) if labelled else ("flips",)
 
 
-def _places(found: StudySummary) -> list[tuple[str, str]]:
-    places = dict.fromkeys((cell.setting, cell.protocol) for cell in found.cells)
-    labels = [quant.label for quant in found.plan.quants]
+def _places(summary: StudySummary) -> list[tuple[str, str]]:
+    places = dict.fromkeys((cell.setting, cell.protocol) for cell in summary.cells)
+    labels = [quant.label for quant in summary.plan.quants]
     order = sorted(labels, key=lambda label: label != _FIRST_SETTING)
     return sorted(places, key=lambda place: order.index(place[0]))
 

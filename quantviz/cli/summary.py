@@ -53,15 +53,15 @@ def summary_command(
     for path in (None if json_path in (None, "-") else Path(str(json_path)), csv_path):
         check_writable(path)
     with progress_bar() as progress:
-        found = summary(study, progress)
-        measured = _measured(found.plan, weights, calibration, cache_dir, progress) if times else ()
+        study_summary = summary(study, progress)
+        measured = _measured(study_summary.plan, weights, calibration, cache_dir, progress) if times else ()
     if csv_path is not None:
-        write_file(csv_path, summary_table(found))
+        write_file(csv_path, summary_table(study_summary))
     if json_path is not None:
-        told = {"times": [asdict(one) for one in measured]} if times else {}
-        emit_json(report_summary(found) | told, json_path)
+        timed = {"times": [asdict(one) for one in measured]} if times else {}
+        emit_json(report_summary(study_summary) | timed, json_path)
     else:
-        _show(found, measured)
+        _show(study_summary, measured)
 
 
 def _measured(
@@ -73,10 +73,10 @@ def _measured(
         return measure_times(store, plan, weights=weights_of(weights), calibration=calibration, progress=progress)
 
 
-def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
+def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
     from quantviz.report.tables import headline, study_tables
 
-    plan = found.plan
+    plan = study_summary.plan
     labelled = sum(image.label is not None for image in plan.images)
     click.echo(f"{len(plan.images)} pictures of {plan.dataset}, {labelled} with a label")
     quant = plan.quants[0]
@@ -87,14 +87,16 @@ def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
     if plan.truth is not None:
         names = ", ".join(scores.METRICS[metric].title for metric in plan.truth.metrics)
         source = f"ground truth ({plan.truth.kind}) from {plan.truth.folder}"
-        click.echo(f"{found.truths} picture{'s' * (found.truths != 1)} with {source}, scored by {names}")
+        click.echo(
+            f"{study_summary.truths} picture{'s' * (study_summary.truths != 1)} with {source}, scored by {names}"
+        )
     for note in plan.notes:
         click.echo(note)
     untrained = [model.name for model in plan.models if not model.weights.trained]
     if untrained:
         click.echo(f"UNTRAINED (random) weights, a sanity control: {', '.join(untrained)}")
-    tables = study_tables(found)
-    for protocol, sentence in zip(plan.protocols, headline(found), strict=True):
+    tables = study_tables(study_summary)
+    for protocol, sentence in zip(plan.protocols, headline(study_summary), strict=True):
         click.echo(f"\nProtocol {protocol}. {sentence}")
         for table in tables:
             _show_table(table, protocol)
@@ -102,9 +104,9 @@ def _show(found: StudySummary, times: Sequence[MapTimes]) -> None:
             from quantviz.report.times import times_table
 
             _show_table(times_table(plan, times), protocol)
-    for reason, count in found.reasons.items():
+    for reason, count in study_summary.reasons.items():
         click.echo(f"{count} picture{'s' * (count != 1)} without a result: {reason}")
-    for reason, count in found.truth_reasons.items():
+    for reason, count in study_summary.truth_reasons.items():
         click.echo(f"{count} picture{'s' * (count != 1)} without a usable ground truth: {reason}")
 
 

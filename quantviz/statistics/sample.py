@@ -36,7 +36,7 @@ mean, and the expansion's ends are off by more than 0.03 of the interval's width
 _DRAWS, _FEWEST_RESAMPLES = 10_000_000, 999  # what bounds the time where skewed samples are large
 
 GRID_BITS = 38
-"""Values are told apart down to 2^-38 (about 4e-12) of the largest: coarser than rounding, finer than any score.
+"""Values count as different down to 2^-38 (about 4e-12) of the largest: coarser than rounding, finer than any score.
 Without it a - b makes tiny false signs and breaks ties, which rank tests and the bootstrap take for evidence."""
 
 _EXACT_SUM = 2**15  # so many values of 38 bits add up to 53 bits, which float64 holds exactly
@@ -48,7 +48,7 @@ class Sample:
 
     Attributes:
         unit: float64 (n,), the values divided by ``scale``, so that no square over- or underflows; in an order that
-            does not depend on the order they came in, unless ``sample`` is told not to sort.
+            does not depend on the order they came in, unless ``sample`` was asked not to sort.
         scale: a power of two, so that dividing by it is exact.
         excluded: values left out.
         infinite: those among them that are infinite.

@@ -6,7 +6,7 @@ from quantviz.statistics.results import Interval, PairedResult
 
 
 def in_words(result: PairedResult, *, what: str = "CC", a: str = "W8A8", b: str = "float") -> str:
-    """Say direction, size, whether it can be told from zero, and whether it is equivalent within the margin.
+    """Say direction, size, whether it differs from zero, and whether it is equivalent within the margin.
 
     That a test finds nothing is never taken for proof of no difference; only the equivalence test speaks for that
     (Altman and Bland, "Absence of evidence is not evidence of absence", BMJ 311, 1995, doi 10.1136/bmj.311.7003.485).
@@ -56,32 +56,32 @@ def _test(result: PairedResult) -> str:
         return ", so there is no difference to test."
     count = result.family_size
     corrected = f"Holm-corrected over {count} test{'s' * (count != 1)}" if count else "not corrected for other tests"
-    found = f"(Wilcoxon signed-rank test, {_p(p)}, {corrected})"
+    evidence = f"(Wilcoxon signed-rank test, {_p(p)}, {corrected})"
     if result.distinguishable:
         opposed = (result.rank_biserial or 0.0) * (result.mean or 0.0) < 0
         turn = ", although by rank they lean the other way: a few large ones set the mean" if opposed else ""
-        return f"; the differences are distinguishable from zero {found}{turn}."
+        return f"; the differences are distinguishable from zero {evidence}{turn}."
     fewest = 2.0 ** (1 + test.zeros - result.n)  # p when all differences other than zero have one sign
     if fewest > result.alpha:
-        return f"; too few images differ for a test to distinguish that from zero {found}."
-    return f"; the differences are not distinguishable from zero {found}, which does not show that there are none."
+        return f"; too few images differ for a test to distinguish that from zero {evidence}."
+    return f"; the differences are not distinguishable from zero {evidence}, which does not show that there are none."
 
 
 def _equivalence(result: PairedResult) -> str:
-    found = result.equivalence
-    within = f"the margin of ±{_number(found.margin)}"
-    if found.equivalent is None or found.p is None or found.interval is None:
+    test = result.equivalence
+    within = f"the margin of ±{_number(test.margin)}"
+    if test.equivalent is None or test.p is None or test.interval is None:
         return f"Equivalence within {within} cannot be judged from {result.n} image{'s' * (result.n != 1)}."
     if result.sd == 0:
-        if found.equivalent:
+        if test.equivalent:
             return f"On these images they are equivalent within {within}: every difference lies inside it."
         return f"They are not equivalent within {within}: no difference lies inside it."
-    evidence = f"(TOST {_p(found.p)}, {_interval(found.interval)})"
-    if found.equivalent:
+    evidence = f"(TOST {_p(test.p)}, {_interval(test.interval)})"
+    if test.equivalent:
         return f"{'Even so, they' if result.distinguishable else 'They'} are equivalent within {within} {evidence}."
-    if found.beyond:
+    if test.beyond:
         return f"They are not equivalent: the mean difference lies beyond {within} {evidence}."
-    if found.by_t != found.by_interval:
+    if test.by_t != test.by_interval:
         return f"Equivalence within {within} is not claimed, because its two checks disagree {evidence}."
     return f"Equivalence within {within} is not shown {evidence}."
 

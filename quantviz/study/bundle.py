@@ -44,7 +44,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotI
 _ODD = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RecursionError, QuantvizError)
 
 
-def bundle_bytes(study: Path, found: StudySummary) -> bytes:
+def bundle_bytes(study: Path, summary: StudySummary) -> bytes:
     """Return a finished study as a zip file; the same study gives the same bytes.
 
     Its parts: ``plan.json`` (settings, digests of weights, calibration and pictures, versions, command),
@@ -54,17 +54,17 @@ def bundle_bytes(study: Path, found: StudySummary) -> bytes:
 
     Args:
         study: its folder.
-        found: its summary.
+        summary: its summary.
 
     Raises:
         StoreError: the study cannot be read.
     """
     parts = {
-        "README.txt": _readme(found).encode(),
-        "versions.json": _json(dict(found.plan.versions)),
-        "images.csv": _images(found.plan),
-        "summary.json": _json(report_summary(found)),
-        "summary.csv": summary_table(found),
+        "README.txt": _readme(summary).encode(),
+        "versions.json": _json(dict(summary.plan.versions)),
+        "images.csv": _images(summary.plan),
+        "summary.json": _json(report_summary(summary)),
+        "summary.csv": summary_table(summary),
         **{name: _bytes(study / name) for name in _KEPT},
     }
     listed = "".join(f"{hashlib.sha256(parts[name]).hexdigest()}  {name}\n" for name in PARTS)
@@ -122,8 +122,8 @@ def _images(plan: StudyPlan) -> bytes:
     return text.getvalue().encode()
 
 
-def _readme(found: StudySummary) -> str:
-    plan = found.plan
+def _readme(summary: StudySummary) -> str:
+    plan = summary.plan
     what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
     protocols = ", ".join(plan.protocols)
     libraries = ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items()))
@@ -193,10 +193,10 @@ def _manifest(file: zipfile.ZipFile, path: Path) -> dict[str, str]:
     with file.open(_MANIFEST) as part:
         lines = part.read(_MOST_MANIFEST).decode().splitlines()
     pairs = (line.partition("  ") for line in lines)
-    found = {name: digest for digest, _, name in pairs}
-    if set(found) != set(PARTS):
+    digests = {name: digest for digest, _, name in pairs}
+    if set(digests) != set(PARTS):
         raise UsageError(f"The manifest of bundle {str(path)!r} does not list its files; get it again.")
-    return found
+    return digests
 
 
 def _copied(file: zipfile.ZipFile, name: str, place: Path) -> str:

@@ -38,7 +38,7 @@ def sum_up(
         chosen: bool (cells, pictures) of the table: which pictures count; all of them if None.
         resampled: intervals of means are those of ``statistics.summary``, bootstrapped where there are few pictures.
             False: they are its limit of many resamples throughout, which takes 0.1 s for 240,000 rows.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Returns:
         The cells in the order of ``rows``, without tests.
@@ -62,7 +62,7 @@ def estimate(values: Values, *, resampled: bool = True) -> Estimate:
 
 
 def estimate_of(n: int, mean: float | None, sd: float | None, interval: Interval | None) -> Estimate:
-    """Return what ``statistics`` found of a mean."""
+    """Return a mean of ``statistics`` with its interval as an estimate."""
     if interval is None:
         return Estimate(n, mean, sd, None, None)
     return Estimate(n, mean, sd, interval.low, interval.high, interval.method)

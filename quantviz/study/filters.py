@@ -18,7 +18,7 @@ from quantviz.study.specs.summary import StudyCell, StudySummary
 from quantviz.study.specs.table import Flags, RankedModel, Ranking, StudyTable, Values
 
 RESAMPLES: Final = 1000
-"""Bootstrap samples of the pictures from which the uncertainty of ranks is told."""
+"""Bootstrap samples of the pictures from which the uncertainty of ranks is estimated."""
 
 _CHUNK = 1 << 21  # bytes-like bound on what is drawn at a time
 
@@ -30,11 +30,11 @@ class Filters:
     Attributes:
         models: architectures; all if empty.
         settings: labels of bit-widths; all if empty.
-        protocols: as in ``QuantSpec``; all if empty.
+        protocols: names of protocols; all if empty.
         confidence: least and greatest softmax probability of the float network's top-1, within [0, 1].
         flipped: only pictures whose top-1 class changed, or only those whose did not; None: both.
         float_correct: only pictures that the float network gets right, or wrong; None: both, and those without label.
-        quantized_correct: the same of the quantized network.
+        quantized_correct: only pictures that the quantized network gets right, or wrong; None: both.
         evidence: only pictures whose maps all carry evidence, or only those of which a map does not; None: both.
         text: only pictures with these letters, of any case, in the name of the label or of the float top-1 class, or
             in the file's path.
@@ -214,7 +214,7 @@ def extremes(
 
 
 def picture_drift(table: StudyTable, row: int, index: int) -> PictureDrift:
-    """Return what a study holds of one picture.
+    """Return the numbers of one picture in one cell.
 
     Args:
         table: the study.

@@ -54,24 +54,24 @@ def published_cells() -> tuple[PublishedCell, ...]:
     )
 
 
-def reproductions(found: StudySummary | None = None) -> tuple[Reproduction, ...]:
+def reproductions(summary: StudySummary | None = None) -> tuple[Reproduction, ...]:
     """Return every published number with a study's beside it, then those of models that the paper does not have.
 
     int16 is W16A16 and int8 is W8A8, each under every protocol of the study.
 
     Args:
-        found: the study; without one, nothing is reproduced.
+        summary: the study; without one, nothing is reproduced.
     """
     rows = [
-        Reproduction(cell.precision, cell.comparison, cell.metric, cell.model, cell, _of_study(found, cell))
+        Reproduction(cell.precision, cell.comparison, cell.metric, cell.model, cell, _of_study(summary, cell))
         for cell in published_cells()
     ]
     known = {row.model for row in rows}
-    others = [] if found is None else [model.name for model in found.plan.models if model.name not in known]
+    others = [] if summary is None else [model.name for model in summary.plan.models if model.name not in known]
     places = list(dict.fromkeys((row.precision, row.comparison, row.metric) for row in rows))
     for model in others:
         for precision, comparison, metric in places:
-            numbers = _of_study(found, PublishedCell(precision, comparison, metric, model, 0.0, 0.0))
+            numbers = _of_study(summary, PublishedCell(precision, comparison, metric, model, 0.0, 0.0))
             rows.append(Reproduction(precision, comparison, metric, model, None, numbers))
     return tuple(rows)
 
@@ -153,13 +153,13 @@ def read_attribution(data: bytes, name: str = "attribution") -> Attribution:
         StoreError: the data is no such JSON, a number is missing or not finite, or the shares do not add up.
     """
     try:
-        found = _attribution(json.loads(data, parse_constant=_refused))
+        attribution = _attribution(json.loads(data, parse_constant=_refused))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, QuantvizError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise StoreError(
             f"Attribution {name!r} cannot be used ({reason}); write it anew by quantviz attribute --json."
         ) from None
-    return found
+    return attribution
 
 
 def _json(cell: PublishedCell | None) -> dict[str, Any] | None:
@@ -170,28 +170,28 @@ def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
-def _attribution(told: Mapping[str, Any]) -> Attribution:
-    share = {name: _number(told["share"][name]) for name in DEVIATIONS}
-    calibrated, paper = _number(told["calibrated"]), _number(told["paper"])
+def _attribution(entries: Mapping[str, Any]) -> Attribution:
+    share = {name: _number(entries["share"][name]) for name in DEVIATIONS}
+    calibrated, paper = _number(entries["calibrated"]), _number(entries["paper"])
     if abs(math.fsum(share.values()) - (paper - calibrated)) > _FLOAT_ROUNDING:
         raise ValueError("its shares do not add up to the gap")
-    quant = {key: value for key, value in told["quantization"].items() if key not in ("label", "protocol")}
+    quant = {key: value for key, value in entries["quantization"].items() if key not in ("label", "protocol")}
     layers = tuple(LayerBits(**entry) for entry in quant.pop("layer_bits", ()))
-    weights, spec = told["weights"], networks.spec(told["model"])
+    weights, spec = entries["weights"], networks.spec(entries["model"])
     named = [entry for entry in spec.weights if entry.name == weights["name"]]
     kept = {key: weights[key] for key in ("source", "name", "sha256", "classes", "note")}
     return Attribution(
         model=spec.name,
         weights=WeightsRef(**kept, preprocessing=(named or list(spec.weights))[0].preprocessing),
         quant=QuantSpec(**quant, layer_bits=layers),
-        cam=CamSpec(**told["cam"]),
-        images=tuple((str(image["sha256"]), str(image["name"])) for image in told["images"]),
+        cam=CamSpec(**entries["cam"]),
+        images=tuple((str(image["sha256"]), str(image["name"])) for image in entries["images"]),
         calibrated=calibrated,
         paper=paper,
         share=share,
-        alone={name: _number(told["alone"][name]) for name in DEVIATIONS if name in told["alone"]},
-        subsets={str(names): _number(value) for names, value in told["subsets"].items()},
-        unscored={str(names): tuple(map(str, left)) for names, left in told["unscored"].items()},
+        alone={name: _number(entries["alone"][name]) for name in DEVIATIONS if name in entries["alone"]},
+        subsets={str(names): _number(value) for names, value in entries["subsets"].items()},
+        unscored={str(names): tuple(map(str, left)) for names, left in entries["unscored"].items()},
     )
 
 
@@ -208,11 +208,11 @@ def _comparison(precision: str, reference: str) -> str:
     return "float_v_saliency" if precision == "f32" else "quantized_v_saliency"
 
 
-def _of_study(found: StudySummary | None, wanted: PublishedCell) -> dict[str, Estimate]:
+def _of_study(summary: StudySummary | None, wanted: PublishedCell) -> dict[str, Estimate]:
     """Return the study's means of one published cell, by protocol; every bit-width's cell has the float network's."""
     numbers: dict[str, Estimate] = {}
     setting = PRECISIONS[wanted.precision]
-    for cell in () if found is None else found.cells:
+    for cell in () if summary is None else summary.cells:
         if cell.model == wanted.model and setting in ("", cell.setting):
             numbers.setdefault(cell.protocol, cell.scores[wanted.comparison][wanted.metric])
     return numbers

@@ -42,7 +42,7 @@ def summary(study: Path, progress: Progress = no_progress, *, store: TensorStore
 
     Args:
         study: its folder.
-        progress: told how far it is.
+        progress: called with how far it is.
         store: where the finished summary is kept, under a key of the plan's digest, the results' sha256 and
             ``SUMMARY_VERSION``; None: it is computed.
 
@@ -64,7 +64,7 @@ def summary(study: Path, progress: Progress = no_progress, *, store: TensorStore
     return computed
 
 
-def summary_table(found: StudySummary) -> bytes:
+def summary_table(study_summary: StudySummary) -> bytes:
     """Return the summary as CSV, a line a number: the paper's Table 1 first, then rates and drift of parts.
 
     Columns: protocol, model, setting, comparison, metric, n, mean, sd, low and high (95 % interval of the mean) and
@@ -76,7 +76,7 @@ def summary_table(found: StudySummary) -> bytes:
     writer.writerow(
         ["protocol", "model", "setting", "comparison", "metric", "n", "mean", "sd", "low", "high", "method"]
     )
-    for cell in found.cells:
+    for cell in study_summary.cells:
         for comparison, metric, number in _lines(cell):
             mean, sd = (number.value, None) if isinstance(number, Rate) else (number.mean, number.sd)
             fields = (number.n, mean, sd, number.low, number.high, number.method)
@@ -84,19 +84,19 @@ def summary_table(found: StudySummary) -> bytes:
     return text.getvalue().encode()
 
 
-def report_summary(found: StudySummary) -> dict[str, Any]:
+def report_summary(study_summary: StudySummary) -> dict[str, Any]:
     """Return the summary as JSON-able data; the pictures of the plan are counted, not listed."""
-    plan = asdict(found.plan)
-    plan["images"] = len(found.plan.images)
-    plan["labelled"] = sum(image.label is not None for image in found.plan.images)
+    plan = asdict(study_summary.plan)
+    plan["images"] = len(study_summary.plan.images)
+    plan["labelled"] = sum(image.label is not None for image in study_summary.plan.images)
     plan["settings"] = [
         {"label": quant.label, "scheme_words": scheme_name(quant), **entry}
-        for quant, entry in zip(found.plan.quants, plan.pop("quants"), strict=True)
+        for quant, entry in zip(study_summary.plan.quants, plan.pop("quants"), strict=True)
     ]
-    if found.plan.truth is not None:
-        plan["truth"] |= {"files": sum(file is not None for file in found.plan.truth.files)}
+    if study_summary.plan.truth is not None:
+        plan["truth"] |= {"files": sum(file is not None for file in study_summary.plan.truth.files)}
     cells = []
-    for cell in found.cells:
+    for cell in study_summary.cells:
         entry = asdict(cell)
         for name in ("flips", "float_accuracy", "accuracy"):
             if entry[name] is not None:
@@ -105,11 +105,11 @@ def report_summary(found: StudySummary) -> dict[str, Any]:
             entry["simulation"]["flips"]["value"] = cell.simulation.flips.value
         cells.append(entry)
     return {
-        "plan": {"digest": found.plan.digest, **plan},
+        "plan": {"digest": study_summary.plan.digest, **plan},
         "cells": cells,
-        "errors": dict(found.reasons),
-        "truths": found.truths,
-        "truth_errors": dict(found.truth_reasons),
+        "errors": dict(study_summary.reasons),
+        "truths": study_summary.truths,
+        "truth_errors": dict(study_summary.truth_reasons),
     }
 
 

@@ -52,7 +52,7 @@ def schema_of(truth: Sequence[str], simulation: Sequence[str] = ()) -> pa.Schema
 
 
 def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
-    """Write one row group of rows, with notes in the file's metadata; the first row tells which columns there are."""
+    """Write one row group of rows, with notes in the file's metadata; the columns are those of the first row."""
     truth, simulation = (tuple(rows[0].truth), tuple(rows[0].simulation)) if rows else ((), ())
     schema = schema_of(truth, simulation)
     further = [{**row.truth, **row.simulation} for row in rows]
@@ -68,18 +68,18 @@ def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -
 
 def write_tables(path: Path, tables: Iterable[pa.Table], notes: Mapping[str, str]) -> None:
     """Write tables one after the other, gathered to row groups of a size that does not depend on theirs."""
-    held: list[pa.Table] = []
+    waiting: list[pa.Table] = []
     rest = iter(tables)
     first = next(rest, SCHEMA.empty_table())
     with pq.ParquetWriter(path, first.schema.with_metadata(dict(notes)), **_SETTINGS) as writer:
         for table in chain([first], rest):
-            held.append(table)
-            while sum(part.num_rows for part in held) > _GROUP:
-                whole = pa.concat_tables(held)
+            waiting.append(table)
+            while sum(part.num_rows for part in waiting) > _GROUP:
+                whole = pa.concat_tables(waiting)
                 writer.write_table(whole.slice(0, _GROUP).combine_chunks(), row_group_size=_GROUP)
-                held = [whole.slice(_GROUP)]
-        if held:
-            writer.write_table(pa.concat_tables(held).combine_chunks(), row_group_size=_GROUP)
+                waiting = [whole.slice(_GROUP)]
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=_GROUP)
 
 
 def read_notes(path: Path) -> tuple[dict[str, str], int]:

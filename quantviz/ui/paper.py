@@ -88,11 +88,11 @@ def choose() -> Numbers:
     linked = Linked()
     with st.sidebar:
         st.subheader("Study", divider="gray")
-        found = choose_study(linked)
+        chosen = choose_study(linked)
     linked.tell()
-    if found is not None:
+    if chosen is not None:
         with guarded():
-            return _numbers(found[1])
+            return _numbers(chosen[1])
     return Numbers(None, reproductions(), ())
 
 
@@ -164,10 +164,10 @@ def show_triangle(numbers: Numbers) -> None:
 
 def show_gap() -> None:
     """Show the shipped attributions of the gap between the two protocols, and how to make one."""
-    shipped = {found.model: found for found in shipped_attributions()}
+    shipped = {attribution.model: attribution for attribution in shipped_attributions()}
     if shipped:
-        found = shipped[_segments("Model", list(shipped), "gap")]
-        _gap(found)
+        attribution = shipped[_segments("Model", list(shipped), "gap")]
+        _gap(attribution)
     st.subheader("On your own pictures", anchor=False)
     st.markdown("The tab *The paper's protocol* of the page Layers measures the same of pictures that you choose, or:")
     st.code("quantviz attribute photos/ --model mobilenet_v2 --limit 10 --json attribution.json", language="bash")
@@ -215,21 +215,21 @@ def _headline(numbers: Numbers) -> str:
     means = [row.published.mean for row in rows if row.published is not None]
     same = [f"{row.published.mean:.3f} for {row.model}" for row in rows if row.published is not None and row.found]
     among = f" ({_listed(same)})" if same else ""
-    told = [
+    sentences = [
         f"At int8 the paper reports that maps of quantized and float networks agree with a mean CC of {min(means):.3f} "
         f"to {max(means):.3f}{among}."
     ]
     for protocol, words in ((PAPER, "Its protocol gives"), (CALIBRATED, "The same bits, calibrated, give")):
-        found = {row.model: row.found[protocol] for row in rows if protocol in row.found}
-        marks = [f"{_mean(one, numbers)} for {numbers.name(model)}" for model, one in found.items() if one.n]
+        estimates = {row.model: row.found[protocol] for row in rows if protocol in row.found}
+        marks = [f"{_mean(one, numbers)} for {numbers.name(model)}" for model, one in estimates.items() if one.n]
         if marks:
-            told.append(f"{words} {_listed(marks)}.")
-    return " ".join(told)
+            sentences.append(f"{words} {_listed(marks)}.")
+    return " ".join(sentences)
 
 
-def _mean(found: Estimate, numbers: Numbers) -> str:
+def _mean(estimate: Estimate, numbers: Numbers) -> str:
     images = 0 if numbers.plan is None else len(numbers.plan.images)
-    return f"{found.mean:.3f}" if found.n == images else f"{found.mean:.3f} ({found.n:,} of {images:,} pictures)"
+    return f"{estimate.mean:.3f}" + ("" if estimate.n == images else f" ({estimate.n:,} of {images:,} pictures)")
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -269,8 +269,8 @@ def _beside(numbers: Numbers, precision: str, comparison: str) -> pd.DataFrame:
             line["published"] = "not in the paper" if row.published is None else _spread(row.published.estimate)
             for protocol in numbers.protocols:
                 title = f"{PRECISIONS[precision] or 'float'}, {protocol.replace('_', ' ')} protocol"
-                found = row.found.get(protocol)
-                line[title] = _ABSENT if found is None or plan is None else _spread(found, len(plan.images))
+                estimate = row.found.get(protocol)
+                line[title] = _ABSENT if estimate is None or plan is None else _spread(estimate, len(plan.images))
             lines.append(line)
     return pd.DataFrame(lines).set_index(["metric", "model"])
 
@@ -287,12 +287,12 @@ def _published(rows: Sequence[Reproduction]) -> pd.DataFrame:
     return pd.DataFrame(list(lines.values()), index=index)
 
 
-def _spread(found: Estimate, images: int | None = None) -> str:
-    if found.mean is None:
+def _spread(estimate: Estimate, images: int | None = None) -> str:
+    if estimate.mean is None:
         return "no map with evidence"
     # No-break spaces keep a mean and its deviation on one line of a narrow cell.
-    told = f"{found.mean:.3f}" if found.sd is None else f"{found.mean:.3f}\u00a0±\u00a0{found.sd:.3f}"
-    return told if images in (None, found.n) else f"{told} ({found.n:,} of {images:,})"
+    text = f"{estimate.mean:.3f}" if estimate.sd is None else f"{estimate.mean:.3f}\u00a0±\u00a0{estimate.sd:.3f}"
+    return text if images in (None, estimate.n) else f"{text} ({estimate.n:,} of {images:,})"
 
 
 def _triangle_table(checks: Sequence[TriangleCheck]) -> pd.DataFrame:
@@ -326,14 +326,14 @@ def _explained(checks: Sequence[TriangleCheck]) -> None:
     }
     first = odd[0]
     share, base = first.share or 0.0, cells["f32", "float_v_saliency", first.model].mean
-    told = cells[first.setting, "quantized_v_saliency", first.model].mean
+    mean_cc = cells[first.setting, "quantized_v_saliency", first.model].mean
     st.markdown(
         "**What would explain it.** If a part of the pictures had been scored exactly 1.0 and the others as the float "
         f"maps, the published means would need {min(shares):.0%} to {max(shares):.0%} of them. Such a mixture also has "
         f"a standard deviation, and it is the published one within {max(gaps):.3f} in all {len(odd)} cells, those "
         "within the bounds included. It is not real agreement: maps that equal the ground truth would raise CC as "
         f"well, for {first.model} at {first.setting} from {base:.3f} to {share + (1 - share) * base:.3f}; the "
-        f"published CC is {told:.3f}."
+        f"published CC is {mean_cc:.3f}."
     )
 
 
@@ -347,9 +347,9 @@ def _study_check(numbers: Numbers) -> None:
         return
     pictures = sum(check.n for check in numbers.checks)
     bad = sum(check.pictures_outside or 0 for check in numbers.checks)
-    held = sum(check.holds for check in numbers.checks)
+    holding = sum(check.holds for check in numbers.checks)
     st.markdown(
-        f"{held} of {len(numbers.checks)} means stand together, and {pictures - bad:,} of {pictures:,} single "
+        f"{holding} of {len(numbers.checks)} means stand together, and {pictures - bad:,} of {pictures:,} single "
         "comparisons of a picture."
     )
     protocol = _segments("Protocol", protocols, "checked")
@@ -357,31 +357,31 @@ def _study_check(numbers: Numbers) -> None:
     st.plotly_chart(figures.triangle_figure(chosen, numbers.untrained), key="study_triangle", config=_PLAIN)
 
 
-def _gap(found: Attribution) -> None:
-    pictures = f"{len(found.images)} picture{'s' * (len(found.images) != 1)}"
-    shares: Mapping[str, float] = figures.shown_shares(found)
-    if not found.weights.trained:
+def _gap(gap: Attribution) -> None:
+    pictures = f"{len(gap.images)} picture{'s' * (len(gap.images) != 1)}"
+    shares: Mapping[str, float] = figures.shown_shares(gap)
+    if not gap.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
     st.markdown(
-        f"#### At {found.quant.label}, {found.model}'s mean CC with the float maps is {found.calibrated:.3f} "
-        f"calibrated and {found.paper:.3f} under the paper's protocol; these seven switches make the difference."
+        f"#### At {gap.quant.label}, {gap.model}'s mean CC with the float maps is {gap.calibrated:.3f} "
+        f"calibrated and {gap.paper:.3f} under the paper's protocol; these seven switches make the difference."
     )
-    st.plotly_chart(figures.attribution_figure(found), key="attribution", config=_PLAIN)
+    st.plotly_chart(figures.attribution_figure(gap), key="attribution", config=_PLAIN)
     st.caption(
         f"A bar is a switch's Shapley value: the mean change of CC over {pictures} when it is switched on, over all "
-        f"orders. Weights {found.weights.name}; {found.cam.method} at {found.cam.layer}."
+        f"orders. Weights {gap.weights.name}; {gap.cam.method} at {gap.cam.layer}."
     )
-    lines: list[dict[str, Any]] = [{"step": "calibrated protocol", "CC": f"{found.calibrated:.3f}", "what it does": ""}]
+    lines: list[dict[str, Any]] = [{"step": "calibrated protocol", "CC": f"{gap.calibrated:.3f}", "what it does": ""}]
     lines += [
         {"step": name.replace("_", " "), "CC": _signed(share), "what it does": DEVIATIONS[name]}
         for name, share in shares.items()
     ]
-    lines.append({"step": "the paper's protocol", "CC": f"{found.paper:.3f}", "what it does": "the sum of the above"})
+    lines.append({"step": "the paper's protocol", "CC": f"{gap.paper:.3f}", "what it does": "the sum of the above"})
     st.table(pd.DataFrame(lines).set_index("step"))
-    every, most = "+".join(DEVIATIONS), max(map(len, found.unscored.values()), default=0)
+    every, most = "+".join(DEVIATIONS), max(map(len, gap.unscored.values()), default=0)
     if most:
         st.caption(
-            f"A map without evidence has no CC: under the paper's protocol {len(found.unscored.get(every, ()))} of "
+            f"A map without evidence has no CC: under the paper's protocol {len(gap.unscored.get(every, ()))} of "
             f"{pictures} are left out, under one combination of switches {most}. A share can hold some of that "
             "selection."
         )

@@ -101,7 +101,7 @@ def _summary(study: str, stamp: tuple[int, ...]) -> StudySummary:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file's content; () where it cannot be seen, which reading it will tell."""
+    """Return what changes with a file's content; () where it cannot be seen: reading it then says why."""
     try:
         status = path.stat()
     except OSError:

@@ -189,7 +189,7 @@ def show_accuracy(opened: Opened) -> None:
     )
     st.plotly_chart(figures.accuracy_figure(chart), key="accuracy", config=PLAIN)
     if not labelled:
-        st.caption("No picture has a known class, so that only flips can be told.")
+        st.caption("No picture has a known class, so that only flips can be shown.")
     st.caption(
         "A point is a model at a bit-width: where it stands low while its drift is small, or high while its drift is "
         "large, accuracy alone would hide what the maps show."
@@ -221,7 +221,7 @@ def show_ranking(opened: Opened) -> None:
 def show_made(opened: Opened) -> None:
     """Show what decided the study, and the command that makes it again."""
     plan = opened.plan
-    st.code(plan.command or "no command is told", language="bash", wrap_lines=True)
+    st.code(plan.command or "(no command was recorded)", language="bash", wrap_lines=True)
     st.caption(f"Folder {opened.path}; digest of the study {plan.digest}.")
     rows = [
         {
@@ -308,7 +308,7 @@ def _view(table: StudyTable, filters: Filters, whole: StudySummary) -> StudyView
 
 
 def _frame(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> pd.DataFrame:
-    """Return rows of a table as a reader sees them, without what another column tells already."""
+    """Return rows of a table as a reader sees them, without what another column says already."""
     texts = {
         column.title: [shown(column, row[place]) for row in rows]
         for place, column in enumerate(columns)

@@ -23,7 +23,7 @@ class PublishedCell:
         precision: ``"f32"``, ``"int16"`` or ``"int8"``.
         comparison: as in ``COMPARISONS``; the paper's ground truth is a predicted saliency.
         metric: as in ``STUDY_METRICS``.
-        model: architecture as in the zoo: the paper's SqueezeNet is ``squeezenet1_1``, which its code loads.
+        model: name of the network: the paper's SqueezeNet is ``squeezenet1_1``, which its code loads.
         mean: over the pictures.
         sd: standard deviation over the pictures.
     """
@@ -47,10 +47,10 @@ class Reproduction:
     """One number as it was published and as a study has it.
 
     Attributes:
-        precision: as in ``PublishedCell``, and so on.
-        comparison: as there.
-        metric: as there.
-        model: as there, or another model of the study.
+        precision: ``"f32"``, ``"int16"`` or ``"int8"``.
+        comparison: as in ``COMPARISONS``.
+        metric: as in ``STUDY_METRICS``.
+        model: one of the published models, or another model of the study.
         published: the cell; None where the paper does not have the model.
         found: protocol of the study -> its mean; without the protocols, models and bit-widths that it lacks.
     """
