@@ -14,7 +14,7 @@ from quantviz import scores
 from quantviz.api.files import check_writable, write_file
 from quantviz.cli.study import weights_of
 from quantviz.cli.terminal import cache_option, emit_json, json_option, progress_bar, show, table_of, watched_store
-from quantviz.specs import DEPLOYED, Progress, UsageError, scheme_name
+from quantviz.specs import Progress, UsageError, scheme_name
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import MapTimes, StudySummary
 
@@ -96,14 +96,14 @@ def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
     if untrained:
         click.echo(f"UNTRAINED (random) weights, a sanity control: {', '.join(untrained)}")
     tables = study_tables(study_summary)
+    if times:
+        from quantviz.report.times import times_table
+
+        tables = (*tables, times_table(plan, times))
     for protocol, sentence in zip(plan.protocols, headline(study_summary), strict=True):
         click.echo(f"\nProtocol {protocol}. {sentence}")
         for table in tables:
             _show_table(table, protocol)
-        if times and protocol == DEPLOYED:
-            from quantviz.report.times import times_table
-
-            _show_table(times_table(plan, times), protocol)
     for reason, count in study_summary.reasons.items():
         click.echo(f"{count} picture{'s' * (count != 1)} without a result: {reason}")
     for reason, count in study_summary.truth_reasons.items():

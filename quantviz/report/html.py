@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from quantviz.report.tables import Column, headline, model_title, shown, study_tables
-from quantviz.specs import CALIBRATED, DEPLOYED, DEVIATIONS, QuantSpec, scheme_name
+from quantviz.specs import scheme_name
 from quantviz.study.specs.summary import StudySummary
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
@@ -73,7 +73,7 @@ def _environment() -> Environment:
     )
     # With these, tojson gives the same text for the same data, and nothing that could end its script element.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
-    environment.globals |= {"protocol_words": _protocol_words, "scheme_name": scheme_name}
+    environment.globals |= {"scheme_name": scheme_name}
     environment.filters |= {
         "align": _align,
         "counted": _counted,
@@ -99,16 +99,3 @@ def _counted(things: Sized, what: str) -> str:
 
 def _align(column: Column) -> Markup:
     return Markup("") if column.kind == "text" else Markup(' class="number"')
-
-
-def _protocol_words(protocol: str) -> str:
-    """Return what a protocol is, in a sentence or a few."""
-    if protocol == DEPLOYED:
-        return "W8A8 on ONNX Runtime's integer kernels; else as under the calibrated protocol."
-    deviations = QuantSpec(protocol=protocol).deviations
-    if protocol == CALIBRATED or not deviations:
-        return (
-            "Eval mode, batch norm folded, ranges calibrated once and then frozen; both maps explain the float top-1."
-        )
-    words = [words for name, words in DEVIATIONS.items() if name in deviations]
-    return " ".join(["Differs from the calibrated protocol in this:", *words])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantviz.report.tables import CELL, Column, ReportTable, model_title
-from quantviz.specs import DEPLOYED
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import MapTimes
 from quantviz.study.times import PATHS, this_machine
@@ -20,10 +19,11 @@ def times_table(plan: StudyPlan, measured: Sequence[MapTimes]) -> ReportTable:
         *(Column(name, words, "tenths") for name, words in PATHS.items()),
         Column("faster", "simulated / deployed", "tenths"),
     )
+    protocols = {variant.label: variant.protocol for variant in plan.deployed}
     rows = []
     for one in measured:
         taken = [one.milliseconds.get(name) for name in PATHS]
         ratio = one.milliseconds["simulated"] / one.milliseconds["deployed"]
-        rows.append((DEPLOYED, titles[one.model], one.setting, one.threads, *taken, ratio))
+        rows.append((protocols[one.setting], titles[one.model], one.setting, one.threads, *taken, ratio))
     machines = ", ".join(dict.fromkeys(one.machine for one in measured)) or this_machine()
     return ReportTable("times", f"Milliseconds that one map takes on this machine ({machines})", columns, tuple(rows))

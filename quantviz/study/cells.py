@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz import statistics
-from quantviz.specs import DEPLOYED, Phase, Progress, no_progress
+from quantviz.specs import Phase, Progress, no_progress
 from quantviz.statistics import Interval
 from quantviz.study.specs.plan import STUDY_METRICS
 from quantviz.study.specs.summary import WILSON, DriftSplit, Estimate, Rate, SimulationCheck, StudyCell
@@ -142,7 +142,8 @@ def _splits(pictures: _Pictures, drift: Values) -> tuple[tuple[float, float] | N
 
 def _simulation(pictures: _Pictures, rates_of: Mapping[str, Rate]) -> SimulationCheck | None:
     """Return how a deployed cell's simulation agrees with it; None of another cell."""
-    if pictures.table.cells[pictures.row][2] != DEPLOYED:
+    _, variant = pictures.table.plan.cell(pictures.table.cells[pictures.row])
+    if not variant.deployed:
         return None
     values = {metric: pictures.values(f"simulated_v_deployed_{metric}") for metric in STUDY_METRICS}
     worst: dict[str, float | None] = dict.fromkeys(STUDY_METRICS)
