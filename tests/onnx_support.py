@@ -3,10 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from weights_support import REAL
+from torch import nn
+from weights_support import REAL, real_weights
+
+from quantviz import images, networks
+from quantviz.networks.build import build
+from quantviz.networks.preprocessing import IMAGENET
 
 SIDE, CLASSES = 48, 7
 LAST = "last"
@@ -126,3 +132,78 @@ def dynamic(path, name, **options):
     """Return the path of what ONNX Runtime's dynamic quantizer makes of a file."""
     quantize_dynamic(str(path), str(path.with_name(name)), **options)
     return path.with_name(name)
+
+
+REAL_PAIRS = {
+    "squeezenet1_1.ort-qdq-pc-quint8": ("squeezenet1_1", "/features/features.12/Concat_output_0", "features.12"),
+    "squeezenet1_1.ort-qoperator-pt-quint8": ("squeezenet1_1", "/features/features.12/Concat_output_0", "features.12"),
+    "mobilenet_v2.ort-qdq-pc-qint8": (
+        "mobilenet_v2",
+        "/features/features.18/features.18.2/Clip_output_0",
+        "features.18",
+    ),
+}
+
+
+def real_module(name):
+    """Return one of the real networks in torch."""
+    spec = networks.spec(name)
+    return build(spec, networks.resolve(spec, str(real_weights(name))))[0]
+
+
+def real_input(path):
+    return torch.from_numpy(images.normalize(images.crop(images.load(path).rgb, IMAGENET), IMAGENET))
+
+
+def module_name(tensor):
+    """Return the module that gives a tensor, from the name that torch's exporter made of it."""
+    parts = []
+    for part in tensor.strip("/").split("/")[:-1]:
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts.pop()
+        parts.append(part)
+    return ".".join(parts)
+
+
+def twin(module, opened, matches):
+    """Return a torch network whose weights lie on a file's grids and whose activations are rounded to them.
+
+    It rounds by torch's own fake-quantize; ``matches`` are of the float file's tensors.
+    """
+    graph = opened.graph
+    convolutions = [node for node in graph.nodes if node.op in ("Conv", "Gemm")]
+    for name in [name for name, layer in module.named_modules() if isinstance(layer, nn.BatchNorm2d)]:
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, nn.Identity())
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for node, layer in zip(convolutions, layers, strict=True):
+        weight, bias = (real_values(graph, name) for name in node.inputs[1:3])
+        layer.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+        layer.bias = nn.Parameter(torch.from_numpy(bias), requires_grad=False)
+    grids = {entry.tensor: entry.grid for entry in opened.quantization.tensors if entry.role == "activation"}
+    modules = dict(module.named_modules())
+
+    def rounded_to(grid, values):
+        limits = (float(grid.scale.item()), int(grid.zero_point.item()), grid.quant_min, grid.quant_max)
+        return torch.fake_quantize_per_tensor_affine(values, *limits)
+
+    rounded = 0
+    for match in matches:
+        grid, place = grids.get(match.quantized_tensor), module_name(match.float_tensor)
+        if grid is not None and place in modules and place:
+            modules[place].register_forward_hook(lambda _module, _inputs, out, grid=grid: rounded_to(grid, out))
+            rounded += 1
+    assert rounded >= len(layers) - 1  # else the twin would be no twin
+    module.register_forward_pre_hook(lambda _module, inputs: (rounded_to(grids["input"], inputs[0]),))
+    return module
+
+
+def real_values(graph, name):
+    """Return the real values of a weight, which may be stored as integers."""
+    if name in graph.constants:
+        return graph.constants[name].copy()
+    node = graph.producers[name]
+    integers, scale = (graph.constants[entry] for entry in node.inputs[:2])
+    zero = graph.constants[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else np.zeros(1)
+    wide = (-1,) + (1,) * (integers.ndim - 1)
+    return ((integers.astype(np.float64) - zero.reshape(wide)) * scale.reshape(wide)).astype(np.float32)

@@ -19,6 +19,7 @@ STEPS = {
     "truth",
     "statistics",
     "backends",
+    "networks.onnx_files",
 }
 VALUES = {"specs", "layerwise.specs", "study.specs", "bench.specs"}
 FACES = {

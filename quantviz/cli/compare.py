@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import click
@@ -12,6 +13,7 @@ import click
 from quantviz import images
 from quantviz.api.files import write_file
 from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
+from quantviz.cli.pair import comparisons_of, file_options
 from quantviz.cli.score import score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of
 from quantviz.comparison import (
@@ -19,6 +21,7 @@ from quantviz.comparison import (
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
+    FilesRequest,
     deployed_words,
     faithfulness,
     measure,
@@ -45,6 +48,7 @@ _SCORE_NAMES = {
 @click.command()
 @click.argument("image")
 @request_options()
+@file_options
 @click.option(
     "--class",
     "target",
@@ -78,6 +82,7 @@ _SCORE_NAMES = {
 def compare(
     image: str,
     request: CompareRequest,
+    files: FilesRequest | None,
     target: Literal["float", "own"] | int,
     saliency: str,
     metrics: str | None,
@@ -93,10 +98,17 @@ def compare(
 ) -> None:
     """Compare where the float and the quantized MODEL look in IMAGE, a picture's path or a bundled photograph's name.
 
+    With --float-model and --quantized-model it is the networks of ONNX files, as they run when they are deployed.
+
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
     check_outputs(json_path, png, maps)
     request = replace(request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed)
+    if files is not None:
+        others = comparisons_of(files, request, image, cache_dir)
+        first = others.pop(next(iter(others)))
+        _write_out(first, (), (), None, json_path, png, maps, others)
+        return
     names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
@@ -116,17 +128,21 @@ def _write_out(
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
+    others: Mapping[str, Comparison] = MappingProxyType({}),
 ) -> None:
     if png is not None:
         from quantviz.figures import paper_png
 
         write_file(png, paper_png(comparison))
     if maps is not None:
-        write_file(maps, npz_bytes(comparison))
+        write_file(maps, npz_bytes(comparison, others))
     if json_path is not None:
-        emit_json(result_data(comparison, tables, rows, cost), json_path)
+        emit_json(result_data(comparison, tables, rows, cost, others), json_path)
         return
     _show_comparison(comparison)
+    for other in others.values():
+        click.echo("")
+        _show_comparison(other)
     if cost is not None:
         show_cost(cost)
     for table in tables:

@@ -3,6 +3,7 @@
 from quantviz.comparison.choices import metric_names, saliency_choice
 from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
+from quantviz.comparison.files import FilesRequest, compare_files
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
 from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, result_data, tables_data
@@ -18,10 +19,12 @@ __all__ = [
     "TRUTH_KINDS",
     "CompareRequest",
     "FaithfulnessRow",
+    "FilesRequest",
     "PairRequest",
     "TruthSource",
     "Workbench",
     "arrays",
+    "compare_files",
     "compare_pair",
     "comparison_data",
     "deployed_words",

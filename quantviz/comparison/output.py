@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def result_data(
     tables: Sequence[MetricTable] = (),
     faithfulness: Sequence[FaithfulnessRow] = (),
     cost: Cost | None = None,
+    others: Mapping[str, Comparison] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return a comparison with what was measured beside it as JSON-able data: what `quantviz compare --json` writes.
 
@@ -67,9 +69,12 @@ def result_data(
         tables: from ``measure``; without any there is no key ``metrics``.
         faithfulness: from ``faithfulness``; without any there is no such key.
         cost: size and operations of the quantized network, or None where they are not known.
+        others: comparisons of the same float network with further quantized ones, by name; without any there is no
+            key ``others``.
     """
     more: dict[str, Any] = {"metrics": tables_data(tables)} if tables else {}
     more |= {"faithfulness": [asdict(row) for row in faithfulness]} if faithfulness else {}
+    more |= {"others": {name: comparison_data(other) for name, other in others.items()}} if others else {}
     return comparison_data(comparison) | more | {"cost": asdict(cost) if cost else None}
 
 
@@ -157,10 +162,19 @@ def arrays(comparison: Comparison) -> dict[str, FloatMap]:
     return maps
 
 
-def npz_bytes(comparison: Comparison) -> bytes:
-    """Return ``arrays`` as the bytes of a compressed .npz file; the same maps give the same bytes."""
+def npz_bytes(comparison: Comparison, others: Mapping[str, Comparison] = MappingProxyType({})) -> bytes:
+    """Return ``arrays`` as the bytes of a compressed .npz file; the same maps give the same bytes.
+
+    Args:
+        comparison: whose maps they are.
+        others: comparisons of the same float network with further quantized ones; their maps are called by their
+            names, NAME and NAME_native.
+    """
+    maps = dict(arrays(comparison))
+    for name, other in others.items():
+        maps |= {name: other.quantized.heatmap.values, f"{name}_native": other.quantized.native.values}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays(comparison))
+    np.savez_compressed(buffer, allow_pickle=False, **maps)
     return buffer.getvalue()
 
 

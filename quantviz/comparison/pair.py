@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantviz import images, scores
 from quantviz.comparison.loaded import deciding_versions, versions
-from quantviz.comparison.machine import backend_versions
+from quantviz.comparison.machine import backend_versions, integer_kernels
 from quantviz.comparison.protocols import explained
 from quantviz.comparison.records import pack_comparison, unpack_comparison
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
@@ -90,7 +90,8 @@ class _Job:
                 "computation": COMPUTATION_VERSION,
                 "versions": deciding_versions(),
                 "backends": {name: backend_versions(name) for name in sorted(backends)},
-                "networks": [[one.weights.sha256, one.backend, one.layer, one.classes] for one in networks],
+                "kernels": integer_kernels() if "onnxruntime" in backends else None,
+                "networks": [[one.weights.sha256, one.backend, one.layer, one.target, one.classes] for one in networks],
                 "preprocessing": self.reference.weights.preprocessing,
                 "image": [self.sample.id, self.tensor is not None],
                 "method": self.request.method,
@@ -109,12 +110,12 @@ def compare_pair(
     tensor: Tensor | None = None,
     store: TensorStore | None = None,
     progress: Progress = no_progress,
+    same_classes: bool = True,
 ) -> Comparison:
     """Compare a float and a quantized network of any origin on one picture.
 
-    The picture is cropped by the float network's preprocessing, so that both networks see the same pixels. The result
-    is of the same kind as ``Workbench.compare`` gives, and the same functions render it; its ``key`` is "" without a
-    store.
+    The picture is cropped by the float network's preprocessing, so that both networks see the same pixels. The same
+    functions render the result as that of ``Workbench.compare``; its ``key`` is "" without a store.
 
     Args:
         reference: the float network.
@@ -126,6 +127,8 @@ def compare_pair(
         store: where the result is kept; for networks that the sha256 of their weights identifies (files). None:
             nothing is kept.
         progress: reports what is being done; whatever it raises ends the call.
+        same_classes: refuse networks with different numbers of classes. Otherwise, a class that the quantized network
+            lacks is not explained of it; its own top-1 is.
 
     Raises:
         UsageError: an unknown layer or class; a picture or a map that cannot be used; or networks with different
@@ -133,6 +136,8 @@ def compare_pair(
         QuantvizError: the logits are not finite, or do not depend on the target layer.
     """
     started = time.perf_counter()
+    if same_classes:
+        _check_classes(reference, quantized)
     job = _job(reference, quantized, sample, request or PairRequest(), tensor, progress)
     key = job.key() if store is not None else ""
     stored = store.get(key) if store is not None else None
@@ -217,6 +222,15 @@ def pair_scores(reference: CamResult, quantized: CamResult, salient: Heatmap | N
     return found
 
 
+def _check_classes(reference: Network, quantized: Network) -> None:
+    counts = [network.weights.classes for network in (reference, quantized)]
+    if counts[0] != counts[1]:
+        raise UsageError(
+            f"The float network has {counts[0]} classes and the quantized one {counts[1]}; compare a network with its "
+            "own quantized copy."
+        )
+
+
 def _job(
     reference: Network,
     quantized: Network,
@@ -225,12 +239,6 @@ def _job(
     tensor: Tensor | None,
     progress: Progress,
 ) -> _Job:
-    counts = [network.weights.classes for network in (reference, quantized)]
-    if counts[0] != counts[1]:
-        raise UsageError(
-            f"The float network has {counts[0]} classes and the quantized one {counts[1]}; compare a network with its "
-            "own quantized copy."
-        )
     crop = sample.rgb if tensor is not None else images.crop(sample.rgb, reference.weights.preprocessing)
     source = saliency_source(request.saliency, request.saliency_name)
     return _Job(reference, quantized, request, sample, crop, tensor, source, progress)
@@ -246,7 +254,7 @@ def _computed(job: _Job) -> StoredRecord:
         tensor = torch.from_numpy(images.normalize(job.crop, job.reference.weights.preprocessing))
     method, rule = job.request.method, job.request.target
     first = explain_network(job.reference, tensor, method, None if isinstance(rule, str) else rule, job.progress)
-    target = None if rule == "own" else first.class_index
+    target = None if rule == "own" or first.class_index >= job.quantized.weights.classes else first.class_index
     second = explain_network(job.quantized, tensor, method, target, job.progress, name="quantized")
     return pack_comparison(first, second, salient, pair_scores(first, second, salient), {})
 

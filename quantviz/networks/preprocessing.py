@@ -12,6 +12,7 @@ from quantviz.specs import Preprocessing, UsageError
 IMAGENET: Final = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What most classifiers of ImageNet's classes were trained for."""
 
+_SIDES = (16, 4096)
 _WAYS = "give quantviz.Preprocessing(...), torchvision's weights or their transforms(), or timm's data settings"
 
 
@@ -41,6 +42,61 @@ def preprocessing_of(choice: object, module: object = None) -> tuple[Preprocessi
         return _of_timm(choice), ""
     transforms = getattr(choice, "transforms", None)
     return _of_torchvision(transforms() if callable(transforms) else choice), ""
+
+
+_KEYS = ("resize", "crop", "interpolation", "mean", "std", "fit")
+
+
+def of_words(text: str, usual: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that a user wrote: ``"resize=256,mean=0.5/0.5/0.5,std=0.5,interpolation=bicubic"``.
+
+    Args:
+        text: settings by the names of ``Preprocessing``, separated by commas; three values by slashes, or one for all
+            channels.
+        usual: what holds where nothing is said.
+
+    Raises:
+        UsageError: a name or a value is wrong.
+    """
+    values: dict[str, Any] = {}
+    for entry in text.split(","):
+        name, equals, value = (part.strip() for part in entry.partition("="))
+        if not equals or name not in _KEYS or name in values:
+            raise UsageError(f"Input {entry.strip()!r} is unclear; give each of {', '.join(_KEYS)} once, name=value.")
+        values[name] = _value(name, value)
+    made = replace(usual, **values)
+    if made.crop > made.resize and made.fit == "crop":
+        raise UsageError(f"Input with a crop of {made.crop} of {made.resize} pixels is not possible; raise resize.")
+    return made
+
+
+def words_of(preprocessing: Preprocessing) -> str:
+    """Return a preprocessing in words: "shorter side 256 (bilinear), centre crop of 224, mean ..., std ..."."""
+    fit = f"shorter side {preprocessing.resize} ({preprocessing.interpolation}), centre crop of {preprocessing.crop}"
+    if preprocessing.fit == "stretch":
+        fit = f"stretched to {preprocessing.crop} ({preprocessing.interpolation})"
+    mean, std = ("/".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
+    return f"{fit}, mean {mean}, std {std}"
+
+
+def _value(name: str, text: str) -> object:
+    choices = {"interpolation": ("bilinear", "bicubic"), "fit": ("crop", "stretch")}.get(name)
+    if choices:
+        if text not in choices:
+            raise UsageError(f"Input {name}={text} is unknown; use {' or '.join(choices)}.")
+        return text
+    try:
+        if name in ("resize", "crop"):
+            if not _SIDES[0] <= int(text) <= _SIDES[1]:
+                raise ValueError
+            return int(text)
+        values = [float(part) for part in text.split("/")]
+    except ValueError:
+        raise UsageError(f"Input {name}={text} is no number that can be used; give one such as 256 or 0.485.") from None
+    values = values * 3 if len(values) == 1 else values
+    if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+        raise UsageError(f"Input {name}={text} cannot be used; give three values as 0.485/0.456/0.406, or one.")
+    return tuple(values)
 
 
 def of_input(preprocessing: Preprocessing, height: int, width: int) -> Preprocessing:

@@ -18,7 +18,7 @@ from quantviz.networks.onnx_files.opened import Opened
 from quantviz.networks.onnx_files.rest import TailRunner
 from quantviz.networks.onnx_files.running import Runner, Tap
 from quantviz.networks.onnx_files.tail import NotConvertibleError, Tail
-from quantviz.specs import QuantvizError, UsageError
+from quantviz.specs import UsageError
 
 LAYER: Final = "target"
 """Dotted name of what gives the target's activation, in every ``OnnxNetwork``."""
@@ -130,10 +130,10 @@ class OnnxNetwork(nn.Module):
             classes: of each image.
 
         Raises:
-            QuantvizError: there is no form in torch of what lies behind the target.
+            UsageError: there is no form in torch of what lies behind the target.
         """
         if self.tail is None:
-            raise QuantvizError(self.refusal)
+            raise UsageError(self.refusal)
         if len(classes) > 1:
             slopes = [
                 self.gradient([value[at : at + 1] for value in values], [index]) for at, index in enumerate(classes)

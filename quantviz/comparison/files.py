@@ -1,0 +1,271 @@
+"""ONNX files of the user's compared on one picture: a float file, and quantized files beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from quantviz import images
+from quantviz.comparison.pair import PairRequest, compare_pair
+from quantviz.comparison.pool import Pool
+from quantviz.networks import Network
+from quantviz.networks.onnx_files import RULE, FilePair, Opened, TensorMatch, open_file, pair_of
+from quantviz.networks.onnx_files.files import identity
+from quantviz.networks.preprocessing import IMAGENET, of_words, words_of
+from quantviz.specs import (
+    Comparison,
+    GivenQuant,
+    ImageSample,
+    Phase,
+    Preprocessing,
+    Progress,
+    UsageError,
+    WeightsRef,
+    no_progress,
+)
+from quantviz.store import TensorStore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from quantviz.networks.onnx_files.network import OnnxNetwork
+
+EXAMPLES: Final = ("coffee", "chelsea", "rocket")
+"""Bundled photographs on which ways to read a target are held to the untouched file."""
+
+_KEPT = 4
+_RESERVED = ("float", "quantized", "deployed", "saliency")  # what maps are called already
+_MODULES: Pool[OnnxNetwork] = Pool(_KEPT)
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRequest:
+    """A float ONNX file and its quantized ones.
+
+    Attributes:
+        reference: path of the float file.
+        quantized: paths of the quantized files, one or more.
+        layer: tensor that maps are taken at, of the float file or of a quantized one; None for the last spatial tensor
+            before pooling.
+        input: how a picture becomes the input, as ``networks.preprocessing.of_words`` reads it; "" for what ImageNet
+            networks usually take.
+        classes: path of a text file with the name of a class on each line; None where they are not known.
+
+    Raises:
+        UsageError: no quantized file is named.
+    """
+
+    reference: Path
+    quantized: tuple[Path, ...] = field(default=())
+    layer: str | None = None
+    input: str = ""
+    classes: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.quantized:
+            raise UsageError(f"No quantized file was named beside {self.reference.name}; give --quantized-model FILE.")
+
+
+def compare_files(
+    files: FilesRequest,
+    sample: ImageSample,
+    request: PairRequest | None = None,
+    *,
+    store: TensorStore | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Comparison]:
+    """Compare a float ONNX file with each of its quantized files on one picture.
+
+    Files are read, matched and opened once; they stay in memory until they change.
+
+    Args:
+        files: which files.
+        sample: the picture.
+        request: what to compare by; None for the defaults.
+        store: where results are kept, or None.
+        progress: reports what is being done.
+
+    Returns:
+        Quantized file's name -> its comparison, in the order of the request. Where shapes or numbers of classes differ
+        between the files, ``notes`` say so first.
+
+    Raises:
+        CheckpointError: a file cannot be used.
+        UsageError: an unknown layer; or as ``compare_pair``.
+        QuantvizError: as ``compare_pair``.
+    """
+    progress("Reading the ONNX files", None, Phase.LOADING)
+    preprocessing = _preprocessing(files)
+    reference = open_file(files.reference, side=preprocessing.crop)
+    names = class_names_of(files.classes) if files.classes is not None else ()
+    comparisons: dict[str, Comparison] = {}
+    for path in files.quantized:
+        pair = pair_of(reference, open_file(path, side=preprocessing.crop))
+        first, second = _networks(files, path, pair, preprocessing, names)
+        comparisons[_name(path, comparisons)] = compare_pair(
+            first, second, sample, request, store=store, progress=progress, same_classes=False
+        )
+    return comparisons
+
+
+def class_names_of(path: Path) -> tuple[str, ...]:
+    """Return the names of classes from a text file: one on each line, in the order of the logits.
+
+    Raises:
+        UsageError: the file cannot be read, or is no text.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UsageError(f"Class names {str(path)!r} cannot be read ({reason}); give a name on each line.") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return tuple(line.strip() for line in lines)
+
+
+def _preprocessing(files: FilesRequest) -> Preprocessing:
+    opened = open_file(files.reference)
+    side = opened.form.side or IMAGENET.crop
+    # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
+    usual = replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))
+    if not files.input:
+        return usual
+    chosen = of_words(files.input, usual)
+    if opened.form.side not in (None, chosen.crop):
+        raise UsageError(f"{opened.file.name} takes {side} pixels, not {chosen.crop}; leave crop out of --input.")
+    return chosen
+
+
+def _name(path: Path, taken: dict[str, Comparison]) -> str:
+    name = path.name if path.stem in _RESERVED else path.stem
+    if name not in taken:
+        return name
+    raise UsageError(f"Two quantized files are called {path.stem!r}; rename one of them.")
+
+
+def _networks(
+    files: FilesRequest, path: Path, pair: FilePair, preprocessing: Preprocessing, names: tuple[str, ...]
+) -> tuple[Network, Network]:
+    """Return the float and the quantized file of a pair as networks."""
+    target, match = pair.target(files.layer)
+    first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset())
+    fused = frozenset(pair.matching.fused())
+    second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused)
+    reference = Network(
+        name=pair.reference.file.name,
+        module=first,
+        layer=first.layer,
+        weights=_weights(pair.reference, preprocessing),
+        target=target.tensor,
+        classes=_names_for(pair.reference, names),
+        backend="onnxruntime",
+        notes=(
+            *pair.findings,
+            f"Input: {words_of(preprocessing)}{'' if files.input else ', as ImageNet networks usually take it'}.",
+            *_layer_notes(files, pair, match),
+            *_running_notes(pair.reference, first),
+        ),
+    )
+    quantized = Network(
+        name=pair.quantized.file.name,
+        module=second,
+        layer=second.layer,
+        weights=_weights(pair.quantized, preprocessing),
+        target=match.quantized_tensor,
+        classes=names if pair.quantized.logits.classes == len(names) else (),
+        quant=GivenQuant(_label(pair.quantized), _details(pair, match, second)),
+        backend="onnxruntime",
+        notes=_running_notes(pair.quantized, second),
+    )
+    return reference, quantized
+
+
+def _module(
+    path: Path, opened: Opened, target: str, preprocessing: Preprocessing, fused: frozenset[str]
+) -> OnnxNetwork:
+    """Return a file parted at a target; kept, so that a second picture costs no more than its maps."""
+    import torch
+
+    threads = torch.get_num_threads()
+
+    def make() -> OnnxNetwork:
+        from quantviz.networks.onnx_files.network import OnnxNetwork
+
+        return OnnxNetwork(opened, target, _examples(preprocessing, opened.side), set(fused), threads)
+
+    key = (identity(path), opened.file.sha256, opened.side, target, preprocessing, fused, threads)
+    return _MODULES.get(key, make)
+
+
+def _examples(preprocessing: Preprocessing, side: int) -> npt.NDArray[np.float32]:
+    own = preprocessing if side == preprocessing.crop else replace(preprocessing, crop=side, resize=round(side * 8 / 7))
+    crops = (images.crop(images.bundled(name).rgb, own) for name in EXAMPLES)
+    return np.concatenate([images.normalize(crop, own) for crop in crops])
+
+
+def _weights(opened: Opened, preprocessing: Preprocessing) -> WeightsRef:
+    return WeightsRef("file", opened.file.name, opened.file.sha256, preprocessing, opened.logits.classes)
+
+
+def _names_for(opened: Opened, names: tuple[str, ...]) -> tuple[str, ...]:
+    if names and len(names) != opened.logits.classes:
+        raise UsageError(
+            f"{len(names)} class names were given, but {opened.file.name} has {opened.logits.classes} classes; give "
+            "one for each, a line a name."
+        )
+    return names
+
+
+def _label(opened: Opened) -> str:
+    return f"{opened.quantization.label} {opened.quantization.format}"
+
+
+def _details(pair: FilePair, match: TensorMatch, module: OnnxNetwork) -> dict[str, Any]:
+    opened = pair.quantized
+    return {
+        "source": "file",
+        "name": opened.file.name,
+        "sha256": opened.file.sha256,
+        "format": opened.quantization.format,
+        "bits": opened.quantization.label,
+        "match": {"float": match.float_tensor, "quantized": match.quantized_tensor, "how": match.how},
+        "read_as": module.read_as,
+        "output_difference": module.held.logits,
+        "tail_difference": module.held.tail,
+        "findings": list(pair.findings),
+    }
+
+
+def _layer_notes(files: FilesRequest, pair: FilePair, match: TensorMatch) -> list[str]:
+    opened, target = pair.reference, pair.reference.target(match.float_tensor)
+    notes = [f"Layer {target.tensor} is {RULE}; --layer takes another."] if files.layer is None else []
+    notes.append(f"{match.quantized_tensor} in {pair.quantized.file.name} stands for it: matched {match.how}.")
+    if files.layer is None and target.shape[0] == opened.logits.classes:
+        earlier = [entry.tensor for entry in opened.targets if entry.shape[0] != target.shape[0]][-1:]
+        advice = f"; --layer {earlier[0]} is what the last convolution reads" if earlier else ""
+        notes.append(f"Its channels are the classes' own scores{advice}.")
+    return notes
+
+
+def _running_notes(opened: Opened, module: OnnxNetwork) -> tuple[str, ...]:
+    """Say how the file was run, and how far the parts are from the untouched file."""
+    held, span = module.held, module.held.span or 1.0
+    changed = (
+        "left its output as it was"
+        if held.logits == 0
+        else f"changed its output by up to {held.logits:.3g}, as fewer operators were fused"
+    )
+    reading = f"{module.read_as} as a further output {changed}"
+    ran = f"{opened.file.name} ran by ONNX Runtime at its default level; {reading}."
+    if module.refusal:
+        return ran, module.refusal
+    if held.tail is not None and held.tail > 1e-5 * span:
+        return ran, (
+            f"Behind the layer, torch's logits of {opened.file.name} are within {held.tail:.3g} of ONNX Runtime's, "
+            f"{held.tail / span:.1%} of their range."
+        )
+    return (ran,)

@@ -1,0 +1,160 @@
+"""ONNX files compared on one picture, in Python and by the command compare."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, quantized, saved, small
+from onnxruntime.quantization import QuantFormat
+
+from quantviz import images
+from quantviz.comparison import FilesRequest, PairRequest, compare_files, comparison_data
+from quantviz.comparison import files as rooms
+from quantviz.specs import CheckpointError, UsageError
+from quantviz.store import TensorStore
+
+PICTURE = images.bundled("coffee")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    return saved(folder, small())
+
+
+@pytest.fixture(scope="module")
+def int8(reference):
+    return quantized(reference, "int8.onnx", quant_format=QuantFormat.QOperator, per_channel=False)
+
+
+def fewer_classes(folder):
+    model = small()
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("head"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:3], tensor.name))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    return saved(folder, model, "three.onnx")
+
+
+def other_grid(folder):
+    """Return the network with a last convolution whose padding an export lost."""
+    model = small()
+    node = next(node for node in model.graph.node if node.output[0] == "conv_last")
+    next(entry for entry in node.attribute if entry.name == "pads").ints[:] = [0, 0, 0, 0]
+    return saved(folder, model, "shifted.onnx")
+
+
+def test_files_are_compared_and_opened_once(folder, reference, int8, monkeypatch):
+    made = []
+    actual = rooms._examples
+    monkeypatch.setattr(rooms, "_examples", lambda *given: made.append(given) or actual(*given))
+    request = FilesRequest(reference, (int8,))
+    with TensorStore(folder / "tensors") as store:
+        first = compare_files(request, PICTURE, store=store)["int8"]
+        again = compare_files(request, PICTURE, store=store)["int8"]
+        other = compare_files(request, images.bundled("rocket"), store=store)["int8"]
+    assert len(made) == 2  # the float and the quantized file, once each
+    assert (first.cached, again.cached, other.cached) == (False, True, False)
+    assert np.array_equal(first.quantized.native.values, again.quantized.native.values)
+    assert first.cam.layer == LAST
+    assert first.scores["quantized_v_float"].cc > 0.9
+    told = comparison_data(first)["quantization"]
+    assert (told["label"], told["findings"], told["output_difference"]) == ("W8A8 QOperator", [], 0)
+    assert told["match"]["quantized"] == "conv_last_quantized"
+    assert "shorter side 256 (bilinear), centre crop of 48" in first.notes[0]
+    layers = [compare_files(FilesRequest(reference, (int8,), layer), PICTURE)["int8"] for layer in ("added", LAST)]
+    assert not np.array_equal(layers[0].reference.native.values.shape, layers[1].reference.native.values.shape)
+
+
+def test_what_differs_in_a_pair_is_a_finding_and_no_error(folder, reference):
+    for path, words in ((fewer_classes(folder), "Numbers of classes differ: 7"), (other_grid(folder), "Shapes differ")):
+        for target in ("float", "own"):
+            found = compare_files(FilesRequest(reference, (path,)), PICTURE, PairRequest(target=target))[path.stem]
+            assert words in found.notes[0]
+            assert found.scores["quantized_v_float"].cc is not None
+    assert "first at conv_last: 1 x 16 x 12 x 12 in float.onnx, 1 x 16 x 11 x 11" in found.notes[0]
+
+
+def test_the_command_takes_several_files(run, folder, reference, int8):
+    other = dynamic(reference, "quantized.onnx")
+    names = folder / "names.txt"
+    names.write_text("".join(f"kind {index}\n" for index in range(CLASSES)))
+    files = ["--float-model", reference, "--quantized-model", int8, "--quantized-model", other, "--classes", names]
+    maps = folder / "maps.npz"
+    status, text, _ = run("compare", "coffee", *files, "--maps", maps, "--cam", "gradcam", "--json", "-")
+    told = json.loads(text)
+    assert status == 0
+    assert list(told["others"]) == ["quantized.onnx"]
+    assert told["others"]["quantized.onnx"]["quantization"]["format"] == "dynamic"
+    assert told["predictions"]["float"][0]["label"].startswith("kind ")
+    stored = np.load(maps)
+    sides = {"float_native", "quantized_native", "quantized.onnx_native"}
+    assert all(stored[name].shape == (SIDE // 4, SIDE // 4) for name in sides)
+    assert {"float", "quantized", "saliency", "quantized.onnx"} | sides == set(stored)
+    status, text, _ = run(
+        "compare", "coffee", *files[:6], "--input", "mean=0.5,std=0.5/0.5/0.5,resize=64", "--layer", "added"
+    )
+    assert status == 0
+    for words in (
+        "float against W8A8 QOperator",
+        "float against W8A8 dynamic",
+        "shorter side 64",
+        "left its output as",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--quantized-model", "INT8"], "--quantized-model goes with --float-model"),
+        (["--float-model", "FLOAT"], "give --quantized-model FILE"),
+        (
+            ["PAIR", "--weight-bits", "4"],
+            "--weight-bits and --float-model",
+        ),
+        (["PAIR", "--layer", "nowhere"], "no tensor 'nowhere'"),
+        (["PAIR", "--input", "size=3"], "'size=3' is unclear"),
+        (["PAIR", "--input", "crop=64"], "takes 48 pixels, not 64"),
+        (["PAIR", "--input", "std=0"], "std=0 cannot be used"),
+        (["PAIR", "--classes", "INT8"], "cannot be read"),
+        (["--float-model", "FLOAT", "--quantized-model", "gone.onnx"], "does not exist"),
+    ],
+)
+def test_bad_requests_get_one_sentence(run, reference, int8, options, words):
+    pair = ["--float-model", reference, "--quantized-model", int8]
+    names = {"FLOAT": [reference], "INT8": [int8], "PAIR": pair}
+    status, _, error = run("compare", "coffee", *(part for option in options for part in names.get(option, [option])))
+    assert (status, error.count("\n")) == (2, 1)
+    assert words in error
+
+
+def test_an_unknown_operator_is_named_and_other_methods_serve(folder):
+    make = Builder()
+    last = make.node("Relu", [make.conv("input", "conv_last", (3, 8), stride=4)], LAST)
+    pooled = make.node("Flatten", [make.node("GlobalLpPool", [last], "pooled", p=2)], "flat")
+    weight = make.weight("head.weight", make.random.normal(size=(8, CLASSES)).astype(np.float32))
+    path = saved(folder, make.model(make.node("MatMul", [pooled, weight], "logits"), 17), "lp.onnx")
+    request = FilesRequest(path, (path,))
+    with pytest.raises(UsageError, match=r"Operator GlobalLpPool behind the target .* use eigencam"):
+        compare_files(request, PICTURE)
+    for method in ("eigencam", "scorecam", "ablationcam"):
+        found = compare_files(request, PICTURE, PairRequest(method))["lp"]
+        assert found.scores["quantized_v_float"].cc > 0.9999
+        assert any("GlobalLpPool" in note for note in found.notes)
+
+
+def test_an_operator_of_another_domain_is_refused(folder, reference):
+    model = small()
+    model.graph.node.append(helper.make_node("Magic", [LAST], ["more"], domain="my.company"))
+    model.opset_import.append(onnx.helper.make_opsetid("my.company", 1))
+    path = folder / "magic.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match=r"'Magic' of domain 'my.company'"):
+        compare_files(FilesRequest(reference, (path,)), PICTURE)
