@@ -64,7 +64,7 @@ def choose() -> LayerChoices:
 
 def show_atlas(request: CompareRequest, samples: Sequence[ImageSample]) -> None:
     """Show every layer's drift, or the button that measures it."""
-    found = once(
+    atlas = once(
         "atlas",
         (request, _ids(samples)),
         lambda progress: stored_sensitivity(workbench(), request, samples, progress),
@@ -73,23 +73,23 @@ def show_atlas(request: CompareRequest, samples: Sequence[ImageSample]) -> None:
         f"Quantizes one layer at a time, then all but one, at {request.quant.label}: two networks a layer, run on "
         f"{_count(samples)}. A few minutes the first time; an interrupted run goes on where it ended.",
     )
-    if found is None:
+    if atlas is None:
         return
-    _floor_block(found)
+    _floor_block(atlas)
     st.subheader("Drift over the network's depth")
     measure = st.segmented_control(
         "Drift of", list(_MEASURES), default="map drift", key="measure", bind="query-params", required=True
     )
-    inspected = _inspected(found)
-    _clickable(figures.depth_figure(found, measure=_MEASURES[measure or "map drift"], selected=inspected), "depth")
+    inspected = _inspected(atlas)
+    _clickable(figures.depth_figure(atlas, measure=_MEASURES[measure or "map drift"], selected=inspected), "depth")
     st.caption("Click a point or a bar to see what that layer alone does to the map.")
     place = st.container()
     st.subheader("The layers that move the maps most")
-    _clickable(figures.ranked_figure(found), "ranked")
-    with st.expander(f"All {len(found.layers)} layers"):
-        st.dataframe(_table(found), hide_index=True)
+    _clickable(figures.ranked_figure(atlas), "ranked")
+    with st.expander(f"All {len(atlas.layers)} layers"):
+        st.dataframe(_table(atlas), hide_index=True)
     with place:
-        _layer_maps(found, request, samples)
+        _layer_maps(atlas, request, samples)
 
 
 def show_search(request: CompareRequest, samples: Sequence[ImageSample]) -> None:
@@ -113,7 +113,7 @@ def show_search(request: CompareRequest, samples: Sequence[ImageSample]) -> None
         "max_flips": None if flips == 100 else flips / 100,
         "widths": tuple(sorted(int(width) for width in widths)),
     }
-    found = once(
+    result = once(
         "search",
         (asked, _ids(samples), *budgets.values()),
         lambda progress: stored_search(workbench(), asked, samples, progress=progress, **budgets),
@@ -123,14 +123,14 @@ def show_search(request: CompareRequest, samples: Sequence[ImageSample]) -> None
         "between are kept for a test. Inputs keep the activation bits chosen at the left; weights are rounded to "
         "nearest while searching. Some minutes the first time.",
     )
-    if found is not None:
-        _search_result(found, asked)
+    if result is not None:
+        _search_result(result, asked)
 
 
 def show_attribution(request: CompareRequest, samples: Sequence[ImageSample]) -> None:
     """Show which step of the paper's protocol costs how much, or the button that measures it."""
     asked = replace(request, quant=replace(request.quant, layer_bits=()))
-    found = once(
+    result = once(
         "attribution",
         (asked, _ids(samples)),
         lambda progress: stored_attribution(workbench(), asked, samples, progress),
@@ -140,8 +140,8 @@ def show_attribution(request: CompareRequest, samples: Sequence[ImageSample]) ->
         f"of the {2 ** len(DEVIATIONS)} combinations runs on {_count(samples)}: minutes the first time, and an "
         "interrupted run goes on where it ended.",
     )
-    if found is not None:
-        _attribution_result(found)
+    if result is not None:
+        _attribution_result(result)
 
 
 def _pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
@@ -154,7 +154,7 @@ def _pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
         key="folder",
         bind="query-params",
         help="Its pictures, and those of the folders in it, take the place of the photographs. Where a folder is named "
-        "as an ImageNet class (n02123045), accuracy is told too.",
+        "as an ImageNet class (n02123045), accuracy is shown too.",
     ).strip()
     most = st.number_input("At most so many of the folder", 1, 1000, 16, key="limit", bind="query-params")
     linked.check("limit", most)
@@ -176,44 +176,44 @@ def _untrained(weights: WeightsRef) -> None:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
 
 
-def _floor_block(found: Sensitivity) -> None:
-    label, drift, floor = found.quant.label, found.network.cam, found.floor
-    _untrained(found.weights)
+def _floor_block(atlas: Sensitivity) -> None:
+    label, drift, floor = atlas.quant.label, atlas.network.cam, atlas.floor
+    _untrained(atlas.weights)
     if drift is None:
         st.warning("No map here carries evidence: nothing can be said of its drift.", icon=":material/visibility_off:")
     elif floor.floor is not None:
         st.markdown(
-            f"#### At {label}, {found.model}'s maps drift by {figures.number(drift)}: "
+            f"#### At {label}, {atlas.model}'s maps drift by {figures.number(drift)}: "
             f"{multiple_words(drift, floor.floor)} a change that nobody sees does."
         )
-    count = len(found.images)
-    parts = [f"{found.network.flips * count:.0f} of {count} labels flipped"]
-    if found.network.accuracy is not None:
-        parts.append(f"accuracy {found.network.accuracy:.0%} on the {found.labelled} pictures with a known class")
-    st.markdown(f"Mean over {_count(found.images)} of 1 − CC with the float network's map; {', '.join(parts)}.")
+    count = len(atlas.images)
+    parts = [f"{atlas.network.flips * count:.0f} of {count} labels flipped"]
+    if atlas.network.accuracy is not None:
+        parts.append(f"accuracy {atlas.network.accuracy:.0%} on the {atlas.labelled} pictures with a known class")
+    st.markdown(f"Mean over {_count(atlas.images)} of 1 − CC with the float network's map; {', '.join(parts)}.")
     st.subheader("Noise floor")
-    st.plotly_chart(figures.floor_figure(floor, found.network, label), key="floor", config=_PLAIN)
+    st.plotly_chart(figures.floor_figure(floor, atlas.network, label), key="floor", config=_PLAIN)
     st.caption(
         "Drift that is not quantization: the float network against itself with every pixel up to one grey level up or "
         "down, or with the crop moved by one pixel; and two quantized networks, each calibrated on half of the "
         "calibration pictures. A bar is the mean over the pictures, a tick one of them. The larger of the first two is "
-        "the floor that drift is told as a multiple of."
+        "the floor, and drift is given as a multiple of it."
     )
     st.subheader("Cost")
-    cost, columns = found.cost, st.columns(3)
+    cost, columns = atlas.cost, st.columns(3)
     for column, what, value, part in (
         (columns[0], "Size", size_words(cost.bytes), cost.bytes / cost.float_bytes),
         (columns[1], "Bit operations", f"{cost.bops / 1e9:,.1f} G", cost.bops / cost.float_bops),
     ):
         column.metric(what, value, f"{part:.1%} of float32", delta_color="off", delta_arrow="off")
     columns[2].metric("MACs an image", f"{cost.macs / 1e6:,.0f} M")
-    st.caption(f"{label}: {scheme_words(found.quant)}.")
+    st.caption(f"{label}: {scheme_words(atlas.quant)}.")
 
 
-def _inspected(found: Sensitivity) -> str:
+def _inspected(atlas: Sensitivity) -> str:
     """Return the layer that is looked at: from the address, or "" where the network has none of that name."""
     name = st.session_state.get("inspect", st.query_params.get("inspect", ""))
-    return name if any(layer.cost.name == name for layer in found.layers) else ""
+    return name if any(layer.cost.name == name for layer in atlas.layers) else ""
 
 
 def _clickable(figure: Any, key: str) -> None:
@@ -227,8 +227,8 @@ def _clickable(figure: Any, key: str) -> None:
     st.plotly_chart(figure, key=key, config=_PLAIN, on_select=clicked, selection_mode="points")
 
 
-def _layer_maps(found: Sensitivity, request: CompareRequest, samples: Sequence[ImageSample]) -> None:
-    names = [layer.cost.name for layer in found.layers]
+def _layer_maps(atlas: Sensitivity, request: CompareRequest, samples: Sequence[ImageSample]) -> None:
+    names = [layer.cost.name for layer in atlas.layers]
     left, right = st.columns(2)
     name = left.selectbox("Layer", (_NO_LAYER, *names), key="inspect", bind="query-params")
     if name == _NO_LAYER:
@@ -236,18 +236,18 @@ def _layer_maps(found: Sensitivity, request: CompareRequest, samples: Sequence[I
     shown = [sample.name for sample in samples]
     place = right.selectbox("Picture", range(len(samples)), format_func=lambda index: shown[index], key="shown")
     with visible_progress() as progress:
-        comparison = workbench().compare(replace(request, quant=only_layer(found, name)), samples[place], progress)
+        comparison = workbench().compare(replace(request, quant=only_layer(atlas, name)), samples[place], progress)
     cc = comparison.scores["quantized_v_float"].cc
-    told = "cannot be compared" if cc is None else f"drifts by {figures.number(max(1 - cc, 0.0))}"
-    bits = "{} / {}".format(*(width or "float" for width in found.quant.bits_of(name)))
-    st.markdown(f"With only `{name}` quantized (weights / input: {bits} bits), the map of {shown[place]} {told}.")
+    verdict = "cannot be compared" if cc is None else f"drifts by {figures.number(max(1 - cc, 0.0))}"
+    bits = "{} / {}".format(*(width or "float" for width in atlas.quant.bits_of(name)))
+    st.markdown(f"With only `{name}` quantized (weights / input: {bits} bits), the map of {shown[place]} {verdict}.")
     st.plotly_chart(
         figures.maps_figure(comparison, opacity=0.55, name="this layer only"), key="layer_maps", config=_PLAIN
     )
 
 
-def _table(found: Sensitivity) -> pd.DataFrame:
-    floor = found.floor.floor
+def _table(atlas: Sensitivity) -> pd.DataFrame:
+    floor = atlas.floor.floor
 
     def row(layer: LayerDrift) -> dict[str, Any]:
         cost = layer.cost
@@ -264,28 +264,28 @@ def _table(found: Sensitivity) -> pd.DataFrame:
             "million MACs": cost.macs / 1e6,
         }
 
-    return pd.DataFrame([row(layer) for layer in found.ranked])
+    return pd.DataFrame([row(layer) for layer in atlas.ranked])
 
 
-def _search_result(found: SearchResult, asked: CompareRequest) -> None:
-    _untrained(found.weights)
-    if found.found is None:
+def _search_result(result: SearchResult, asked: CompareRequest) -> None:
+    _untrained(result.weights)
+    if result.found is None:
         st.warning(
-            f"No bits among these keep the map drift within {found.max_drift:g}; allow more drift or flips, or wider "
+            f"No bits among these keep the map drift within {result.max_drift:g}; allow more drift or flips, or wider "
             "weights.",
             icon=":material/search_off:",
         )
     else:
-        _found_block(found, found.found, asked)
+        _best_block(result, result.found, asked)
     st.subheader("Size against drift")
-    st.plotly_chart(figures.front_figure(found), key="front", config=_PLAIN)
+    st.plotly_chart(figures.front_figure(result), key="front", config=_PLAIN)
     st.caption(
-        f"Searched on {_count(found.searched)}, tested on {len(found.held_out)} that the search did not see. A "
+        f"Searched on {_count(result.searched)}, tested on {len(result.held_out)} that the search did not see. A "
         "point further down and to the left is better."
     )
 
 
-def _found_block(found: SearchResult, best: Candidate, asked: CompareRequest) -> None:
+def _best_block(result: SearchResult, best: Candidate, asked: CompareRequest) -> None:
     unseen = best.held_out
     words = "" if unseen is None else f", {figures.number(unseen.cam)} on pictures that the search did not see"
     st.markdown(
@@ -293,9 +293,9 @@ def _found_block(found: SearchResult, best: Candidate, asked: CompareRequest) ->
         f"{figures.number(best.searched.cam)} on the searched pictures{words}."
     )
     st.caption(cost_words(best.cost))
-    costs, _ = layers_of(workbench(), workbench().subject(asked), found.quant, no_progress)
+    costs, _ = layers_of(workbench(), workbench().subject(asked), result.quant, no_progress)
     st.plotly_chart(figures.bits_figure(best.bits, costs), key="bits", config=_PLAIN)
-    data, name = _bits_file(found, best, asked), f"quantviz-bits-{found.model}.json"
+    data, name = _bits_file(result, best, asked), f"quantviz-bits-{result.model}.json"
     left, right = st.columns(2)
     left.download_button(
         "Bits file (JSON)",
@@ -316,37 +316,37 @@ def _found_block(found: SearchResult, best: Candidate, asked: CompareRequest) ->
         icon=":material/tune:",
         width="stretch",
     )
-    st.caption(f"{candidate_quant(found, best).label}: {scheme_words(found.quant)}.")
+    st.caption(f"{candidate_quant(result, best).label}: {scheme_words(result.quant)}.")
 
 
-def _bits_file(found: SearchResult, best: Candidate, asked: CompareRequest) -> bytes:
+def _bits_file(result: SearchResult, best: Candidate, asked: CompareRequest) -> bytes:
     """Return the bits in the scheme that is chosen, whose weights may be learned for them, unlike while searching."""
-    if asked.quant == replace(found.quant, layer_bits=()):
-        return bits_bytes(found)
-    return bits_bytes(replace(asked.quant, layer_bits=best.bits), found.model, found.weights)
+    if asked.quant == replace(result.quant, layer_bits=()):
+        return bits_bytes(result)
+    return bits_bytes(replace(asked.quant, layer_bits=best.bits), result.model, result.weights)
 
 
-def _attribution_result(found: Attribution) -> None:
-    _untrained(found.weights)
-    gap = round(found.paper, 3) - round(found.calibrated, 3)
+def _attribution_result(result: Attribution) -> None:
+    _untrained(result.weights)
+    gap = round(result.paper, 3) - round(result.calibrated, 3)
     st.markdown(
-        f"#### At {found.quant.label}, the mean CC is {found.calibrated:.3f} under the calibrated protocol and "
-        f"{found.paper:.3f} under the paper's: a gap of {_signed(gap)}."
+        f"#### At {result.quant.label}, the mean CC is {result.calibrated:.3f} under the calibrated protocol and "
+        f"{result.paper:.3f} under the paper's: a gap of {_signed(gap)}."
     )
-    st.plotly_chart(figures.attribution_figure(found), key="attribution", config=_PLAIN)
+    st.plotly_chart(figures.attribution_figure(result), key="attribution", config=_PLAIN)
     st.caption(
-        f"A bar is a switch's Shapley value over {_count(found.images)}: the mean change of CC when it is "
+        f"A bar is a switch's Shapley value over {_count(result.images)}: the mean change of CC when it is "
         "switched on, over all orders in which the switches can be switched on. The bars add up to the whole gap."
     )
-    if names := sorted({name for subset in found.unscored.values() for name in subset}):
+    if names := sorted({name for subset in result.unscored.values() for name in subset}):
         st.caption(f"Left out of some means, for want of a map with evidence: {', '.join(names)}.")
-    shares = figures.shown_shares(found)
+    shares = figures.shown_shares(result)
     frame = pd.DataFrame(
         {
             "switch": [name.replace("_", " ") for name in shares],
             "share of the gap": [_signed(share) for share in shares.values()],
             "CC with it alone": [
-                "–" if name not in found.alone else f"{found.alone[name]:.3f}".replace("-", "−") for name in shares
+                "–" if name not in result.alone else f"{result.alone[name]:.3f}".replace("-", "−") for name in shares
             ],
             "what it does": [DEVIATIONS[name] for name in shares],
         }

@@ -1,4 +1,4 @@
-"""What the address says, and whether the widgets took it."""
+"""The values in the page's address, and which of them no widget took."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import streamlit as st
 
 
 class Linked:
-    """Finds out which values of the address were not taken, on the first run of a session.
+    """The values of the address that no widget took, on the first run of a session.
 
     Attributes:
-        ignored: sentences about the values that no widget has.
+        ignored: a sentence for each value that a widget refused.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Linked:
         self.ignored: list[str] = []
 
     def check(self, key: str, taken: Any) -> None:
-        """Compare what a widget took with what the address gave."""
+        """Note a value of the address that differs from the value a widget took."""
         given = self._values.pop(key, None)
         if given is not None and given != str(taken):
             self.ignored.append(f"The link's {key} {given!r} is not available; {str(taken)!r} is shown instead.")
@@ -36,14 +36,14 @@ class Linked:
         index: int = 0,
         help: str | None = None,
     ) -> str:
-        """Draw a select box that lives in the address, with what ``shown`` says of its value below it."""
+        """Draw a select box whose value is in the address and return it; what ``shown`` makes of it stands below."""
         value = str(st.selectbox(label, options, index, key=key, bind="query-params", help=help))
         self.check(key, value)
         if shown is not str:
             st.caption(shown(value))
         return value
 
-    def tell(self) -> None:
+    def show_ignored(self) -> None:
         """Show the values that were not taken."""
         for sentence in self.ignored:
             st.warning(sentence, icon=":material/link_off:")

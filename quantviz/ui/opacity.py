@@ -66,13 +66,13 @@ export default function ({ parentElement, data }) {
 def choose_opacity(linked: Linked) -> None:
     """Draw the slider, from 0 to 100 % in steps of 5; it acts on the maps of the chart whose key is ``maps``.
 
-    Its value is in the address, under ``opacity``; a value of the address that it cannot take is told.
+    Its value is in the address, under ``opacity``; ``linked`` keeps a sentence about a value that it cannot take.
 
     Args:
         linked: the values of the address.
     """
-    told = st.query_params.get("opacity", "")
-    taken = told if told in map(str, range(0, 101, 5)) else str(OPACITY)
+    given = st.query_params.get("opacity", "")
+    taken = given if given in map(str, range(0, 101, 5)) else str(OPACITY)
     linked.check("opacity", taken)
     _slider()(key="opacity_of_maps", data={"given": taken, "usual": OPACITY})
 

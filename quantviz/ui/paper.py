@@ -89,7 +89,7 @@ def choose() -> Numbers:
     with st.sidebar:
         st.subheader("Study", divider="gray")
         chosen = choose_study(linked)
-    linked.tell()
+    linked.show_ignored()
     if chosen is not None:
         with guarded():
             return _numbers(chosen[1])

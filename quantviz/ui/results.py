@@ -81,7 +81,7 @@ def size_words(size: int) -> str:
 
 
 def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
-    """Offer the figure, the maps and the result, and tell how they were made."""
+    """Offer the figure, the maps and the result, and say how they were made."""
     _downloads(comparison, tables, rows)
     _details(comparison)
 
@@ -156,7 +156,7 @@ def _explained(comparison: Comparison) -> str:
     if comparison.cam.method == "eigencam" or index != comparison.quantized.class_index:
         return ""
     predictions = (*comparison.reference.predictions, *comparison.quantized.predictions)
-    label = next((found.label for found in predictions if found.index == index), f"class {index}")
+    label = next((entry.label for entry in predictions if entry.index == index), f"class {index}")
     return f" for {label}"
 
 
@@ -177,7 +177,7 @@ def _scores(comparison: Comparison) -> None:
 
 
 def _score_frame(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    table = {_PAIRS[name]: [_cell(marks, metric) for metric in CONVENTIONS] for name, marks in scores.items()}
+    table = {_PAIRS[name]: [_cell(values, metric) for metric in CONVENTIONS] for name, values in scores.items()}
     return pd.DataFrame(table, index=[metric.upper() for metric in CONVENTIONS])
 
 
@@ -197,7 +197,7 @@ def show_metrics(tables: Sequence[MetricTable]) -> None:
 
 
 def show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
-    """Show how much each model's class rests on what its own map marks."""
+    """Show how much each model's class rests on the pixels that its own map marks."""
     frame = pd.DataFrame({"metric": [row.title for row in rows]})
     for subject in rows[0].values:
         frame[subject] = [
@@ -225,8 +225,8 @@ def _metric_table(table: MetricTable) -> None:
         st.caption("  \n".join(f"{sentence}." for sentence in remarks))
 
 
-def _cell(marks: Scores, metric: str) -> str:
-    value = getattr(marks, metric)
+def _cell(scores: Scores, metric: str) -> str:
+    value = getattr(scores, metric)
     return "–" if value is None else f"{value:.4f}"
 
 

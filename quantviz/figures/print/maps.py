@@ -133,10 +133,10 @@ def _draw_scores(sheet: _Sheet, rows: list[tuple[str, Scores]], left: float, top
     ends = [left + width * part for part in (0.53, 0.77, 1.0)]
     for end, heading in zip(ends, ("SIM", "CC", "KLD"), strict=True):
         sheet.text(end, top, heading, size=SMALL, ha="right")
-    for number, (pair, marks) in enumerate(rows, start=1):
+    for number, (pair, values) in enumerate(rows, start=1):
         line = top + number * _SMALL_LINE
         sheet.text(left, line, pair, size=SMALL)
-        for end, value in zip(ends, (marks.sim, marks.cc, marks.kld), strict=True):
+        for end, value in zip(ends, (values.sim, values.cc, values.kld), strict=True):
             sheet.text(end, line, _number(value), size=SMALL, ha="right")
 
 
@@ -264,10 +264,10 @@ def _settings(comparison: Comparison) -> dict[str, Any]:
         "class_index": {"float": comparison.reference.class_index, "quantized": comparison.quantized.class_index},
         "image": {"name": comparison.sample.name, "sha256": comparison.sample.id},
         "saliency": None if comparison.saliency is None else comparison.saliency.source,
-        "scores": {pair: asdict(marks) for pair, marks in comparison.scores.items()},
+        "scores": {pair: asdict(values) for pair, values in comparison.scores.items()},
         "backend": comparison.backend,
         "deployed": None
         if comparison.deployed is None
-        else {pair: asdict(marks) for pair, marks in comparison.deployed.scores.items()},
+        else {pair: asdict(values) for pair, values in comparison.deployed.scores.items()},
         "versions": dict(comparison.versions),
     }
