@@ -14,6 +14,7 @@ from quantviz.figures.interactive.distribution import distribution_figure
 from quantviz.figures.interactive.grid import grid_figure
 from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
 from quantviz.figures.interactive.maps import maps_figure, predictions_figure
+from quantviz.figures.interactive.overlay import panel_pictures
 from quantviz.figures.interactive.published import agreement_figure, triangle_figure
 from quantviz.figures.interactive.search import bits_figure, front_figure
 from quantviz.figures.interactive.study import accuracy_figure, drift_figure, ranking_figure
@@ -37,6 +38,7 @@ __all__ = [
     "grid_figure",
     "maps_figure",
     "number",
+    "panel_pictures",
     "paper_png",
     "percent",
     "predictions_figure",

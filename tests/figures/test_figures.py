@@ -16,7 +16,7 @@ from quantviz import figures, images
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.figures.data.words import percent, wrapped
 from quantviz.figures.print.maps import _draw, _number
-from quantviz.specs import Heatmap, QuantSpec, UsageError
+from quantviz.specs import Heatmap, NetworkMap, QuantSpec, UsageError
 from quantviz.store import TensorStore
 
 CASES = {
@@ -365,3 +365,35 @@ def test_figures_bring_neither_streamlit_nor_torch_nor_pyplot(imported):
 def test_a_number_stays_on_a_line_with_its_unit():
     assert wrapped("tiger cat 39 %", 12) == ["tiger cat", "39 %"]
     assert wrapped("tiger cat 39 %", 14) == ["tiger cat 39 %"]
+
+
+# One network's map
+
+
+def test_one_networks_map_is_drawn_without_a_difference(compared):
+    found = compared["W8A8"]
+    marks = {"map_v_saliency": found.scores["float_v_saliency"]}
+    given = (found.model, found.weights, found.cam, "own", found.sample, found.crop, found.reference, found.saliency)
+    shown = NetworkMap(*given, marks, seconds=0.1, versions=found.versions)
+    figure = figures.maps_figure(shown, opacity=0.5)
+    assert [texts[0].split("</b>")[0] for texts in _texts(figure).values()] == [
+        "<b>original",
+        "<b>saliency",
+        "<b>efficientnet_lite0",
+    ]
+    assert "coloraxis2" not in figure.to_plotly_json()["layout"]
+    settings = json.loads(Image.open(io.BytesIO(figures.paper_png(shown, dpi=72))).text["Description"])
+    assert settings["class_index"] == found.reference.class_index
+    assert settings["scores"].keys() == {"map_v_saliency"}
+
+
+def test_panels_as_pixels_are_the_picture_the_maps_and_grey_where_there_is_no_evidence(compared):
+    found = compared["W8A8"]
+    pixels = {panel.kind: _pixels(uri) for panel, _, uri in figures.panel_pictures(found)}
+    assert list(pixels) == ["original", "saliency", "float", "quantized", "difference"]
+    assert (pixels["original"] == found.crop).all()
+    red, _, blue = pixels["float"][found.reference.heatmap.values > 0.99].astype(int).mean(axis=0)
+    assert red > blue + 50  # yellow, where viridis ends
+    empty = {panel.kind: _pixels(uri) for panel, _, uri in figures.panel_pictures(compared["no evidence"])}
+    assert (empty["quantized"] == empty["difference"]).all()
+    assert (empty["quantized"] == empty["quantized"][..., :1]).all()

@@ -9,12 +9,14 @@ from typing import Literal
 import numpy as np
 
 from quantviz.figures.data.words import percent
-from quantviz.specs import RGB, CamResult, Comparison, FloatMap, Heatmap
+from quantviz.specs import RGB, CamResult, Comparison, FloatMap, Heatmap, NetworkMap
 
 _LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # the least is large enough that rounding noise stays neutral
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-PanelKind = Literal["original", "saliency", "float", "quantized", "deployed", "difference"]
+PanelKind = Literal["original", "saliency", "map", "float", "quantized", "deployed", "difference"]
+Maps = Comparison | NetworkMap
+"""What panels are made of: two networks' maps, or one network's (of kind ``"map"``)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +41,10 @@ class Panel:
     result: CamResult | None = None
 
 
-def panels(comparison: Comparison, name: str = "") -> list[Panel]:
+def panels(comparison: Maps, name: str = "") -> list[Panel]:
     """Return the panels in reading order: original, saliency, float, quantized, deployed, difference.
 
-    Saliency and deployed are there where the comparison has them.
+    Saliency and deployed are there where the comparison has them. Of one network's map: original, saliency, map.
 
     Args:
         comparison: what to show.
@@ -53,18 +55,24 @@ def panels(comparison: Comparison, name: str = "") -> list[Panel]:
     if comparison.saliency is not None:
         row.append(_map_panel("saliency", "saliency", comparison.saliency.heatmap))
     row += [_map_panel(kind, names[kind], result.heatmap, result) for kind, result in model_results(comparison).items()]
+    if isinstance(comparison, NetworkMap):
+        return row
     return [*row, _difference_panel(comparison.reference.heatmap, comparison.quantized.heatmap)]
 
 
-def model_names(comparison: Comparison) -> dict[PanelKind, str]:
+def model_names(comparison: Maps) -> dict[PanelKind, str]:
     """Return how the models are called, marked if untrained: ``"float"``, ``"W8A8"`` and ``"int8 deployed"``."""
     mark = "" if comparison.weights.trained else " UNTRAINED"
+    if isinstance(comparison, NetworkMap):
+        return {"map": f"{comparison.model}{mark}"}
     quantized = f"{comparison.quant.label} simulated" if comparison.deployed is not None else comparison.quant.label
     return {"float": f"float{mark}", "quantized": f"{quantized}{mark}", "deployed": f"int8 deployed{mark}"}
 
 
-def model_results(comparison: Comparison) -> dict[PanelKind, CamResult]:
+def model_results(comparison: Maps) -> dict[PanelKind, CamResult]:
     """Return the models' results by the keys of ``model_names``; deployed where there is one."""
+    if isinstance(comparison, NetworkMap):
+        return {"map": comparison.result}
     results: dict[PanelKind, CamResult] = {"float": comparison.reference, "quantized": comparison.quantized}
     return results if comparison.deployed is None else results | {"deployed": comparison.deployed.result}
 
@@ -75,13 +83,13 @@ def grey(crop: RGB) -> RGB:
     return luma
 
 
-def class_labels(comparison: Comparison) -> dict[int, str]:
+def class_labels(comparison: Maps) -> dict[int, str]:
     """Return index -> label of the classes in the models' top-5, in the order of the models."""
     results = model_results(comparison).values()
     return {entry.index: entry.label for result in results for entry in result.predictions}
 
 
-def explained(comparison: Comparison, result: CamResult) -> str:
+def explained(comparison: Maps, result: CamResult) -> str:
     """Return the class that a map explains, with its model's own probability where its top-5 holds it."""
     own = {entry.index: entry.probability for entry in result.predictions}
     name = class_labels(comparison).get(result.class_index, f"class {result.class_index}")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.colors import sample_colorscale
 
-from quantviz.figures.data.panels import explained, grey
+from quantviz.figures.data.panels import explained
 from quantviz.figures.data.words import network_name, number, percent, wrapped
 from quantviz.figures.interactive.layout import CLEAR, data_uri, text
+from quantviz.figures.interactive.overlay import mixed, viridis
 from quantviz.specs import RGB, Comparison, Heatmap
 
 _SIDE: Final = 176  # pixels of a tile that are sent; on the page it is about as large
@@ -116,17 +114,9 @@ def _overlay(crop: RGB, heatmap: Heatmap) -> RGB | str:
     """Return a map over the picture in grey, uint8 (h, w, 3), or the reason why it carries no evidence as HTML."""
     if heatmap.degenerate:
         return _lines(f"no evidence: {heatmap.degenerate}", 4)
-    colours = _viridis()[np.rint(255 * np.clip(heatmap.values, 0, 1)).astype(np.intp)]
-    mixed = _OPACITY * colours + (1 - _OPACITY) * grey(crop)[..., None]
-    return _small(np.rint(mixed).astype(np.uint8))
+    return _small(mixed(crop, heatmap.values, viridis(), _OPACITY))
 
 
 def _small(pixels: RGB) -> RGB:
     shown: RGB = np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
     return shown
-
-
-@lru_cache(maxsize=1)
-def _viridis() -> npt.NDArray[np.float64]:
-    """Return 256 colours, float64 (256, 3) in [0, 255], of the scale that the Compare page's maps have."""
-    return 255 * np.array(sample_colorscale("Viridis", 256, colortype="tuple"))

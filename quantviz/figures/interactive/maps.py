@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from quantviz.figures.data.panels import Panel, class_labels, explained, grey, model_names, model_results, panels
-from quantviz.figures.data.style import COLOURS, NEUTRAL
+from quantviz.figures.data.panels import Maps, Panel, class_labels, explained, grey, model_names, model_results, panels
+from quantviz.figures.data.style import COLOURS
 from quantviz.figures.data.words import percent, wrapped
 from quantviz.figures.interactive.layout import CLEAR, data_uri, rows_axis, text, title
-from quantviz.specs import CamResult, Comparison, UsageError
+from quantviz.figures.interactive.overlay import DIVERGING
+from quantviz.specs import CamResult, Comparison, NetworkMap, UsageError
 
 _GAP = 0.012  # between panels, as a part of the figure's width
 _GRID = 112  # samples a side of a map that are sent to the browser; the picture is sent whole
@@ -24,16 +25,16 @@ _NARROWEST = 512  # width in pixels of the plot on a page of 900 with its sideba
 _TITLE_CHARACTERS, _TITLE_LINES = 24, 4
 _MANY_PANELS = 6
 _BAR_HEIGHT = 0.36  # of a row, where it holds two bars
-_DIVERGING = [[0.0, COLOURS["float"]], [0.5, NEUTRAL], [1.0, COLOURS["quantized"]]]
 
 
-def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go.Figure:
+def maps_figure(comparison: Maps, *, opacity: float, name: str = "") -> go.Figure:
     """Return the picture and its maps side by side, zoomed together.
 
     Panels: original, saliency where there is one, float, quantized, deployed where there is one, and the difference
-    quantized - float. The maps share one scale, 0 to 1; the difference has its own, symmetric about 0, whose limit is
-    in the panel's title. Hovering shows a pixel's column and row, counted from the upper left from 0, and its value. A
-    map without evidence is replaced by the reason. The figure is about half a megabyte of JSON for 224 x 224 pixels.
+    quantized - float; of one network's map: original, saliency, map. The maps share one scale, 0 to 1; the difference
+    has its own, symmetric about 0, whose limit is in the panel's title. Hovering shows a pixel's column and row,
+    counted from the upper left from 0, and its value. A map without evidence is replaced by the reason. The figure is
+    about half a megabyte of JSON for 224 x 224 pixels.
 
     Args:
         comparison: what to show.
@@ -61,7 +62,7 @@ def maps_figure(comparison: Comparison, *, opacity: float, name: str = "") -> go
             *(_problem(panel, at, len(shown)) for at, panel in enumerate(shown, start=1) if panel.problem),
         ],
         coloraxis=_shared_scale(shown, edges),
-        coloraxis2=_difference_scale(shown, edges),
+        **_difference_scale(shown, edges),
         height=math.ceil(_DESIGN_WIDTH * (edges[0][1] - edges[0][0]) * height / width) + 16 * lines + 62,
         margin={"l": 4, "r": 4, "t": 16 * lines + 8, "b": 54},
         paper_bgcolor=CLEAR,
@@ -152,7 +153,7 @@ def _sampled(side: int) -> npt.NDArray[np.int16]:
     return np.union1d(np.arange(0, side, math.ceil(side / _GRID)), side - 1).astype(np.int16)
 
 
-def _backgrounds(comparison: Comparison, count: int) -> list[dict[str, Any]]:
+def _backgrounds(comparison: Maps, count: int) -> list[dict[str, Any]]:
     """Return the picture for each panel: in colour where nothing lies over it, else in grey."""
     height, width = comparison.crop.shape[:2]
     # The grey copies lie under a map, where JPEG's losses do not show and its size counts once for each panel.
@@ -167,11 +168,11 @@ def _backgrounds(comparison: Comparison, count: int) -> list[dict[str, Any]]:
     return images
 
 
-def _titles(comparison: Comparison, shown: Sequence[Panel], name: str) -> list[str]:
+def _titles(comparison: Maps, shown: Sequence[Panel], name: str) -> list[str]:
     second = {
         "original": comparison.sample.name,
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
-        "difference": f"{name or comparison.quant.label} − float",
+        "difference": "" if isinstance(comparison, NetworkMap) else f"{name or comparison.quant.label} − float",
         **{panel.kind: explained(comparison, panel.result) for panel in shown if panel.result is not None},
     }
     width = _characters(len(shown))
@@ -220,10 +221,14 @@ def _shared_scale(shown: Sequence[Panel], edges: Sequence[tuple[float, float]]) 
 
 
 def _difference_scale(shown: Sequence[Panel], edges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return the axis of the difference's colours; nothing where there is no difference."""
+    if shown[-1].kind != "difference":
+        return {}
     limit = shown[-1].limit
     bar = _colour_bar(*edges[-1], {-limit: f"−{limit:g}", 0: "0", limit: f"+{limit:g}"})
     seen = shown[-1].values is not None
-    return {"cmin": -limit, "cmax": limit, "colorscale": _DIVERGING, "colorbar": bar, "showscale": seen}
+    scale = {"cmin": -limit, "cmax": limit, "colorscale": DIVERGING, "colorbar": bar, "showscale": seen}
+    return {"coloraxis2": scale}
 
 
 def _colour_bar(left: float, right: float, ticks: dict[float, str]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quantviz.figures.data.panels import Panel, class_labels, grey, panels
+from quantviz.figures.data.panels import Maps, Panel, class_labels, grey, panels
 from quantviz.figures.data.style import COLOURS, NEUTRAL
 from quantviz.figures.data.words import percent, wrapped
 from quantviz.figures.print.page import FONT, SMALL, TEXT, WIDTH, file_bytes
-from quantviz.specs import Comparison, Scores, UsageError
+from quantviz.specs import NetworkMap, Scores, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,15 +28,15 @@ _FOOT_CHARACTERS = 138
 _NAME_CHARACTERS = 20
 
 
-def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
+def paper_png(comparison: Maps, *, dpi: float = 300) -> bytes:
     """Return a PNG, 7 inches wide on white, with all that its caption needs.
 
     Panels: image, saliency where there is one, float, quantized, deployed where there is one, and the difference
-    quantized - float, the maps over the picture in grey; a colour bar for the maps and one for the difference. Each
-    model's top-1 class and its probability stand above its map, the scores below it (SIM, CC, and KLD in nats; the
-    second of a pair is the reference), and what everything was made with at the foot. No text is smaller than 6 points.
-    The file's ``Description`` holds the settings as JSON, with whole digests. The same comparison gives the same bytes,
-    however long it took and wherever it came from.
+    quantized - float; of one network's map: image, saliency, map. The maps lie over the picture in grey; there is a
+    colour bar for the maps and one for the difference. Each model's top-1 class and its probability stand above its
+    map, the scores below it (SIM, CC, and KLD in nats; the second of a pair is the reference), and what everything was
+    made with at the foot. No text is smaller than 6 points. The file's ``Description`` holds the settings as JSON, with
+    whole digests. The same comparison gives the same bytes, however long it took and wherever it came from.
 
     Args:
         comparison: what to show.
@@ -51,7 +51,7 @@ def paper_png(comparison: Comparison, *, dpi: float = 300) -> bytes:
     return file_bytes(partial(_draw, comparison, dpi), dpi, description=description)
 
 
-def _draw(comparison: Comparison, dpi: float) -> Figure:
+def _draw(comparison: Maps, dpi: float) -> Figure:
     from matplotlib.figure import Figure
 
     shown = panels(comparison)
@@ -61,7 +61,7 @@ def _draw(comparison: Comparison, dpi: float) -> Figure:
     side = (WIDTH - 2 * _EDGE - (len(shown) - 1) * _GAP) / len(shown)
     tall = side * comparison.crop.shape[0] / comparison.crop.shape[1]
     head = _EDGE + _NAME_LINE + (max(map(len, titles)) - 1) * _SMALL_LINE + 0.02
-    table = (1 + max(map(len, scores.values()))) * _SMALL_LINE + _EDGE
+    table = (1 + max(map(len, scores.values()), default=0)) * _SMALL_LINE + _EDGE
     height = head + tall + _BAR_STRIP + table + len(foot) * _SMALL_LINE + 2 * _EDGE
     sheet = _Sheet(Figure(figsize=(WIDTH, height), dpi=dpi, facecolor="white"), height)
     lefts = [_EDGE + number * (side + _GAP) for number in range(len(shown))]
@@ -75,7 +75,7 @@ def _draw(comparison: Comparison, dpi: float) -> Figure:
     if any(panel.values is not None and panel.kind != "difference" for panel in shown):
         bar = sheet.axes(mapped[0], top, mapped[-1] + side - mapped[0], _BAR)
         _draw_colour_bar(bar, "viridis", [0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    if shown[-1].values is not None:
+    if shown[-1].kind == "difference" and shown[-1].values is not None:
         limit = shown[-1].limit
         bar = sheet.axes(lefts[-1], top, side, _BAR)
         _draw_colour_bar(bar, _diverging(), [-limit, 0, limit], [f"−{limit:g}", "0", f"+{limit:g}"])
@@ -112,7 +112,7 @@ def _draw_title(sheet: _Sheet, lines: Sequence[str], middle: float) -> None:
         sheet.text(middle, _EDGE + _NAME_LINE + number * _SMALL_LINE, line, size=SMALL, ha="center")
 
 
-def _draw_panel(axes: Axes, panel: Panel, comparison: Comparison) -> None:
+def _draw_panel(axes: Axes, panel: Panel, comparison: Maps) -> None:
     if panel.kind == "original":
         axes.imshow(comparison.crop, interpolation="bilinear", aspect="auto")
         return
@@ -178,11 +178,11 @@ def _drawable(text: str) -> str:
     return "".join(letter if letter == "\n" or font.get_char_index(ord(letter)) else "?" for letter in text)
 
 
-def _title_lines(comparison: Comparison, panel: Panel) -> list[str]:
+def _title_lines(comparison: Maps, panel: Panel) -> list[str]:
     second = {
         "original": "",
         "saliency": comparison.saliency.source if comparison.saliency is not None else "",
-        "difference": f"{comparison.quant.label} − float",
+        "difference": "" if isinstance(comparison, NetworkMap) else f"{comparison.quant.label} − float",
     }
     if panel.result is not None:
         top = panel.result.predictions[0]
@@ -194,9 +194,11 @@ def _title_lines(comparison: Comparison, panel: Panel) -> list[str]:
     return [name, *below]
 
 
-def _score_rows(comparison: Comparison) -> dict[str, list[tuple[str, Scores]]]:
+def _score_rows(comparison: Maps) -> dict[str, list[tuple[str, Scores]]]:
     """Return the rows of the tables under the models' panels."""
     scores = comparison.scores
+    if isinstance(comparison, NetworkMap):
+        return {"map": [("v saliency", marks) for marks in scores.values()]} if scores else {}
     rows = {"quantized": [("v float", scores["quantized_v_float"])]}
     if comparison.saliency is not None:
         named = "v saliency" if comparison.deployed is None else "v sal."
@@ -211,16 +213,16 @@ def _score_rows(comparison: Comparison) -> dict[str, list[tuple[str, Scores]]]:
     return rows
 
 
-def _foot_lines(comparison: Comparison) -> list[str]:
-    weights, calibration = comparison.weights, comparison.calibration
+def _foot_lines(comparison: Maps) -> list[str]:
+    weights = comparison.weights
     height, width = comparison.crop.shape[:2]
     parts = [
         comparison.model,
         f"weights {_cut(weights.name)} ({weights.source})" if weights.trained else "weights UNTRAINED",
-        comparison.quant.title,
+        *([] if isinstance(comparison, NetworkMap) else [comparison.quant.title]),
         f"{comparison.cam.method} at {comparison.cam.layer}",
         _classes(comparison),
-        *([f"calibration: {calibration.images} inputs from {_cut(calibration.source)}"] if calibration else []),
+        *_calibration(comparison),
         f"maps at {width} × {height} px",
         f"quantviz {comparison.versions['quantviz']}",
     ]
@@ -234,7 +236,14 @@ def _foot_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _classes(comparison: Comparison) -> str:
+def _calibration(comparison: Maps) -> list[str]:
+    calibration = None if isinstance(comparison, NetworkMap) else comparison.calibration
+    return [f"calibration: {calibration.images} inputs from {_cut(calibration.source)}"] if calibration else []
+
+
+def _classes(comparison: Maps) -> str:
+    if isinstance(comparison, NetworkMap):
+        return f"class explained: {_indexed(comparison, comparison.result.class_index)}"
     first, second = comparison.reference.class_index, comparison.quantized.class_index
     if first == second:
         return f"class explained: {_indexed(comparison, first)}"
@@ -242,7 +251,7 @@ def _classes(comparison: Comparison) -> str:
     return f"classes explained: {own}"
 
 
-def _indexed(comparison: Comparison, index: int) -> str:
+def _indexed(comparison: Maps, index: int) -> str:
     label = class_labels(comparison).get(index)
     return str(index) if label is None else f"{index} {label}"
 
@@ -252,22 +261,25 @@ def _cut(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:24]}…{name[-15:]}"
 
 
-def _settings(comparison: Comparison) -> dict[str, Any]:
+def _settings(comparison: Maps) -> dict[str, Any]:
     """Return what decides the figure; not what differs between two runs, such as the time taken."""
-    return {
+    common = {
         "model": comparison.model,
         "weights": asdict(comparison.weights),
-        "quantization": asdict(comparison.quant),
-        "calibration": asdict(comparison.calibration) if comparison.calibration else None,
         "cam": asdict(comparison.cam),
         "class_rule": comparison.class_rule,
-        "class_index": {"float": comparison.reference.class_index, "quantized": comparison.quantized.class_index},
         "image": {"name": comparison.sample.name, "sha256": comparison.sample.id},
         "saliency": None if comparison.saliency is None else comparison.saliency.source,
         "scores": {pair: asdict(values) for pair, values in comparison.scores.items()},
-        "backend": comparison.backend,
-        "deployed": None
-        if comparison.deployed is None
-        else {pair: asdict(values) for pair, values in comparison.deployed.scores.items()},
         "versions": dict(comparison.versions),
+    }
+    if isinstance(comparison, NetworkMap):
+        return common | {"class_index": comparison.result.class_index}
+    deployed = comparison.deployed
+    return common | {
+        "quantization": asdict(comparison.quant),
+        "calibration": asdict(comparison.calibration) if comparison.calibration else None,
+        "class_index": {"float": comparison.reference.class_index, "quantized": comparison.quantized.class_index},
+        "backend": comparison.backend,
+        "deployed": deployed and {pair: asdict(values) for pair, values in deployed.scores.items()},
     }
