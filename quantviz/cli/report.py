@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantviz.api.files import check_folder, check_writable, make_folder, write_file
+from quantviz.api.files import check_writable
 from quantviz.cli.study import weights_of
 from quantviz.cli.terminal import emit_json, json_option, open_store, progress_bar, show, table_of
-from quantviz.specs import Phase, Progress, QuantvizError, UsageError
-from quantviz.study.specs.summary import StudySummary
+from quantviz.specs import Progress, QuantvizError, UsageError
 
 if TYPE_CHECKING:
     from quantviz.study.replay import Replayed, ReplayRequest
@@ -35,21 +32,14 @@ def report_command(
 
     At least one of the options says what to write. The same study gives the same bytes.
     """
-    from quantviz.study.summary import summary
+    from quantviz.api.report import write_report
 
     if not any((html_path, figures, tables, bundle)):
         raise UsageError("Nothing is to be written; give one or more of --html, --figures, --tables, --bundle.")
-    for path in (html_path, bundle):
-        check_writable(path)
-    for folder in (figures, tables):
-        check_folder(folder)
     with progress_bar() as progress:
-        study_summary = summary(study, progress)
-        for path, data in _files(study, study_summary, html_path, figures, tables, bundle):
-            progress(f"Writing {path}", None, Phase.WRITING)
-            write_file(path, data)
+        for path, size in write_report(study, html_path, figures, tables, bundle, progress):
             if path in (html_path, bundle):
-                click.echo(f"{path}: {len(data) / 1e6:.1f} MB", err=True)
+                click.echo(f"{path}: {size / 1e6:.1f} MB", err=True)
 
 
 @click.command("replay")
@@ -113,51 +103,6 @@ def _replayed(request: ReplayRequest, cache_dir: Path | None, progress: Progress
         return replay(request, None, progress)
     with open_store(cache_dir) as store:
         return replay(request, store, progress)
-
-
-def _files(
-    study: Path,
-    study_summary: StudySummary,
-    html_path: Path | None,
-    figures: Path | None,
-    tables: Path | None,
-    bundle: Path | None,
-) -> Iterator[tuple[Path, bytes]]:
-    """Yield each file to write, made when it is its turn."""
-    for folder in (figures, tables):
-        if folder is not None:
-            make_folder(folder)
-    if bundle is not None:
-        from quantviz.study.bundle import bundle_bytes
-
-        yield bundle, bundle_bytes(study, study_summary)
-    if tables is not None:
-        yield from ((tables / name, data) for name, data in _table_files(study_summary))
-    if html_path is None and figures is None:
-        return
-    from quantviz.cli.report_figures import figure_files, report_figures
-    from quantviz.study.table import study_table
-
-    table = study_table(study)
-    if figures is not None:
-        yield from ((figures / name, data) for name, data in figure_files(study_summary, table))
-    if html_path is not None:
-        from plotly.offline import get_plotlyjs
-
-        from quantviz.report.html import study_html
-
-        yield html_path, study_html(study_summary, report_figures(study_summary, table), get_plotlyjs())
-
-
-def _table_files(study_summary: StudySummary) -> Iterator[tuple[str, bytes]]:
-    from quantviz.report.latex import latex_bytes
-    from quantviz.report.tables import csv_bytes, study_tables
-    from quantviz.study.summary import report_summary
-
-    for table in study_tables(study_summary):
-        yield f"{table.name}.csv", csv_bytes(table)
-        yield f"{table.name}.tex", latex_bytes(table, study_summary.plan.protocols)
-    yield "summary.json", (json.dumps(report_summary(study_summary), indent=2, allow_nan=False) + "\n").encode()
 
 
 def _report(replayed: Replayed) -> dict[str, Any]:

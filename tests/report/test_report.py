@@ -16,8 +16,8 @@ from report_support import HOSTILE
 from study_support import synthetic_plan, synthetic_study
 
 from quantviz import figures
+from quantviz.api.report_figures import figure_files, report_figures
 from quantviz.cli import main
-from quantviz.cli.report_figures import figure_files, report_figures
 from quantviz.figures.print.study import accuracy_print, distribution_print, drift_print, ranking_print
 from quantviz.report.html import ReportFigure, study_html
 from quantviz.report.latex import escaped, latex_bytes

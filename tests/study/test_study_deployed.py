@@ -17,7 +17,7 @@ from study_support import SQUEEZE, one, rows_of, synthetic_plan, synthetic_study
 
 import quantviz
 from quantviz import figures, images
-from quantviz.cli.report_figures import report_figures
+from quantviz.api.report_figures import report_figures
 from quantviz.comparison.machine import KERNELS
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
