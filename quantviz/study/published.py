@@ -16,15 +16,13 @@ import numpy as np
 from quantviz import networks, scores
 from quantviz.layerwise.specs import Attribution
 from quantviz.specs import DEVIATIONS, CamSpec, LayerBits, QuantSpec, QuantvizError, StoreError, WeightsRef
+from quantviz.study.shipped import SHIPPED
 from quantviz.study.specs.plan import COMPARISONS
 from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, PublishedCell, Reproduction, TriangleCheck
 from quantviz.study.specs.summary import Estimate, StudySummary
 from quantviz.study.specs.table import StudyTable
 
 SOURCE: Final = "arXiv 2403.09939v1, Table 1"
-SHIPPED: Final = Path(__file__).parents[1] / "studies"
-"""Folder of the results that come with the package: numbers only."""
-
 PUBLISHED: Final = "published"
 
 TRIANGLE_COLUMNS: Final = tuple(f"{comparison}_sim" for comparison in COMPARISONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from quantviz.study.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Results:
@@ -27,7 +31,7 @@ class Results:
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         keys = ("model", "setting", "protocol")
         wanted = None if columns is None else [*keys, *(name for name in columns if name not in keys)]
-        table = read_table(path, wanted)
+        self._table = table = read_table(path, wanted)
         self._parts: dict[tuple[str, str, str], pa.Table] = {}
         for model in pc.unique(table["model"]).to_pylist():
             of_model = table.filter(pc.field("model") == model)
@@ -35,6 +39,14 @@ class Results:
                 of_setting = of_model.filter(pc.field("setting") == setting)
                 for protocol in pc.unique(of_setting["protocol"]).to_pylist():
                     self._parts[model, setting, protocol] = of_setting.filter(pc.field("protocol") == protocol)
+
+    def frame(self) -> pd.DataFrame:
+        """Return all rows and columns as a data frame; numbers, flags and classes that do not exist are missing."""
+        import pandas as pd
+
+        kinds = {pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
+        frame: pd.DataFrame = self._table.to_pandas(types_mapper=kinds.get)
+        return frame
 
     def rows(self, model: str, setting: str, protocol: str) -> int:
         """Return the number of rows, 0 where there are none."""

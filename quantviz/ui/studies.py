@@ -6,9 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-import quantviz
 from quantviz.store import default_directory
 from quantviz.study.pictures import plan_of_study
+from quantviz.study.shipped import shipped_studies
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
 from quantviz.study.specs.table import StudyTable
@@ -26,8 +26,7 @@ def made_folder() -> Path:
 
 def finished_studies() -> dict[str, Path]:
     """Return name -> folder of the studies that quantviz comes with, then of those made here that are finished."""
-    shipped = sorted(plan.parent for plan in (Path(quantviz.__file__).parent / "studies").glob("*/plan.json"))
-    folders = {path.name: path for path in shipped}
+    folders = shipped_studies()
     for made in jobs(made_folder()):
         if made.state == "finished":
             folders[made.name if made.name not in folders else f"{made.name} (made here)"] = made.path
