@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "figures.print": {*VALUES, "figures.data"},
     "figures": {"figures.data", "figures.interactive", "figures.print"},
     "ui": {"figures", *FACES},
-    "api": {"figures", *FACES},
+    "api": {"figures", "figures.data", "figures.print", *FACES},
     "cli": {"figures", "figures.print", "api", *FACES},
     "__init__": {"specs", "api"},
     "__main__": {"cli"},
@@ -91,8 +91,8 @@ ONLY_IN = {
     "statsmodels": {"statistics"},
     "py_sod_metrics": {"scores"},
     "matplotlib": {"figures.print"},
-    "jinja2": {"report"},
-    "plotly": {"figures.interactive", "cli"},
+    "jinja2": {"report", "api"},
+    "plotly": {"figures.interactive", "api"},
 }
 MOST_FILE_LINES, MOST_FUNCTION_LINES = 400, 45
 
@@ -265,12 +265,19 @@ def test_files_stay_short():
     assert {path: count for path, count in lines.items() if count > MOST_FILE_LINES} == {}
 
 
+def lines_of(path, node):
+    """Return a function's lines; in Python's front door without the docstring, which is the reference there."""
+    lines = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    is_reference = room_of(path) == "api" and ast.get_docstring(node) is not None
+    return lines - (first.end_lineno - first.lineno + 1) if is_reference else lines
+
+
 def test_functions_stay_short():
     long = [
-        f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        f"{path.relative_to(ROOT)}: {node.name} has {lines_of(path, node)} lines"
         for path in SOURCES
         for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno - node.lineno + 1 > MOST_FUNCTION_LINES
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(path, node) > MOST_FUNCTION_LINES
     ]
     assert long == []

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import click
 
 from quantviz import images
 from quantviz.api.files import write_file
+from quantviz.api.results import ComparisonResult
+from quantviz.api.table import compare_by
 from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
 from quantviz.cli.pair import comparisons_of, file_options
 from quantviz.cli.score import score_table, show_conventions, show_metrics
@@ -23,17 +24,12 @@ from quantviz.comparison import (
     FaithfulnessRow,
     FilesRequest,
     deployed_words,
-    faithfulness,
-    measure,
-    metric_names,
     npz_bytes,
-    result_data,
     saliency_choice,
     truth_source,
 )
-from quantviz.layerwise.drift import model_cost
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import CALIBRATED, Comparison, Cost, Deployed, MetricTable, TruthKind
+from quantviz.specs import Comparison, Deployed, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -105,50 +101,43 @@ def compare(
     check_outputs(json_path, png, maps)
     request = replace(request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed)
     if files is not None:
-        others = comparisons_of(files, request, image, cache_dir)
-        first = others.pop(next(iter(others)))
-        _write_out(first, (), (), None, json_path, png, maps, others)
+        first, *others = comparisons_of(files, request, image, cache_dir).items()
+        _write_out(ComparisonResult(first[1], others=dict(others)), json_path, png, maps)
         return
-    names = metric_names(metrics)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
-        comparison = bench.compare(request, images.picture(image), progress)
-        wanted = metrics is not None or source is not None
-        tables = measure(bench, request, comparison, source, names, progress) if wanted else ()
-        rows = faithfulness(bench, request, comparison, progress) if faithful else ()
-        cost = model_cost(bench, request, progress) if request.quant.protocol == CALIBRATED else None
-    _write_out(comparison, tables, rows, cost, json_path, png, maps)
+        result = compare_by(
+            bench,
+            request,
+            images.picture(image),
+            metrics=metrics,
+            truth=source,
+            faithful=faithful,
+            progress=progress,
+        )
+    _write_out(result, json_path, png, maps)
 
 
-def _write_out(
-    comparison: Comparison,
-    tables: Sequence[MetricTable],
-    rows: Sequence[FaithfulnessRow],
-    cost: Cost | None,
-    json_path: str | None,
-    png: Path | None,
-    maps: Path | None,
-    others: Mapping[str, Comparison] = MappingProxyType({}),
-) -> None:
+def _write_out(result: ComparisonResult, json_path: str | None, png: Path | None, maps: Path | None) -> None:
     if png is not None:
         from quantviz.figures import paper_png
 
-        write_file(png, paper_png(comparison))
+        write_file(png, paper_png(result.comparison))
     if maps is not None:
-        write_file(maps, npz_bytes(comparison, others))
+        write_file(maps, npz_bytes(result.comparison, result.others))
     if json_path is not None:
-        emit_json(result_data(comparison, tables, rows, cost, others), json_path)
+        emit_json(result.to_dict(), json_path)
         return
-    _show_comparison(comparison)
-    for other in others.values():
+    _show_comparison(result.comparison)
+    for other in result.others.values():
         click.echo("")
         _show_comparison(other)
-    if cost is not None:
-        show_cost(cost)
-    for table in tables:
+    if result.cost is not None:
+        show_cost(result.cost)
+    for table in result.metrics:
         show_metrics(table)
-    if rows:
-        _show_faithfulness(rows)
+    if result.faithfulness:
+        _show_faithfulness(result.faithfulness)
 
 
 def _show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:

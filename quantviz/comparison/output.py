@@ -12,12 +12,23 @@ import numpy as np
 
 from quantviz.comparison.faithfulness import FaithfulnessRow
 from quantviz.scores import CONVENTIONS
-from quantviz.specs import DEVIATIONS, CamResult, Comparison, Cost, FloatMap, GivenQuant, MetricTable, WeightsRef
+from quantviz.specs import (
+    DEVIATIONS,
+    CamResult,
+    Comparison,
+    Cost,
+    FloatMap,
+    GivenQuant,
+    ImageSample,
+    MetricTable,
+    NetworkMap,
+    WeightsRef,
+)
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as JSON-able data; docs/reference/json.md describes every key."""
-    (height, width), salient = comparison.sample.rgb.shape[:2], comparison.saliency
+    salient = comparison.saliency
     return {
         "model": comparison.model,
         "weights": weights_data(comparison.weights),
@@ -27,12 +38,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "class_rule": comparison.class_rule,
         "class_index": comparison.reference.class_index,
         "class_index_quantized": comparison.quantized.class_index,
-        "image": {
-            "sha256": comparison.sample.id,
-            "size": [width, height],
-            "name": comparison.sample.name,
-            "notes": list(comparison.sample.notes),
-        },
+        "image": _image(comparison.sample),
         "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
         "predictions": {
             "float": _predictions(comparison.reference),
@@ -173,15 +179,58 @@ def npz_bytes(comparison: Comparison, others: Mapping[str, Comparison] = Mapping
     maps = dict(arrays(comparison))
     for name, other in others.items():
         maps |= {name: other.quantized.heatmap.values, f"{name}_native": other.quantized.native.values}
+    return npz_of(maps)
+
+
+def npz_of(maps: Mapping[str, FloatMap]) -> bytes:
+    """Return maps by name as the bytes of a compressed .npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **maps)
     return buffer.getvalue()
+
+
+def map_data(shown: NetworkMap) -> dict[str, Any]:
+    """Return one network's map as JSON-able data, without the map; the keys are those of ``comparison_data``."""
+    salient = shown.saliency
+    return {
+        "model": shown.model,
+        "weights": weights_data(shown.weights),
+        "preprocessing": asdict(shown.weights.preprocessing),
+        "cam": {**asdict(shown.cam), "grid": list(shown.result.native.values.shape)},
+        "class_rule": shown.class_rule,
+        "class_index": shown.result.class_index,
+        "image": _image(shown.sample),
+        "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
+        "predictions": _predictions(shown.result),
+        "scores": {name: asdict(marks) for name, marks in shown.scores.items()},
+        "score_conventions": dict(CONVENTIONS),
+        "score_resolution": list(shown.result.heatmap.values.shape[::-1]),
+        "degenerate": shown.degenerate,
+        "notes": list(shown.notes),
+        "seconds": round(shown.seconds, 4),
+        "versions": dict(shown.versions),
+    }
+
+
+def map_arrays(shown: NetworkMap) -> dict[str, FloatMap]:
+    """Return the maps by name: float32 in [0, 1].
+
+    ``map`` and, where there is one, ``saliency`` are (H, W) at the input's resolution; ``map_native`` is (h, w) on the
+    target layer's grid.
+    """
+    maps = {"map": shown.result.heatmap.values, "map_native": shown.result.native.values}
+    return maps if shown.saliency is None else maps | {"saliency": shown.saliency.heatmap.values}
 
 
 def weights_data(weights: WeightsRef) -> dict[str, Any]:
     """Return the description of weights in a result, as JSON-able data."""
     names = ("source", "name", "sha256", "trained", "classes", "note")
     return {name: getattr(weights, name) for name in names}
+
+
+def _image(sample: ImageSample) -> dict[str, Any]:
+    height, width = sample.rgb.shape[:2]
+    return {"sha256": sample.id, "size": [width, height], "name": sample.name, "notes": list(sample.notes)}
 
 
 def _predictions(result: CamResult) -> list[Mapping[str, Any]]:
