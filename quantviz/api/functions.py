@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from quantviz import networks
 from quantviz.api.inputs import Picture, is_module
 from quantviz.api.modules import ModuleOptions, compare_two, explain_one
+from quantviz.api.onnx import FileOptions, compare_onnx
 from quantviz.api.results import ComparisonResult, ExplanationResult
 from quantviz.api.study import Study
 from quantviz.api.table import Bits, PictureOptions, compare_picture
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Layer = str | nn.Module
 
-Options = TypeVar("Options", PictureOptions, ModuleOptions)
+Options = TypeVar("Options", PictureOptions, FileOptions, ModuleOptions)
 
 
 @overload
@@ -58,6 +59,24 @@ def compare(
 
 @overload
 def compare(
+    image: Picture,
+    /,
+    *,
+    float_model: str | Path,
+    quantized_model: str | Path | Sequence[str | Path] = (),
+    layer: str | None = None,
+    input: str = "",
+    classes: str | Path | None = None,
+    cam: str = "gradcam++",
+    class_: Literal["float", "own"] | int = "float",
+    saliency: str | Path | None = "spectral_residual",
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> ComparisonResult: ...
+
+
+@overload
+def compare(
     float_module: nn.Module,
     quantized_module: nn.Module,
     image: Picture | Tensor,
@@ -79,16 +98,16 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
     """Compare where a float network and its quantized copy look in one picture.
 
     ``compare(image, ...)`` quantizes a network of quantviz's table, as the command `quantviz compare` does, with its
-    names and defaults, and keeps what it computes in the same cache. ``compare(float_module, quantized_module, image,
-    ...)`` takes two modules in memory, quantized in whatever way; they run in eval mode, with observers held, and are
-    left as they were.
+    names and defaults, and keeps what it computes in the same cache. ``compare(image, float_model=..., ...)`` takes
+    ONNX files as they run when they are deployed. ``compare(float_module, quantized_module, image, ...)`` takes two
+    modules in memory, quantized in whatever way; they run in eval mode, with observers held, and are left as they were.
 
     Args:
         *given: the picture: a path, the name of a bundled photograph (``"coffee"``), a file's bytes, a Pillow image, or
             an array, uint8 (H, W, 3), RGB. Or the float module, the quantized module, and the picture; with modules it
             may also be an input made already, a tensor, float32 (1, 3, H, W). A module takes (N, 3, H, W) float32 on
             the CPU and gives logits (N, classes).
-        **options: those of a picture and a name:
+        **options: those of a network of the table:
 
             - ``model``: a name that ``list_models`` lists; ``"efficientnet_lite0"`` by default.
             - ``weights``: a .safetensors or .pth file, the name of published weights, or ``"untrained"``.
@@ -109,6 +128,16 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``deployed``: True: also the quantized network on ONNX Runtime's int8 kernels.
             - ``cache``: cache folder; ``QUANTVIZ_CACHE`` or the default one if not given.
 
+            Those of ONNX files:
+
+            - ``float_model``: the float .onnx file.
+            - ``quantized_model``: the quantized .onnx file beside it, or several of them.
+            - ``layer``: the tensor that maps are taken at; the last spatial one before pooling if not given.
+            - ``input``: how a picture becomes the input, ``"resize=256,mean=0.5/0.5/0.5,std=0.5"`` say; as ImageNet
+              networks take it if not given.
+            - ``classes``: a text file with a class name a line.
+            - ``cache``: as above.
+
             Those of two modules:
 
             - ``layer``: the target layer by its dotted name or as the module itself; (float, quantized) where they
@@ -120,7 +149,7 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``classes``: the classes' names in the order of the logits; 1,000 classes are taken for ImageNet's.
             - ``name`` and ``label``: what the float and the quantized network are called.
 
-            And those of both:
+            And those of all:
 
             - ``cam``: ``"gradcam"``, ``"gradcam++"`` (the default), ``"xgradcam"``, ``"hirescam"``, ``"layercam"``,
               ``"eigencam"``, ``"eigengradcam"``, ``"scorecam"`` or ``"ablationcam"``. A quantized module may lack a
@@ -160,6 +189,8 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
         return compare_two(*given, _options(ModuleOptions, options))
     if len(given) != 1:
         raise UsageError(f"{len(given)} values were given; give one picture, or two modules and a picture.")
+    if "float_model" in options or "quantized_model" in options:
+        return compare_onnx(given[0], _options(FileOptions, options))
     return compare_picture(given[0], _options(PictureOptions, options))
 
 
@@ -257,6 +288,9 @@ def _options(kind: type[Options], options: Mapping[str, Any]) -> Options:
     for name in options:
         if name not in known:
             raise UsageError(f"Option {name!r} is unknown here; use some of {', '.join(known)}.")
+    missing = [entry.name for entry in fields(kind) if entry.default is MISSING and entry.name not in options]
+    if missing:
+        raise UsageError(f"Option {missing[0]!r} is missing; give it as well.")
     return kind(**options)
 
 

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from onnx_support import quantized, saved, small
 from PIL import Image
 from torch import nn
 
@@ -63,6 +64,25 @@ def test_the_command_gives_the_same_numbers_and_the_same_entry_of_the_cache(run,
         del told[changing], own[changing]
     assert own == told
     assert result.scores["quantized_v_float"].cc == told["scores"]["quantized_v_float"]["cc"]
+
+
+def test_onnx_files_give_what_the_command_gives(run, cache, tmp_path):
+    float_file = saved(tmp_path, small())
+    files = [quantized(float_file, f"{name}.onnx", per_channel=flag) for name, flag in (("one", True), ("two", False))]
+    given = [part for file in files for part in ("--quantized-model", file)]
+    status, out, _ = run("compare", "coffee", "--float-model", float_file, *given, "--json", "-")
+    assert status == 0
+    told = json.loads(out)
+    result = qv.compare("coffee", float_model=float_file, quantized_model=files, cache=cache)
+    own = json.loads(json.dumps(result.to_dict()))
+    assert own["scores"] == told["scores"]
+    assert own.keys() == told.keys()
+    assert [*result.others] == ["two"]
+    assert repr(result).count("looks") + repr(result).count("cannot be compared") == 2
+    with pytest.raises(qv.UsageError, match="Option 'float_model' is missing"):
+        qv.compare("coffee", quantized_model=files)
+    with pytest.raises(qv.UsageError, match="No quantized file was named"):
+        qv.compare("coffee", float_model=float_file)
 
 
 def test_a_picture_is_taken_in_every_form(tmp_path):

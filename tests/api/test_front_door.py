@@ -4,7 +4,7 @@ import doctest
 import importlib
 import inspect
 import typing
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import pytest
 
@@ -12,13 +12,15 @@ import quantviz as qv
 from quantviz import networks
 from quantviz.api import functions
 from quantviz.api.modules import ModuleOptions
+from quantviz.api.onnx import FileOptions
 from quantviz.api.table import PictureOptions
 from quantviz.cli import cli
 from quantviz.specs import errors
 
-OVERLOADS = {PictureOptions: 0, ModuleOptions: 1}
+OVERLOADS = {PictureOptions: 0, FileOptions: 1, ModuleOptions: 2}
 # Parameters of the command -> of the function, where their names differ.
 NAMES = {"method": "cam", "target": "class_", "faithful": "faithfulness", "cache_dir": "cache"}
+NAMES |= {"quantized_models": "quantized_model", "input_words": "input"}
 
 
 def test_importing_takes_no_library_and_only_what_is_asked_for_is_imported(imported):
@@ -56,17 +58,19 @@ def test_options_are_typed_and_documented_as_they_are(kind):
     named = {name: entry.default for name, entry in typed.items() if entry.kind is entry.KEYWORD_ONLY}
     assert list(named) == [entry.name for entry in fields(kind)]
     for entry in fields(kind):
-        assert named[entry.name] in (entry.default, ...), entry.name
+        default = entry.default if entry.default is not MISSING else inspect.Parameter.empty
+        assert named[entry.name] in (default, ...), entry.name
         assert f"``{entry.name}``" in qv.compare.__doc__, entry.name
 
 
-def test_a_pictures_options_are_those_of_the_command_with_its_defaults():
+def test_options_are_those_of_the_command_with_its_defaults():
     parameters = {NAMES.get(entry.name, entry.name): entry for entry in cli.commands["compare"].params}
     written = {"image", "json_path", "png", "maps"}  # the command's own: the picture, and where to write
-    assert parameters.keys() - written == {entry.name for entry in fields(PictureOptions)} - {"bits", "progress"}
-    for name in parameters.keys() - written:
-        default, own = parameters[name].to_info_dict()["default"], getattr(PictureOptions(), name)
-        assert own == default or str(own) == default or not (own or default), name
+    ours = {entry.name: entry.default for kind in (FileOptions, PictureOptions) for entry in fields(kind)}
+    assert parameters.keys() - written == ours.keys() - {"bits", "progress"}
+    for name in parameters.keys() - written - {"float_model"}:
+        default = parameters[name].to_info_dict()["default"]
+        assert ours[name] == default or str(ours[name]) == default or not (ours[name] or default), name
 
 
 def test_every_example_runs(tmp_path_factory, monkeypatch):
