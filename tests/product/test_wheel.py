@@ -98,7 +98,7 @@ def test_it_is_the_installed_package_that_runs(installed, home, empty):
 def test_the_wheel_holds_every_page_and_data_file(installed):
     (package,) = installed.parent.glob("lib/python*/site-packages/quantviz")
     files = [path.relative_to(ROOT) for path in (ROOT / "quantviz").rglob("*") if path.is_file()]
-    data = [path for path in files if path.suffix in {".py", ".md", ".csv", ".json", ".parquet", ".typed", ".j2"}]
+    data = [path for path in files if "__pycache__" not in path.parts]
     assert [path for path in data if not (package.parent / path).is_file()] == []
     pages = [path.relative_to(ROOT) for path in (ROOT / "pages").glob("*.py")]
     for place in (Path("app.py"), Path(".streamlit/config.toml"), *pages):
