@@ -64,8 +64,8 @@ def make_private(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def rebuild_lock(directory: Path, timeout: float) -> Iterator[None]:
-    """Keep other processes from rebuilding the database; OSError when one of them takes too long."""
+def opening_lock(directory: Path, timeout: float) -> Iterator[None]:
+    """Keep other processes from opening or rebuilding the database; BlockingIOError when one takes too long."""
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         deadline = time.monotonic() + timeout

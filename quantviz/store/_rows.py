@@ -59,7 +59,7 @@ FAILURES = (Timeout, OSError, sqlite3.Error, Damaged, ValueError, TypeError, Att
 def is_lock(error: BaseException) -> bool:
     """Tell whether an error means that another process or thread holds the database."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, Timeout) or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(error, Timeout | BlockingIOError) or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -108,3 +108,22 @@ print(os.waitpid(child, 0)[1], store.get("1" * 64).metadata["n"], store.put("2" 
 
 def test_a_forked_child_goes_on_with_the_store(tmp_path):
     assert run_script(FORK, tmp_path / "tensors").split() == ["0", "1", "True"]
+
+
+def test_many_open_a_new_folder_at_once(tmp_path):
+    # The tables of a database in the making once passed for damage, and it was set aside from under its maker.
+    for round_ in range(15):
+        together, kept = threading.Barrier(5), []
+
+        def work(folder=tmp_path / str(round_), together=together, kept=kept):
+            with TensorStore(folder, timeout=30) as store:
+                together.wait()
+                stored = store.put(key_of("one"), record_of(1))
+                kept.append((stored, store.info().problem, store.info().set_aside))
+
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert kept == [(True, "", ())] * 5
