@@ -138,9 +138,11 @@ class Features:
         return self._activations
 
     def gradients(self, model: nn.Module, classes: tuple[int, ...]) -> Array:
-        """Return the gradient of each image's logit of its class with respect to ``activations``, same shape.
+        """Return the gradient of each image's logit of its class with respect to ``activations``.
 
-        The images of a batch do not see each other, so that the gradient of the logits' sum is that of each.
+        It has their shape, or (N, C, 1, 1) where a ``Headed`` network says that it is the same at every place, as
+        behind pooling: the formulas then need one product a channel instead of one a place. The images of a batch do
+        not see each other, so that the gradient of the logits' sum is that of each.
 
         Args:
             model: whose pass this is.
@@ -156,6 +158,8 @@ class Features:
                 gradient = self._back(classes)
             if gradient is None:
                 raise _unused()
+            if gradient.stride()[2:] == (0, 0):  # a view of one value for each channel
+                gradient = gradient[:, :, :1, :1]
             self._gradients[classes] = np.ascontiguousarray(gradient.numpy(), dtype=np.float64)
             self.nbytes += self._gradients[classes].nbytes
         return self._gradients[classes]
@@ -206,7 +210,7 @@ Summed = tuple[Array, float]
 """A map before ReLU, float64 (h, w), and the greatest size of what was summed at any position of it."""
 
 Formula = Callable[[Array, Array], Summed]
-"""Takes one image's activation and gradient, float64 (C, h, w) each."""
+"""Takes one image's activation, float64 (C, h, w), and gradient, of its shape or (C, 1, 1)."""
 
 
 def gradcam(activation: Array, gradient: Array) -> Summed:
@@ -228,7 +232,8 @@ def gradcam_plus_plus(activation: Array, gradient: Array) -> Summed:
     if nowhere is not None:
         alpha[nowhere] = 0
     alpha *= np.maximum(gradient, 0)
-    return weighted(alpha.sum(axis=(1, 2)), activation)
+    places = activation[0].size // gradient[0].size
+    return weighted(alpha.sum(axis=(1, 2)) * places, activation)
 
 
 def xgradcam(activation: Array, gradient: Array) -> Summed:

@@ -317,8 +317,19 @@ def _heatmaps(raw: Array, magnitude: float, in_logits: bool, size: tuple[int, in
     if reason := _degenerate(raw, magnitude, in_logits):
         return Heatmap(np.zeros(size, np.float32), reason), Heatmap(np.zeros(raw.shape, np.float32), reason)
     native = _min_max(np.maximum(raw, 0))
-    wide = functional.interpolate(torch.from_numpy(native)[None, None], size, mode="bilinear", align_corners=False)
-    return _heatmap(_min_max(wide[0, 0].numpy())), _heatmap(native)
+    rows, columns = (_interpolation(*sides) for sides in zip(native.shape, size, strict=True))
+    return _heatmap(_min_max(rows.T @ native @ columns)), _heatmap(native)
+
+
+@lru_cache(maxsize=64)
+def _interpolation(side: int, length: int) -> Array:
+    """Return the matrix (side, length) that interpolates one dimension as torch does, linearly between centres.
+
+    Two products of it take a quarter of the time of torch's bilinear interpolation of one map.
+    """
+    each = torch.eye(side, dtype=torch.float64)[None]
+    matrix: Array = functional.interpolate(each, length, mode="linear", align_corners=False)[0].numpy()
+    return matrix
 
 
 def _heatmap(values: Array) -> Heatmap:

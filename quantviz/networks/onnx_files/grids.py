@@ -66,6 +66,11 @@ class Grid:
         """Whether zero lies in the middle of the integers."""
         return bool((self.zero_point == (0 if self.quant_min < 0 else (self.quant_max + 1) // 2)).all())
 
+    @property
+    def at_zero(self) -> bool:
+        """Whether the grid begins at zero."""
+        return bool((self.zero_point == self.quant_min).all())
+
     def same_as(self, other: Grid | None) -> bool:
         """Tell whether two grids hold the same values."""
         return (

@@ -24,7 +24,7 @@ LAYER: Final = "target"
 """Dotted name of what gives the target's activation, in every ``OnnxNetwork``."""
 
 _LARGEST_DIFFERENCE = 0.1
-_MOST_TRACED = 4
+_MOST_TRACED, _MOST_SLOPES = 4, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class OnnxNetwork(nn.Module):
         fixed = {tap.tensor: value for tap, value in zip(self._cut.beside, given[1:], strict=False) if is_index(value)}
         self._read = [at for at, tap in enumerate(self._cut.beside, start=1) if tap.tensor not in fixed]
         self._single = self._single or bool(fixed)
-        self._traced: dict[tuple[torch.Size, ...], Callable[..., Tensor | None]] = {}
+        self._traced: dict[tuple[torch.Size, ...], tuple[Callable[..., Tensor | None], bool]] = {}
+        self._slopes: dict[tuple[tuple[torch.Size, ...], int], Tensor] = {}
         self.tail: Tail | None = None
         self._rest: TailRunner | None = None
         error = self._add_tail(opened, clipped, fixed, examples, span)
@@ -143,9 +144,17 @@ class OnnxNetwork(nn.Module):
         if shapes not in self._traced:
             if len(self._traced) >= _MOST_TRACED:
                 self._traced.clear()
+                self._slopes.clear()
             self._traced[shapes] = _traced(self._slope, (*values, rows))
-        slope = self._traced[shapes](*values, rows)
-        return None if slope is None else slope.expand(values[0].shape)
+        repeat, constant = self._traced[shapes]
+        slope = self._slopes.get((shapes, classes[0])) if constant else None
+        if slope is None:
+            slope = repeat(*values, rows)
+            if slope is None:
+                return None
+            if constant and len(self._slopes) < _MOST_SLOPES:
+                self._slopes[shapes, classes[0]] = slope
+        return slope.expand(values[0].shape)
 
     def _slope(self, *inputs: Tensor) -> Tensor | None:
         assert self.tail is not None
@@ -159,7 +168,8 @@ class OnnxNetwork(nn.Module):
                 score = self.tail(values, rows, leaf)[:, 0]
         if not score.requires_grad:
             return None
-        slope = torch.autograd.grad(score, leaf, torch.ones_like(score), allow_unused=True)[0]
+        # Ones of their own, not like the score: else the trace would compute the score for its shape alone.
+        slope = torch.autograd.grad(score, leaf, torch.ones(1), allow_unused=True)[0]
         if slope is None or pooled is None:
             return slope
         return slope.reshape(1, -1, 1, 1) / values[0][0, 0].numel()
@@ -249,19 +259,27 @@ def _logits_taps(opened: Opened) -> list[Tap]:
     return ways
 
 
-def _traced(function: Callable[..., Tensor | None], inputs: tuple[Tensor, ...]) -> Callable[..., Tensor | None]:
-    """Return a function's tensor operations alone, for inputs of these shapes; itself, where their value is another."""
+def _traced(
+    function: Callable[..., Tensor | None], inputs: tuple[Tensor, ...]
+) -> tuple[Callable[..., Tensor | None], bool]:
+    """Return a function's tensor operations alone, and whether its last input alone decides what they give.
+
+    They are for inputs of these shapes. Where they do not give the function's value, the function itself is returned.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     expected = function(*inputs)
     if expected is None:
-        return function
+        return function, False
     try:
         module: Any = make_fx(function)(*inputs)
         module.graph.eliminate_dead_code()
         module.recompile()
         found = module(*inputs)
     except Exception:  # whatever tracing does not bear, the function itself does
-        return function
+        return function, False
+    if not torch.equal(found, expected):
+        return function, False
+    *others, _ = [node for node in module.graph.nodes if node.op == "placeholder"]
     repeat: Callable[..., Tensor | None] = torch.no_grad()(module.forward)
-    return repeat if torch.equal(found, expected) else function
+    return repeat, not any(node.users for node in others)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,18 @@ class Quantizer:
     Attributes:
         grid: with one scale, or one for each channel.
         clipped: whether the upper end stands for a Clip.
+        positive: whether what it reads is never below zero, so that the lower end does not matter.
     """
 
     grid: Grid
     clipped: bool = False
+    positive: bool = False
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return integers, as float32, of real values."""
         scale, zero = _spread(self.grid, values.ndim)
         low, high = self.grid.quant_min, self.grid.quant_max
-        at_zero = bool((self.grid.zero_point == low).all())
-        limits = (-np.inf if not at_zero else 0.0, self.top() if self.clipped else np.inf)
+        limits = (0.0 if self.grid.at_zero and not self.positive else -np.inf, self.top() if self.clipped else np.inf)
         found: Tensor = _Rounded.apply(values, scale, zero, (low, high), limits)
         return found
 
@@ -81,11 +82,12 @@ class Dequantizer:
 
     def __call__(self, integers: Tensor) -> Tensor:
         """Return real values, float32, of integers."""
-        scale, zero = _spread(self.grid, integers.ndim, integers.shape)
+        scale, zero = _spread(self.grid, integers.ndim, tuple(integers.shape) if self.grid.block else ())
         return (integers - zero) * scale
 
 
-def _spread(grid: Grid, rank: int, shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=1024)
+def _spread(grid: Grid, rank: int, shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """Return scale and zero point so that they go with a tensor of this rank."""
     scale, zero = torch.from_numpy(grid.scale.copy()), torch.from_numpy(grid.zero_point.astype(np.float32))
     if grid.block:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quantviz.networks.onnx_files.cutting import Cut
 from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Array, Graph, Node
-from quantviz.networks.onnx_files.grids import Grid, grid_of
+from quantviz.networks.onnx_files.grids import MOVING, Grid, grid_of
 from quantviz.networks.onnx_files.operators import OPERATORS
 from quantviz.networks.onnx_files.quantization import WEIGHTED
 from quantviz.networks.onnx_files.rounding import Dequantizer, Quantizer
@@ -67,6 +67,7 @@ class Tail(nn.Module):
             self._values[name] = _tensor(graph.constants[name])
         self._steps: list[_Step] = []
         self._copies: dict[str, str] = {}
+        self._positive = {cut.start} if _starts_at_zero(graph, cut) else set()
         for node in cut.nodes:
             self._add(_step(graph, node, cut, clipped))
         self._logits = self._copies.get(cut.logits, cut.logits)
@@ -136,7 +137,18 @@ class Tail(nn.Module):
             with torch.no_grad():
                 self._values.update(step.run(self._values))
         else:
-            self._steps.append(step)
+            self._steps.append(self._positively(step))
+
+    def _positively(self, step: _Step) -> _Step:
+        """Return a step, a quantizer with the knowledge that what it reads is never below zero."""
+        known = self._positive.issuperset(name for name in step.inputs if name not in self._values)
+        if isinstance(step.function, Dequantizer):
+            known = step.function.grid.at_zero
+        if known and (step.op in _POSITIVE or isinstance(step.function, Dequantizer)):
+            self._positive.update(step.outputs)
+        if known and isinstance(step.function, Quantizer):
+            return replace(step, function=replace(step.function, positive=True))
+        return step
 
     def _classwise(self) -> dict[str, int]:
         """Return the constants that have a part for each class, with the axis of the classes.
@@ -164,6 +176,18 @@ _BY_CLASS = frozenset(
     f"{QUANTIZE} {DEQUANTIZE} Add Sub Mul Div Relu Clip Identity Cast Flatten Squeeze Reshape GlobalAveragePool "
     "ReduceMean AveragePool Dropout LeakyRelu Sigmoid".split()
 )
+
+
+# Gives nothing below zero where nothing below zero is read.
+_POSITIVE = MOVING | {"GlobalAveragePool", "AveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax", "Relu", "Concat"}
+
+
+def _starts_at_zero(graph: Graph, cut: Cut) -> bool:
+    """Tell whether a target is never below zero."""
+    if cut.target.grid is not None:
+        return cut.target.grid.at_zero
+    node = graph.producers.get(cut.start)
+    return node is not None and node.op in ("Relu", "Sigmoid", "HardSigmoid")
 
 
 def _class_axis(head: _Step, weight: Tensor) -> int:
