@@ -44,7 +44,13 @@ def preprocessing_of(choice: object, module: object = None) -> tuple[Preprocessi
     return _of_torchvision(transforms() if callable(transforms) else choice), ""
 
 
-_KEYS = ("resize", "crop", "interpolation", "mean", "std", "fit")
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "interpolation": ("bilinear", "bicubic"),
+    "fit": ("crop", "stretch"),
+    "order": ("RGB", "BGR"),
+    "range": ("0-1", "0-255"),
+}
+_KEYS = ("resize", "crop", "mean", "std", *_CHOICES)
 
 
 def of_words(text: str, usual: Preprocessing) -> Preprocessing:
@@ -71,17 +77,20 @@ def of_words(text: str, usual: Preprocessing) -> Preprocessing:
 
 
 def words_of(preprocessing: Preprocessing) -> str:
-    """Return a preprocessing in words: "shorter side 256 (bilinear), centre crop of 224, mean ..., std ..."."""
+    """Return a preprocessing in words: "shorter side 256 (bilinear), centre crop of 224, mean ..., std ...".
+
+    Channel order and range follow where they are not RGB and 0-1.
+    """
     fit = f"shorter side {preprocessing.resize} ({preprocessing.interpolation}), centre crop of {preprocessing.crop}"
     if preprocessing.fit == "stretch":
         fit = f"stretched to {preprocessing.crop} ({preprocessing.interpolation})"
     mean, std = ("/".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
-    return f"{fit}, mean {mean}, std {std}"
+    unusual = [value for value in (preprocessing.order, preprocessing.range) if value not in ("RGB", "0-1")]
+    return ", ".join((fit, f"mean {mean}", f"std {std}", *unusual))
 
 
 def _value(name: str, text: str) -> object:
-    choices = {"interpolation": ("bilinear", "bicubic"), "fit": ("crop", "stretch")}.get(name)
-    if choices:
+    if choices := _CHOICES.get(name):
         if text not in choices:
             raise UsageError(f"Input {name}={text} is unknown; use {' or '.join(choices)}.")
         return text

@@ -12,6 +12,7 @@ The error tree::
 
 from quantviz.specs.basics import (
     COMPUTATION_VERSION,
+    LATER,
     RGB,
     FloatMap,
     Phase,
@@ -20,6 +21,7 @@ from quantviz.specs.basics import (
     digest_of,
     frozen,
     no_progress,
+    plain,
 )
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
@@ -76,6 +78,7 @@ __all__ = [
     "DEPLOYED",
     "DEVIATIONS",
     "GRADIENT_FREE",
+    "LATER",
     "MAX_BITS",
     "MIN_BITS",
     "PAPER",
@@ -130,6 +133,7 @@ __all__ = [
     "frozen",
     "headroom",
     "no_progress",
+    "plain",
     "scheme_name",
     "spec_of",
     "variants_of",

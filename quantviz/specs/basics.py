@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,22 +65,33 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
+LATER: Final[Mapping[str, bool]] = {"later": True}
+"""Metadata of a dataclass's field that came after the first digests: ``digest_of`` leaves it out at its default."""
+
+
 def digest_of(value: Any) -> str:
     """Return the sha256 in hex of the canonical JSON of ``value``.
 
-    Canonical: keys sorted, no spaces, ASCII; dataclasses as objects. NaN is refused.
+    Canonical: that of ``plain``, keys sorted, no spaces, ASCII. What was known by its digest before a field was added
+    still is. NaN is refused.
     """
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return JSON-able data: dataclasses as objects, without ``LATER`` fields that have their default."""
     if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
+        pairs = ((entry, getattr(value, entry.name)) for entry in fields(value))
+        return {
+            entry.name: plain(content)
+            for entry, content in pairs
+            if not (entry.metadata.get("later") and content == entry.default)
+        }
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from quantviz.specs.basics import LATER
 from quantviz.specs.errors import UsageError
 
 CAM_METHODS = (
@@ -30,9 +31,11 @@ class Preprocessing:
         resize: length in pixels that the shorter side is resized to.
         crop: side in pixels of the square centre crop, which is the input's resolution.
         interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
-        mean: per channel, subtracted after scaling to [0, 1].
-        std: per channel, divided by afterwards.
+        mean: per channel in the network's ``order``, subtracted after scaling to ``range``.
+        std: per channel in the network's ``order``, divided by afterwards.
         fit: ``"crop"``, or ``"stretch"``: the whole picture is resized to the crop's square, its aspect ratio lost.
+        order: of the input's channels, ``"RGB"`` or ``"BGR"``.
+        range: what a channel's levels are scaled to, ``"0-1"`` or ``"0-255"`` (left as they are).
     """
 
     resize: int
@@ -41,6 +44,8 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: Literal["crop", "stretch"] = "crop"
+    order: Literal["RGB", "BGR"] = field(default="RGB", metadata=LATER)
+    range: Literal["0-1", "0-255"] = field(default="0-1", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class WeightsRef:
         preprocessing: the matching preprocessing.
         classes: number of classes.
         note: what was adapted while loading (observer entries ignored, say), or "".
+        names: the classes' names in the order of the logits, where the user gave them; () elsewhere.
     """
 
     source: Literal["bundled", "file", "hub", "untrained", "memory"]
@@ -106,6 +112,7 @@ class WeightsRef:
     preprocessing: Preprocessing
     classes: int = 1000
     note: str = ""
+    names: tuple[str, ...] = field(default=(), metadata=LATER)
 
     @property
     def trained(self) -> bool:

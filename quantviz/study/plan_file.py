@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 from quantviz.comparison.structured import structured
+from quantviz.specs import plain
 from quantviz.study.specs.plan import StudyPlan
 
 _FORMAT = 1
@@ -14,7 +15,7 @@ _ADDED = ("shard", "truth", "notes")  # later than the first plans, which lack t
 
 def plan_bytes(plan: StudyPlan) -> bytes:
     """Return the bytes of plan.json; the same plan gives the same bytes."""
-    data = {"format": _FORMAT, "digest": plan.digest, **asdict(plan)}
+    data = {"format": _FORMAT, "digest": plan.digest, **plain(plan)}
     return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,14 @@ def test_normalize_equals_torchvision():
     assert ours.flags.c_contiguous
     assert np.abs(ours - expected).max() <= 1e-6
     assert torch.from_numpy(ours).shape == (1, 3, 224, 224)
+
+
+def test_normalize_gives_the_networks_order_and_range():
+    rgb = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    mean, std = (103.94, 116.78, 123.68), (57.4, 57.1, 58.4)  # of blue, green and red
+    caffe = replace(prep(), mean=mean, std=std, order="BGR", range="0-255")
+    expected = (rgb[..., ::-1].astype(np.float64) - mean) / std
+    assert np.abs(images.normalize(rgb, caffe)[0].transpose(1, 2, 0) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("size", SIZES)
