@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from quantviz import images
-from quantviz.specs import CalibrationRef, CamSpec, Preprocessing, WeightsRef, spec_of
+from quantviz.specs import CalibrationRef, CamSpec, Preprocessing, WeightsRef, parse_bits, spec_of
 from quantviz.study.folder import StudyFolder
-from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, parse_bits
+from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan
 from quantviz.study.specs.row import StudyRow
 
 LITE, SQUEEZE = "efficientnet_lite0", "squeezenet1_1"

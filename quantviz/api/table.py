@@ -34,9 +34,9 @@ from quantviz.specs import (
     TruthKind,
     UsageError,
     no_progress,
+    parse_bits,
     spec_of,
 )
-from quantviz.study.specs.plan import parse_bits
 
 Bits: TypeAlias = str | int | tuple[int, int | None]
 

@@ -29,10 +29,10 @@ from quantviz.specs import (
     SCHEME_WORDS,
     CamSpec,
     UsageError,
+    parse_bits,
     spec_of,
 )
 from quantviz.study.planning import BATCH, SweepRequest
-from quantviz.study.specs.plan import parse_bits
 
 if TYPE_CHECKING:
     from quantviz.study.sweep.run import Swept

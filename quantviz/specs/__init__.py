@@ -69,7 +69,7 @@ from quantviz.specs.settings import (
     PublishedWeights,
     WeightsRef,
 )
-from quantviz.specs.variants import DEPLOYED, PROTOCOLS, Variant, check_deployable, variants_of
+from quantviz.specs.variants import DEPLOYED, PROTOCOLS, Variant, check_deployable, parse_bits, variants_of
 
 __all__ = [
     "CALIBRATED",
@@ -133,6 +133,7 @@ __all__ = [
     "frozen",
     "headroom",
     "no_progress",
+    "parse_bits",
     "plain",
     "scheme_name",
     "spec_of",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quantviz.specs import DEPLOYED, DEVIATIONS, PAPER, PROTOCOLS, UsageError, Variant, spec_of, variants_of
+from quantviz.specs import DEPLOYED, DEVIATIONS, PAPER, PROTOCOLS, UsageError, Variant, parse_bits, spec_of, variants_of
 
 QUANTS = (spec_of("best", 16, 16), spec_of("standard", 8, 8), spec_of("standard", 4, None))
 
@@ -48,3 +48,17 @@ def test_what_integer_kernels_do_not_run_cannot_be_deployed(scheme, bits, protoc
 def test_an_unknown_protocol_is_told_with_those_there_are():
     with pytest.raises(UsageError, match=r"'int8' is unknown; use calibrated, paper, .*; or deployed\."):
         variants_of("int8", QUANTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [("8", (8, 8)), ("W4", (4, None)), ("W4A8", (4, 8)), (" w16a16 ", (16, 16)), ("16", (16, 16))],
+)
+def test_short_names_of_bit_widths(text, bits):
+    assert parse_bits(text) == bits
+
+
+@pytest.mark.parametrize("text", ["", "A8", "W", "8A8", "W4A", "W4A8A8", "eight", "-8", "٨", "W4.5", "1000000"])
+def test_what_is_no_bit_width_is_refused(text):
+    with pytest.raises(UsageError, match="are unknown; use 8 for W8A8"):
+        parse_bits(text)

@@ -26,7 +26,6 @@ from quantviz.study.specs.plan import (
     StudyImage,
     StudyModel,
     StudyPlan,
-    parse_bits,
 )
 from quantviz.study.specs.row import StudyRow
 
@@ -80,20 +79,6 @@ def finished(path, plan):
 
 def left_behind(path):
     return [file for file in path.rglob("*") if file.name.endswith(".part")]
-
-
-@pytest.mark.parametrize(
-    ("text", "bits"),
-    [("8", (8, 8)), ("W4", (4, None)), ("W4A8", (4, 8)), (" w16a16 ", (16, 16)), ("16", (16, 16))],
-)
-def test_short_names_of_bit_widths(text, bits):
-    assert parse_bits(text) == bits
-
-
-@pytest.mark.parametrize("text", ["", "A8", "W", "8A8", "W4A", "W4A8A8", "eight", "-8", "٨", "W4.5", "1000000"])
-def test_what_is_no_bit_width_is_refused(text):
-    with pytest.raises(UsageError, match="are unknown; use 8 for W8A8"):
-        parse_bits(text)
 
 
 def test_pieces_cover_every_picture_of_every_model_and_protocol_once():

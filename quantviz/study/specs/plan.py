@@ -299,23 +299,6 @@ def _image_words(value: tuple[StudyImage, ...], other: tuple[StudyImage, ...]) -
     return f"{ours.path!r} (sha256 {ours.sha256[:8] or 'unknown'}, label {ours.label})"
 
 
-def parse_bits(text: str) -> tuple[int, int | None]:
-    """Return (weight bits, activation bits) of a short name: ``"8"`` is W8A8, ``"W4"`` weight-only, ``"W4A8"`` itself.
-
-    Raises:
-        UsageError: the text is none of these; the widths themselves are judged by ``QuantSpec``.
-    """
-    word = text.strip().upper()
-    weight, mark, act = word.removeprefix("W").partition("A")
-    numbers = [part for part in (weight, act) if part.isascii() and part.isdigit() and len(part) < 4]
-    bare = not word.startswith("W")
-    if len(numbers) != 1 + bool(mark) or (bare and mark) or (mark and not act):
-        raise UsageError(f"Bits {text!r} are unknown; use 8 for W8A8, W4 for weight-only, or W4A8, say.")
-    if bare:
-        return int(weight), int(weight)
-    return int(weight), int(act) if mark else None
-
-
 @dataclass(frozen=True, slots=True)
 class StudyProgress:
     """How far a running sweep is, as it last told on disk.

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from quantviz import images, networks
-from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, spec_of
+from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, parse_bits, spec_of
 from quantviz.study import process
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import StudyProgress, parse_bits
+from quantviz.study.specs.plan import StudyProgress
 from quantviz.study.sweep.state import JobState, read_state, write_state
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
