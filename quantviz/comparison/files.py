@@ -12,6 +12,7 @@ from quantviz import images
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
 from quantviz.networks import Network
+from quantviz.networks.classes import names_of_file
 from quantviz.networks.onnx_files import RULE, FilePair, Opened, TensorMatch, open_file, pair_of
 from quantviz.networks.onnx_files.files import identity
 from quantviz.networks.preprocessing import IMAGENET, of_words, words_of
@@ -100,7 +101,7 @@ def compare_files(
     progress("Reading the ONNX files", None, Phase.LOADING)
     preprocessing = _preprocessing(files)
     reference = open_file(files.reference, side=preprocessing.crop)
-    names = class_names_of(files.classes) if files.classes is not None else ()
+    names = names_of_file(files.classes) if files.classes is not None else ()
     comparisons: dict[str, Comparison] = {}
     for path in files.quantized:
         pair = pair_of(reference, open_file(path, side=preprocessing.crop))
@@ -109,22 +110,6 @@ def compare_files(
             first, second, sample, request, store=store, progress=progress, same_classes=False
         )
     return comparisons
-
-
-def class_names_of(path: Path) -> tuple[str, ...]:
-    """Return the names of classes from a text file: one on each line, in the order of the logits.
-
-    Raises:
-        UsageError: the file cannot be read, or is no text.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise UsageError(f"Class names {str(path)!r} cannot be read ({reason}); give a name on each line.") from None
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return tuple(line.strip() for line in lines)
 
 
 def _preprocessing(files: FilesRequest) -> Preprocessing:

@@ -1,4 +1,4 @@
-"""ImageNet's classes by the names of their synsets. Imports neither torch nor timm."""
+"""Names of classes: ImageNet's by their synsets, and those of a file. Imports neither torch nor timm."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+
+from quantviz.specs import UsageError
 
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
@@ -33,6 +35,22 @@ def class_names() -> tuple[str, ...]:
     words = (line.split("\t") for line in path.with_name(_NAMES).read_text("utf-8").splitlines())
     named = {entry[0]: entry[1].partition(",")[0] for entry in words if len(entry) > 1}
     return tuple(named.get(synset, synset) for synset in _classes())
+
+
+def names_of_file(path: Path) -> tuple[str, ...]:
+    """Return the names of classes from a text file: one on each line, in the order of the logits.
+
+    Raises:
+        UsageError: the file cannot be read, or is no text.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UsageError(f"Class names {str(path)!r} cannot be read ({reason}); give a name on each line.") from None
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return tuple(line.strip() for line in lines)
 
 
 @lru_cache(maxsize=1)

@@ -80,6 +80,8 @@ class ModelSpec:
         head: dotted name of the module whose weight's first dimension is the number of classes.
         parameters: number of parameters at 1,000 classes.
         weights: the published weights, the default first.
+        chosen_weights: what a network card names in place of the default, as users give it; else None.
+        class_names: of a network card, in the order of the logits; () elsewhere.
     """
 
     name: str
@@ -90,6 +92,8 @@ class ModelSpec:
     head: str
     parameters: int
     weights: tuple[PublishedWeights, ...]
+    chosen_weights: str | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

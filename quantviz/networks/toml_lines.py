@@ -1,0 +1,80 @@
+"""On which line of a TOML text a key stands, for messages: ``tomllib`` keeps no places."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Place = tuple[str | int, ...]
+"""Keys, and for a table of an array its number, from the outermost one: ``("variants", 1, "file")``."""
+
+
+def line_of(text: str, place: Sequence[str | int]) -> int | None:
+    """Return the line, from 1, on which the statement that sets a place begins; None where there is none.
+
+    Args:
+        text: valid TOML.
+        place: of a value, or of a table by its header. What lies within a value has the value's line.
+    """
+    table: Place = ()
+    counts: dict[Place, int] = {}
+    wanted = tuple(place)
+    for line, statement in _statements(text):
+        content = tomllib.loads(statement)
+        if statement.lstrip().startswith("["):
+            table = _header(content, counts)
+            if table == wanted:
+                return line
+        elif wanted[: len(table)] == table and _sets(content, wanted[len(table) :]):
+            return line
+    return None
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each statement, which may take several lines, with its first line."""
+    start, lines = 1, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not lines and (not line.strip() or line.lstrip().startswith("#")):
+            start = number + 1
+            continue
+        lines.append(line)
+        # What ends in a comma goes on: long arrays are not parsed anew for each of their lines.
+        if line.rstrip().endswith(",") or not _whole(statement := "\n".join(lines)):
+            continue
+        yield start, statement
+        start, lines = number + 1, []
+
+
+def _whole(statement: str) -> bool:
+    try:
+        return bool(tomllib.loads(statement))
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _header(content: dict[str, Any], counts: dict[Place, int]) -> Place:
+    """Return the place of the table that a header begins; ``counts`` has the tables of each array before it."""
+    keys: list[str | int] = []
+    value: Any = content
+    while value:
+        if isinstance(value, list):
+            name = tuple(keys)
+            counts[name] = counts.get(name, -1) + 1
+            keys.append(counts[name])
+            value = value[0]
+        else:
+            key, value = next(iter(value.items()))
+            keys.append(key)
+    return tuple(keys)
+
+
+def _sets(content: Any, rest: Place) -> bool:
+    """Tell whether a statement sets what ``rest`` names, or a value that holds it."""
+    for key in rest:
+        if not isinstance(content, dict):
+            return True
+        if key not in content:
+            return False
+        content = content[key]
+    return bool(rest)
