@@ -54,6 +54,7 @@ class FilesRequest:
         input: how a picture becomes the input, as ``networks.preprocessing.of_words`` reads it; "" for what ImageNet
             networks usually take.
         classes: path of a text file with the name of a class on each line; None where they are not known.
+        external: whether weights may lie in other files beside a file.
 
     Raises:
         UsageError: no quantized file is named.
@@ -64,6 +65,7 @@ class FilesRequest:
     layer: str | None = None
     input: str = ""
     classes: Path | None = None
+    external: bool = True
 
     def __post_init__(self) -> None:
         if not self.quantized:
@@ -100,11 +102,11 @@ def compare_files(
     """
     progress("Reading the ONNX files", None, Phase.LOADING)
     preprocessing = _preprocessing(files)
-    reference = open_file(files.reference, side=preprocessing.crop)
+    reference = open_file(files.reference, external=files.external, side=preprocessing.crop)
     names = names_of_file(files.classes) if files.classes is not None else ()
     comparisons: dict[str, Comparison] = {}
     for path in files.quantized:
-        pair = pair_of(reference, open_file(path, side=preprocessing.crop))
+        pair = pair_of(reference, open_file(path, external=files.external, side=preprocessing.crop))
         first, second = _networks(files, path, pair, preprocessing, names)
         comparisons[_name(path, comparisons)] = compare_pair(
             first, second, sample, request, store=store, progress=progress, same_classes=False
@@ -113,7 +115,7 @@ def compare_files(
 
 
 def _preprocessing(files: FilesRequest) -> Preprocessing:
-    opened = open_file(files.reference)
+    opened = open_file(files.reference, external=files.external)
     side = opened.form.side or IMAGENET.crop
     # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
     usual = replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))

@@ -1,0 +1,195 @@
+"""Strangers' ONNX files compared in a process of its own, within limits, a few at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from quantviz.comparison.pair import PairRequest
+from quantviz.comparison.sandbox_process import Child, Limits
+from quantviz.comparison.sandboxed import RESULT, Job
+from quantviz.comparison.transfer import LARGEST, FilesResult, unpacked
+from quantviz.comparison.waiting import Line
+from quantviz.specs import CheckpointError, ImageSample, Progress, UsageError, no_progress
+
+CLASSES_BYTES: Final = 1 << 20
+"""Largest file of class names."""
+
+_PREFIX = "quantviz-upload-"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class UploadedFiles:
+    """A float and a quantized ONNX file as they were uploaded.
+
+    Attributes:
+        reference: bytes of the float file.
+        reference_name: its name.
+        quantized: bytes of the quantized file.
+        quantized_name: its name.
+        classes: bytes of a text file with a class name a line; empty for none.
+        classes_name: its name.
+        layer: tensor that maps are taken at, or None.
+        input: as ``FilesRequest.input``.
+    """
+
+    reference: bytes
+    reference_name: str
+    quantized: bytes
+    quantized_name: str
+    classes: bytes = b""
+    classes_name: str = "classes.txt"
+    layer: str | None = None
+    input: str = ""
+
+
+class Sandbox:
+    """Compares strangers' files; any number of threads may share it.
+
+    The files are opened by a process of its own, never by this one. They lie in a private temporary folder for as long
+    as that process runs. It has limits on memory, processor time and what it writes, and none of this process's
+    environment; it takes no weights from other files and no operators but ONNX's and ONNX Runtime's own.
+
+    Args:
+        limits: of each comparison.
+        at_once: how many run at the same time.
+        most_waiting: how many may wait for them.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, at_once: int = 2, most_waiting: int = 8) -> None:
+        self.limits = limits or Limits()
+        self._line = Line(at_once, most_waiting)
+        self._threads = max(1, (os.cpu_count() or 1) // at_once)
+
+    def compare(
+        self,
+        files: UploadedFiles,
+        sample: ImageSample,
+        request: PairRequest | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> FilesResult:
+        """Compare a float and a quantized file on one picture, as ``compare_files`` does.
+
+        Args:
+            files: the files.
+            sample: the picture.
+            request: what to compare by; None for the defaults. A saliency network of the user's is refused.
+            progress: reports what is being done, several times a second; whatever it raises ends the process.
+
+        Raises:
+            CheckpointError: a file is too large or cannot be used, or the files took more than the limits.
+            UsageError: too many wait already; or as ``compare_files``.
+            QuantvizError: as ``compare_files``.
+        """
+        request = request or PairRequest()
+        self._check(files)
+        with self._line.turn(progress), _private_folder() as folder:
+            key = secrets.token_hex(32)
+            job = self._job(folder, key, files, sample, request)
+            Child(job, self.limits, self._threads).run(progress)
+            return _result(folder, key, sample)
+
+    def _check(self, files: UploadedFiles) -> None:
+        most = self.limits.file_bytes
+        for name, data in ((files.reference_name, files.reference), (files.quantized_name, files.quantized)):
+            if not data or len(data) > most:
+                what = "is empty" if not data else f"has {len(data) / 2**20:.1f} MiB"
+                raise CheckpointError(f"{name} {what}; give an .onnx file of up to {most / 2**20:g} MiB.")
+        if len(files.classes) > CLASSES_BYTES:
+            raise CheckpointError(
+                f"{files.classes_name} has {len(files.classes) / 2**20:.1f} MiB; give class names of up to "
+                f"{CLASSES_BYTES >> 20} MiB."
+            )
+
+    def _job(self, folder: Path, key: str, files: UploadedFiles, sample: ImageSample, request: PairRequest) -> Job:
+        def saved(part: str, name: str, data: bytes) -> str:
+            place = folder / part
+            place.mkdir()
+            (place / _plain_name(name, part)).write_bytes(data)
+            return str(place / _plain_name(name, part))
+
+        salient = request.saliency
+        if isinstance(salient, Path):
+            raise UsageError(f"Saliency {salient.name!r} is a path; give a map's bytes or a method's name.")
+        np.save(folder / "picture.npy", sample.rgb, allow_pickle=False)
+        return Job(
+            folder=str(folder),
+            key=key,
+            reference=saved("float.onnx", files.reference_name, files.reference),
+            quantized=saved("quantized.onnx", files.quantized_name, files.quantized),
+            classes=saved("classes.txt", files.classes_name, files.classes) if files.classes else "",
+            layer=files.layer or "",
+            input=files.input,
+            picture=str(folder / "picture.npy"),
+            picture_id=sample.id,
+            method=request.method,
+            target=request.target,
+            saliency=salient if isinstance(salient, str) else "",
+            saliency_file=saved("saliency", request.saliency_name, salient) if isinstance(salient, bytes) else "",
+            saliency_name=request.saliency_name,
+            memory=self.limits.memory,
+            cpu_seconds=self.limits.cpu_seconds,
+            result_bytes=LARGEST,
+        )
+
+
+def _result(folder: Path, key: str, sample: ImageSample) -> FilesResult:
+    try:
+        # The folder was the process's: what lies there may be a link or a pipe.
+        handle = os.open(folder / RESULT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ValueError("it is no file")
+            blob = file.read(LARGEST + 1)
+        if len(blob) > LARGEST:
+            raise ValueError("it is too long")
+        return unpacked(blob, key, sample)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The process that compared the files left no result that can be read ({error}); try again."
+        ) from None
+
+
+def _plain_name(name: str, otherwise: str) -> str:
+    """Return a stranger's file name as one that a file can have; messages tell it."""
+    last = re.split(r"[/\\]", name)[-1]
+    return re.sub(r"[^\w. ()+=-]", "_", last).lstrip(".").strip()[-100:] or otherwise
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Make a temporary folder that nobody else can read, and remove it with all that lies in it.
+
+    Folders that a killed server left are removed first.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdecimal() and not _runs(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
