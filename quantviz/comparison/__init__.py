@@ -8,6 +8,7 @@ from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map
 from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, result_data, tables_data
 from quantviz.comparison.pair import PairRequest, compare_pair, explain_network
+from quantviz.comparison.preprocessing_check import KnownPicture, PreprocessingCheck, check_preprocessing
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -20,10 +21,13 @@ __all__ = [
     "CompareRequest",
     "FaithfulnessRow",
     "FilesRequest",
+    "KnownPicture",
     "PairRequest",
+    "PreprocessingCheck",
     "TruthSource",
     "Workbench",
     "arrays",
+    "check_preprocessing",
     "compare_files",
     "compare_pair",
     "comparison_data",
