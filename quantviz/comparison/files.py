@@ -11,6 +11,7 @@ import numpy as np
 from quantviz import images
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
+from quantviz.comparison.preprocessing_check import check_preprocessing
 from quantviz.networks import Network
 from quantviz.networks.classes import names_of_file
 from quantviz.networks.onnx_files import RULE, FilePair, Opened, TensorMatch, open_file, pair_of
@@ -40,6 +41,7 @@ EXAMPLES: Final = ("coffee", "chelsea", "rocket")
 _KEPT = 4
 _RESERVED = ("float", "quantized", "deployed", "saliency")  # what maps are called already
 _MODULES: Pool[OnnxNetwork] = Pool(_KEPT)
+_WARNINGS: Pool[str] = Pool(_KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,6 @@ def _networks(
         classes=_names_for(pair.reference, names),
         backend="onnxruntime",
         notes=(
-            *pair.findings,
             f"Input: {words_of(preprocessing)}{'' if files.input else ', as ImageNet networks usually take it'}.",
             *_layer_notes(files, pair, match),
             *_running_notes(pair.reference, first),
@@ -168,7 +169,10 @@ def _networks(
         backend="onnxruntime",
         notes=_running_notes(pair.quantized, second),
     )
-    return reference, quantized
+    key = (identity(files.reference), reference.weights.sha256, preprocessing, reference.classes)
+    warning = _WARNINGS.get(key, lambda: check_preprocessing(reference).warning)
+    first_of_all = (*pair.findings, *((warning,) if warning else ()))
+    return replace(reference, notes=(*first_of_all, *reference.notes)), quantized
 
 
 def _module(

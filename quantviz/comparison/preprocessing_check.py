@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -100,7 +101,7 @@ def check_preprocessing(network: Network) -> PreprocessingCheck:
         network: in eval mode.
     """
     names, given = _names(network), network.weights.preprocessing
-    crops = {name: images.crop(images.bundled(name).rgb, given) for name in dict.fromkeys((*KNOWN, *_COLOURED))}
+    crops = _crops(given)
     logits = {name: _logits(network, crops[name], given) for name in KNOWN}
     classes = {name: _named(names, words) for name, words in KNOWN.items()}
     pictures = tuple(_known_picture(name, logits[name], names, classes[name]) for name in KNOWN)
@@ -108,6 +109,12 @@ def check_preprocessing(network: Network) -> PreprocessingCheck:
     if found.known < _LEAST_KNOWN or len(names) < _LEAST_CLASSES or not network.weights.trained:
         return found
     return replace(found, warning=_warning(network, found, crops, names))
+
+
+@lru_cache(maxsize=4)
+def _crops(preprocessing: Preprocessing) -> dict[str, RGB]:
+    names = dict.fromkeys((*KNOWN, *_COLOURED))
+    return {name: images.crop(images.bundled(name).rgb, preprocessing) for name in names}
 
 
 def _warning(network: Network, found: PreprocessingCheck, crops: dict[str, RGB], names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, quantized, saved, small
+from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, quantized, real_onnx, saved, small
 from onnxruntime.quantization import QuantFormat
 
 from quantviz import images
@@ -133,6 +133,22 @@ def test_bad_requests_get_one_sentence(run, reference, int8, options, words):
     status, _, error = run("compare", "coffee", *(part for option in options for part in names.get(option, [option])))
     assert (status, error.count("\n")) == (2, 1)
     assert words in error
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        ("order=BGR", "trained on RGB, not BGR"),
+        ("mean=0,std=1,range=0-255", "another normalization"),
+        ("", ""),
+    ],
+)
+def test_a_wrong_input_is_warned_of_and_not_blocked(words, warning):
+    path = real_onnx("mobilenet_v2.float")
+    request = FilesRequest(path, (real_onnx("mobilenet_v2.ort-qdq-pc-qint8"),), input=words)
+    notes = compare_files(request, PICTURE)["mobilenet_v2.ort-qdq-pc-qint8"].notes
+    assert warning in notes[0]
+    assert notes[1 if warning else 0].startswith("Input: ")
 
 
 def test_an_unknown_operator_is_named_and_other_methods_serve(folder):
