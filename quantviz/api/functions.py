@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -273,14 +272,15 @@ def list_models(pattern: str = "*") -> list[str]:
     """Return the names that ``compare`` takes as ``model``.
 
     Args:
-        pattern: with ``*`` and ``?`` as in file names.
+        pattern: with ``*`` and ``?`` as in file names; ``"timm:*mobile*"`` and ``"torchvision:*"`` list what those
+            libraries have.
 
     Example:
         >>> import quantviz as qv
         >>> qv.list_models("*mobile*")
         ['mobilenet_v2']
     """
-    return fnmatch.filter(networks.MODELS, pattern)
+    return [entry.name for entry in networks.listed(pattern)]
 
 
 def _options(kind: type[Options], options: Mapping[str, Any]) -> Options:

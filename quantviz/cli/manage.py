@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
 
 
 @click.command()
+@click.argument("pattern", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every selectable target layer.")
-def models(as_json: bool) -> None:
-    """List the models: parameters, weights and where they are, input size, target layer."""
-    rows = [_model_row(name) for name in networks.MODELS]
+def models(pattern: str, as_json: bool) -> None:
+    """List the models: parameters, weights and where they are, input size, target layer.
+
+    PATTERN picks some, with wildcards as in file names: `timm:*mobile*` and `torchvision:*` list what those libraries
+    have. A model's whole name, timm:convnext_atto say, shows it as those of the table are shown.
+    """
+    if pattern and pattern not in networks.MODELS and (":" not in pattern or set(pattern) & set("*?[")):
+        _list(pattern, as_json)
+        return
+    rows = [_model_row(name) for name in ([pattern] if pattern else networks.MODELS)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -29,6 +38,21 @@ def models(as_json: bool) -> None:
         layer = f"{row['default_layer']} ({len(row['target_layers'])})"
         size = f"{row['input_size'][0]} x {row['input_size'][1]}"
         table.add_row(row["name"], row["family"], f"{row['parameters']:,}", weights, size, layer)
+    show(table)
+
+
+def _list(pattern: str, as_json: bool) -> None:
+    """List the names that match a pattern, with what is known without making the networks."""
+    found = networks.listed(pattern)
+    if not found:
+        raise UsageError(f"No model matches {pattern!r}; try 'timm:*' or 'torchvision:*'.")
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in found], indent=2))
+        return
+    table = table_of("model", "family", "parameters", "published weights")
+    for entry in found:
+        parameters = "" if entry.parameters is None else f"{entry.parameters:,}"
+        table.add_row(entry.name, entry.family, parameters, ", ".join(entry.weights) or "none")
     show(table)
 
 

@@ -45,7 +45,10 @@ _IN_FILE = {
 
 _MODEL = (
     click.option(
-        "--model", default=networks.DEFAULT_MODEL, show_default=True, help="A name that `quantviz models` lists."
+        "--model",
+        default=networks.DEFAULT_MODEL,
+        show_default=True,
+        help="A name that `quantviz models` lists, timm:NAME or torchvision:NAME.",
     ),
     click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained."),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,12 +13,11 @@ from pathlib import Path
 import torch
 
 from quantviz.networks import checkpoint
+from quantviz.networks.origins import construct, load
+from quantviz.networks.skeleton import blank, drawn, looked_at
+from quantviz.networks.table import MODELS
 from quantviz.networks.weights import LocatedWeights, check_published
 from quantviz.specs import CheckpointError, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
-
-_SEED = 0
-# The seeded weights are drawn from torch's global generator, which one thread at a time may borrow.
-_GENERATOR = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,12 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
         model = _untrained(spec)
         return _frozen(model), replace(located.ref, sha256=_digest(model))
     data = _checked_bytes(spec, located, located.path)
+    published = next((entry for entry in spec.weights if entry.source and entry.name == located.ref.name), None)
+    if located.ref.source == "hub" and published is not None:
+        model = load(spec, published, located.path).float()
+        return _frozen(model), replace(located.ref, classes=_classes(model, spec))
     loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes))
-    with torch.device("meta"):
-        model = _construct(spec, loaded.classes)
+    model = _empty(spec, loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
     model.load_state_dict(dict(loaded.tensors), assign=True)
     return _frozen(model), replace(located.ref, classes=loaded.classes, note=loaded.note)
@@ -85,8 +86,10 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     Returns:
         The layers with their grids at the default preprocessing's crop.
     """
-    with torch.device("meta"):
-        model = _construct(spec, 1000).eval()
+    return looked_at(lambda: construct(spec, 1000), lambda model: _run(model, spec.weights[0].preprocessing.crop))
+
+
+def _run(model: torch.nn.Module, side: int) -> tuple[LayerInfo, ...]:
     calls: Counter[str] = Counter()
     infos: dict[str, LayerInfo] = {}
 
@@ -99,19 +102,19 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     for name, module in model.named_modules():
         if name:
             module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
-    side = spec.weights[0].preprocessing.crop
-    with torch.no_grad():
-        model(torch.zeros(1, 3, side, side, device="meta"))
+    model(blank(model, side))
     return tuple(info for name, info in infos.items() if calls[name] == 1)
 
 
 @lru_cache(maxsize=32)
 def weight_layers(spec: ModelSpec) -> tuple[str, ...]:
     """List a model's convolution and linear layers by name, in order of registration: those that can be quantized."""
-    with torch.device("meta"):
-        model = _construct(spec, 1000)
     kinds = (torch.nn.Conv2d, torch.nn.Linear)
-    return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
+
+    def names(model: torch.nn.Module) -> tuple[str, ...]:
+        return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
+
+    return looked_at(lambda: construct(spec, 1000), names)
 
 
 def check_layer(spec: ModelSpec, name: str) -> str:
@@ -154,28 +157,33 @@ def labels(classes: int) -> tuple[str, ...]:
     return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _construct(spec: ModelSpec, classes: int) -> torch.nn.Module:
-    if spec.library == "timm":
-        import timm
-
-        return timm.create_model(spec.constructor, pretrained=False, num_classes=classes)
-    from torchvision.models import get_model
-
-    model: torch.nn.Module = get_model(spec.constructor, weights=None, num_classes=classes)
-    return model
-
-
 @lru_cache(maxsize=32)
 def _shapes(spec: ModelSpec, classes: int) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in _construct(spec, classes).state_dict().items()}
+    def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+    return looked_at(lambda: construct(spec, classes), shapes)
+
+
+def _empty(spec: ModelSpec, classes: int) -> torch.nn.Module:
+    """Return a network whose weights are going to be replaced."""
+    if spec.name in MODELS:
+        with torch.device("meta"):
+            return construct(spec, classes)
+    # Others may hold tensors that are in no state dict, such as tables of relative positions.
+    with drawn():
+        return construct(spec, classes)
+
+
+def _classes(model: torch.nn.Module, spec: ModelSpec) -> int:
+    weight = model.get_submodule(spec.head).weight
+    assert isinstance(weight, torch.Tensor)
+    return len(weight)
 
 
 def _untrained(spec: ModelSpec) -> torch.nn.Module:
-    with _GENERATOR, torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed, which would seed every accelerator's generator too.
-        torch.default_generator.manual_seed(_SEED)
-        model = _construct(spec, 1000).float()
+    with drawn():
+        model = construct(spec, 1000).float()
     if spec.library == "torchvision":
         _keep_signal(model)
     return model

@@ -6,12 +6,11 @@ they are the package's and timm's. A test compares every entry with those librar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from quantviz.specs import ModelSpec, Preprocessing, PublishedWeights, UsageError
+from quantviz.specs import ModelSpec, Preprocessing, PublishedWeights
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -114,23 +113,3 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType({entry.name: entry for entry 
 
 DEFAULT_MODEL = _TABLE[0].name
 """The embedded model, whose weights need no network."""
-
-
-def spec(name: str) -> ModelSpec:
-    """Look a model up by name.
-
-    Args:
-        name: one of the keys of ``MODELS``.
-
-    Returns:
-        The model's entry.
-
-    Raises:
-        UsageError: no model has this name; the message lists those that exist.
-    """
-    try:
-        return MODELS[name]
-    except KeyError:
-        near = difflib.get_close_matches(name.lower(), MODELS, n=1)
-        hint = f"did you mean {near[0]}? Known" if near else "known"
-        raise UsageError(f"Model {name!r} is unknown; {hint} models: {', '.join(MODELS)}.") from None

