@@ -6,15 +6,16 @@ from quantviz.comparison import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.backend import until_exported
 from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
+from quantviz.ui.links import show_ignored
 from quantviz.ui.once import compared_once_asked
+from quantviz.ui.plain import code
 from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
 
 begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
 with guarded():
     choices = choose()
-    for sentence in choices.ignored:
-        st.warning(sentence, icon=":material/link_off:")
+    show_ignored(choices.ignored)
     sample = choices.picture()
     request = until_exported(choices.request)
     comparison = compared_once_asked(request, sample)
@@ -31,7 +32,7 @@ with guarded():
         show_faithfulness(rows)
     show_downloads(comparison, tables, rows)
     if choices.uploaded:
-        names = " and ".join(f"`{name}`" for name in choices.uploaded)
+        names = " and ".join(map(code, choices.uploaded))
         st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
     else:
         st.caption("The address holds every choice: share it, or bookmark it, to reopen this view.")

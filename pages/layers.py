@@ -4,6 +4,7 @@ import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
 from quantviz.ui.layers import choose, show_atlas, show_attribution, show_search
+from quantviz.ui.links import show_ignored
 
 PARTS = {"Layers": show_atlas, "Bits for each layer": show_search, "The paper's protocol": show_attribution}
 
@@ -11,8 +12,7 @@ begin_page()
 st.header("Which layer, which bit moves what the network looks at?", anchor=False)
 with guarded():
     choices = choose()
-    for sentence in choices.ignored:
-        st.warning(sentence, icon=":material/link_off:")
+    show_ignored(choices.ignored)
     samples = choices.pictures()
     tabs = st.tabs(list(PARTS), key="part", bind="query-params")
     for tab, show in zip(tabs, PARTS.values(), strict=True):

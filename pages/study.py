@@ -3,9 +3,9 @@
 import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
+from quantviz.ui.links import show_ignored
 from quantviz.ui.study import (
     choose,
-    refused,
     show_accuracy,
     show_answer,
     show_distributions,
@@ -38,7 +38,7 @@ with guarded():
     if opened is None:
         st.info("There is no finished study yet; start a sweep here, or run `quantviz sweep`.", icon=":material/info:")
     else:
-        refused(opened.ignored)
+        show_ignored(opened.ignored)
         if show_answer(opened):
             tabs = st.tabs(list(PARTS), key="part", bind="query-params")
             for tab, show in zip(tabs, PARTS.values(), strict=True):

@@ -14,6 +14,7 @@ from quantviz.comparison import Workbench, describe_faithfulness
 from quantviz.scores import describe
 from quantviz.specs import Phase, Progress, QuantvizError
 from quantviz.store import TensorStore, default_directory
+from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import Page as StreamlitPage
@@ -75,7 +76,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except QuantvizError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(error), icon=":material/error:")
     except Exception:
         logging.getLogger(__name__).exception("unexpected")
         st.error(
@@ -91,7 +92,7 @@ def visible_progress() -> Iterator[Progress]:
     def show(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
         icon = _PHASE_ICONS.get(phase, "hourglass_top")
         with place.container():
-            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/{icon}: {message} …")
+            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/{icon}: {plain(message)} …")
 
     try:
         yield show
@@ -109,4 +110,4 @@ def store_problem() -> None:
     """Say so on the page when the cache is in trouble."""
     problem = workbench().store.info().problem
     if problem:
-        st.warning(problem, icon=":material/database_off:")
+        st.warning(plain(problem), icon=":material/database_off:")

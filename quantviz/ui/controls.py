@@ -30,6 +30,7 @@ from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
 from quantviz.ui.opacity import choose_opacity
+from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
 
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
@@ -174,7 +175,7 @@ def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
         "weights",
         help="Untrained: seeded random weights, a sanity control. Files of your own: on the command line.",
     )
-    st.caption(told.get(value) or f"the study's file {Path(file or '').name}")
+    st.caption(told.get(value) or f"the study's file {code(Path(file or '').name)}")
     return file if file and value == OF_STUDY else value
 
 
@@ -191,7 +192,7 @@ def _deployed(quant: QuantSpec) -> bool:
     try:
         check_deployable(quant)
     except UsageError as error:
-        st.caption(f":material/info: {error}")
+        st.caption(f":material/info: {plain(error)}")
         return False
     return True
 

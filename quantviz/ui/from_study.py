@@ -11,6 +11,7 @@ import streamlit as st
 from quantviz.specs import CALIBRATED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, Variant, spec_of
 from quantviz.study.pictures import calibration_folder, pictures_folder, study_picture, weights_choice
 from quantviz.study.specs.plan import StudyPlan
+from quantviz.ui.plain import code
 from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
 from quantviz.ui.studies import plan_of, study_folder
 
@@ -93,7 +94,7 @@ def linked_picture(ignored: list[str]) -> StudyLink | None:
 def show_link(link: StudyLink) -> None:
     """Say which picture is shown, and offer to leave the study."""
     image = link.plan.images[link.index]
-    st.markdown(f"Picture {link.index} of the study **{link.name}**: `{image.path}`")
+    st.markdown(f"Picture {link.index} of the study {code(link.name)}: {code(image.path)}")
 
     def leave() -> None:
         for key in (_STUDY, _PICTURE, _FOLDER):

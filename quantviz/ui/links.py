@@ -7,6 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from quantviz.ui.plain import plain
+
 
 class Linked:
     """The values of the address that no widget took, on the first run of a session.
@@ -45,5 +47,10 @@ class Linked:
 
     def show_ignored(self) -> None:
         """Show the values that were not taken."""
-        for sentence in self.ignored:
-            st.warning(sentence, icon=":material/link_off:")
+        show_ignored(self.ignored)
+
+
+def show_ignored(sentences: Sequence[str]) -> None:
+    """Show the values of the address that were not taken; whoever made the link wrote them."""
+    for sentence in sentences:
+        st.warning(plain(sentence), icon=":material/link_off:")

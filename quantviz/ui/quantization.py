@@ -25,6 +25,7 @@ from quantviz.specs import (
 from quantviz.ui import guarded
 from quantviz.ui.links import Linked
 from quantviz.ui.once import slow_words
+from quantviz.ui.plain import code
 
 BITS: Final = tuple(str(bits) for bits in range(MIN_BITS, MAX_BITS + 1))
 WEIGHT_ONLY: Final = "none"
@@ -189,8 +190,8 @@ def _bits_in_use(model: str) -> QuantSpec | None:
     name, data = st.session_state["kept_bits"]
     with suppress(UsageError):  # told below
         found_for = weights_of(data, name)
-        told = f" (found for the weights `{found_for[0]}`)" if found_for else ""
-        st.markdown(f":material/tune: Bits of single layers from `{name}`{told}, in place of bits and scheme")
+        told = f" (found for the weights {code(found_for[0])})" if found_for else ""
+        st.markdown(f":material/tune: Bits of single layers from {code(name)}{told}, in place of bits and scheme")
     st.button("Remove the bits file", on_click=lambda: st.session_state.pop("kept_bits", None), key="remove_bits")
     with guarded():
         return read_bits(data, name, model)

@@ -16,6 +16,7 @@ from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
 from quantviz.ui.opacity import OPACITY
+from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import protocol_name, scheme_words
 
 _PAIRS = {
@@ -88,7 +89,7 @@ def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: 
 
 def _answer(comparison: Comparison) -> None:
     before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
-    quant, label = comparison.quant, comparison.quant.label
+    quant, label = comparison.quant, plain(comparison.quant.label)
     if isinstance(quant, QuantSpec) and quant.deviations:
         _protocol_banner(quant)
         label += f" under {protocol_name(quant)}"
@@ -99,32 +100,32 @@ def _answer(comparison: Comparison) -> None:
         st.warning(f"At {label} the maps cannot be compared.", icon=":material/visibility_off:")
     else:
         st.markdown(
-            f"#### At {label}, {comparison.model} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
+            f"#### At {label}, {plain(comparison.model)} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
         )
     if comparison.flipped:
         st.error(
-            f"**Label flip:** {before.label} ({figures.percent(before.probability)}) in float, "
-            f"{after.label} ({figures.percent(after.probability)}) at {label}.",
+            f"**Label flip:** {plain(before.label)} ({figures.percent(before.probability)}) in float, "
+            f"{plain(after.label)} ({figures.percent(after.probability)}) at {label}.",
             icon=":material/swap_horiz:",
         )
     else:
         st.markdown(
-            f"Both call it **{before.label}**: {figures.percent(before.probability)} in float, "
+            f"Both call it **{plain(before.label)}**: {figures.percent(before.probability)} in float, "
             f"{figures.percent(after.probability)} at {label}."
         )
     if comparison.deployed is not None:
         _deployed(comparison, comparison.deployed)
     if comparison.backend_note:
-        st.info(comparison.backend_note, icon=":material/info:")
+        st.info(plain(comparison.backend_note), icon=":material/info:")
     for name, reason in comparison.degenerate.items():
         st.warning(
-            f"The {name} map carries no evidence ({reason}); it is not scored.", icon=":material/visibility_off:"
+            f"The {name} map carries no evidence ({plain(reason)}); it is not scored.", icon=":material/visibility_off:"
         )
 
 
 def _deployed(comparison: Comparison, deployed: Deployed) -> None:
     """Say how much the deployed network differs from the simulated one, and what a map takes by each."""
-    words = deployed_words(comparison)
+    words = plain(deployed_words(comparison))
     if deployed.result.predictions[0].index != comparison.quantized.predictions[0].index:
         st.error(words, icon=":material/swap_horiz:")
     else:
@@ -157,7 +158,7 @@ def _explained(comparison: Comparison) -> str:
         return ""
     predictions = (*comparison.reference.predictions, *comparison.quantized.predictions)
     label = next((entry.label for entry in predictions if entry.index == index), f"class {index}")
-    return f" for {label}"
+    return f" for {plain(label)}"
 
 
 def _scores(comparison: Comparison) -> None:
@@ -170,7 +171,7 @@ def _scores(comparison: Comparison) -> None:
     st.caption(f"On maps of {width} x {height} pixels, the network's input. The second of a pair is the reference.")
     if comparison.saliency is not None:
         kind = "a computed prediction, not human gaze" if comparison.saliency.predicted else "supplied by you"
-        st.caption(f"Saliency: {comparison.saliency.source}, {kind}.")
+        st.caption(f"Saliency: {plain(comparison.saliency.source)}, {kind}.")
     with st.expander("Conventions"):
         for metric, sentence in CONVENTIONS.items():
             st.markdown(f"**{metric.upper()}**: {sentence}")
@@ -191,7 +192,7 @@ def show_metrics(tables: Sequence[MetricTable]) -> None:
         "A score means little alone. Beside each stands what a blob at the centre, a uniform map, another picture's "
         "map and the untrained model get."
     )
-    for tab, table in zip(st.tabs([f"against {table.reference}" for table in tables]), tables, strict=True):
+    for tab, table in zip(st.tabs([f"against {plain(table.reference)}" for table in tables]), tables, strict=True):
         with tab:
             _metric_table(table)
 
@@ -208,7 +209,7 @@ def show_faithfulness(rows: Sequence[FaithfulnessRow]) -> None:
     st.table(frame.set_index("metric"))
     reasons = {score.reason for row in rows for score in row.values.values() if score.reason}
     if reasons:
-        st.caption(f"– stands for no value: {'; '.join(sorted(reasons))}.")
+        st.caption(f"– stands for no value: {plain('; '.join(sorted(reasons)))}.")
 
 
 def _metric_table(table: MetricTable) -> None:
@@ -220,9 +221,9 @@ def _metric_table(table: MetricTable) -> None:
     frame["what it says"] = [METRICS[name].explanation for name in names]
     st.table(frame.set_index("metric"))
     if table.kind != "map" or not table.predicted:
-        st.caption(f"Reference: {table.reference}, ground truth of your own ({table.kind}).")
+        st.caption(f"Reference: {plain(table.reference)}, ground truth of your own ({table.kind}).")
     if remarks := table.remarks():
-        st.caption("  \n".join(f"{sentence}." for sentence in remarks))
+        st.caption("  \n".join(f"{plain(sentence)}." for sentence in remarks))
 
 
 def _cell(scores: Scores, metric: str) -> str:
@@ -295,22 +296,23 @@ def _details(comparison: Comparison) -> None:
     weights, quant = comparison.weights, comparison.quant
     with st.expander("How this was made"):
         st.markdown(
-            f"- **Model**: {comparison.model}, weights {weights.name} ({weights.source}), sha256 `{weights.sha256}`\n"
-            f"- **Quantization**: {_quantized(quant)}\n"
-            f"- **Calibration**: {_calibrated(comparison)}\n"
-            f"- **Map**: {comparison.cam.method} at `{comparison.cam.layer}`, "
+            f"- **Model**: {plain(comparison.model)}, weights {plain(weights.name)} ({weights.source}), "
+            f"sha256 `{weights.sha256}`\n"
+            f"- **Quantization**: {plain(_quantized(quant))}\n"
+            f"- **Calibration**: {plain(_calibrated(comparison))}\n"
+            f"- **Map**: {comparison.cam.method} at {code(comparison.cam.layer)}, "
             f"{' x '.join(map(str, comparison.reference.native.values.shape))} grid\n"
-            f"- **Picture**: {comparison.sample.name}, sha256 `{comparison.sample.id}`"
+            f"- **Picture**: {plain(comparison.sample.name)}, sha256 `{comparison.sample.id}`"
         )
         for name in DEVIATIONS:
             if name in quant.deviations:
                 st.markdown(f"- **Deviation**, {name.replace('_', ' ')}: {DEVIATIONS[name]}")
         for bits in quant.layer_bits if isinstance(quant, QuantSpec) else ():
             widths = (f"{width} bits" if width else "float" for width in (bits.weight_bits, bits.act_bits))
-            st.markdown("- **Layer** `{}`: weights {}, input {}".format(bits.name, *widths))
+            st.markdown("- **Layer** {}: weights {}, input {}".format(code(bits.name), *widths))
         for note in (*comparison.sample.notes, weights.note, *comparison.notes):
             if note:
-                st.markdown(f"- **Note**: {note}")
+                st.markdown(f"- **Note**: {plain(note)}")
         st.caption(
             f"{'Read from the cache' if comparison.cached else 'Computed'} in {comparison.seconds:.2f} s. "
             + ", ".join(f"{name} {number}" for name, number in comparison.versions.items())

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import streamlit as st
@@ -354,9 +354,3 @@ def _tests(whole: StudySummary) -> None:
         st.dataframe(_frame(table.columns, table.rows), hide_index=True, height="content")
         for reason, count in (*whole.reasons.items(), *whole.truth_reasons.items()):
             st.markdown(f"- {count:,} pictures: {reason}")
-
-
-def refused(sentences: Sequence[Any]) -> None:
-    """Show the values of the link that were not taken."""
-    for sentence in sentences:
-        st.warning(sentence, icon=":material/link_off:")

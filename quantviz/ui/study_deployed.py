@@ -16,6 +16,7 @@ from quantviz.specs import DEPLOYED, QuantSpec, QuantvizError, scheme_name
 from quantviz.study.specs.plan import STUDY_METRICS
 from quantviz.study.times import kept_times, measure_apart, measured_apart, measuring, untimed
 from quantviz.ui import visible_progress, workbench
+from quantviz.ui.plain import plain
 from quantviz.ui.study import PLAIN, Opened, segments, show_table
 
 _AT_WORK = ":material/hourglass_top:"
@@ -100,7 +101,7 @@ def _times(opened: Opened) -> None:
     try:
         measured_apart(opened.path)
     except QuantvizError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(error), icon=":material/error:")
     times = kept_times(bench.store, plan)
     if times:
         show_table(times_table(plan, times), DEPLOYED)

@@ -14,6 +14,7 @@ from quantviz.study.filters import PictureDrift, extremes, picture_drift
 from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.from_study import compare_address
+from quantviz.ui.plain import code, plain
 from quantviz.ui.study import PLAIN, Opened, segments
 from quantviz.ui.study_deployed import exported
 
@@ -79,16 +80,16 @@ def _card(
             sha256 = opened.plan.images[drift.index].sha256
             st.image(_thumbnail(opened, str(folder), drift.index, sha256), width="stretch")
         except ImageError as error:
-            st.caption(f":material/broken_image: {error}")
+            st.caption(f":material/broken_image: {plain(error)}")
     before, after = (
         figures.percent(part).replace(" ", "\N{NO-BREAK SPACE}")
         for part in (drift.float_probability, drift.quantized_probability)
     )
-    change = f"**{drift.float_top1}** {before} → "
-    change += after if drift.quantized_top1 == drift.float_top1 else f"**{drift.quantized_top1}** {after}"
-    label = f"  \nis {drift.label}" if drift.label else ""
+    change = f"**{plain(drift.float_top1)}** {before} → "
+    change += after if drift.quantized_top1 == drift.float_top1 else f"**{plain(drift.quantized_top1)}** {after}"
+    label = f"  \nis {plain(drift.label)}" if drift.label else ""
     st.markdown(f"drift **{figures.number(drift.drift)}**  \n{change}{label}")
-    st.caption(_code(drift.path))
+    st.caption(code(drift.path))
 
     def choose() -> None:
         st.session_state["picture"] = drift.index
@@ -121,7 +122,7 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
     )
     cells = _cells(opened, cell[2])
     shown = picture_drift(table, table.cells.index(cell), index)
-    st.markdown(_code(shown.path) + (f", {shown.label}" if shown.label else ""))
+    st.markdown(code(shown.path) + (f", {plain(shown.label)}" if shown.label else ""))
     if folder is None:
         st.info("Without the study's pictures no map can be computed.", icon=":material/folder_off:")
         return
@@ -156,11 +157,6 @@ def _cells(opened: Opened, protocol: str) -> list[Cell]:
 def _asked(opened: Opened, cell: Cell, folder: Path | None, index: int) -> tuple[object, ...]:
     """Return what identifies a grid: while it stays the same, no further click is needed."""
     return opened.path, index, tuple(_cells(opened, cell[2])), folder
-
-
-def _code(path: str) -> str:
-    """Return a file's path as Markdown code; it may hold any letter, backticks too."""
-    return f"`{path.replace('`', chr(39))}`"
 
 
 @st.cache_data(show_spinner=False, max_entries=128)
