@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from quantviz.comparison import Workbench, describe_faithfulness
-from quantviz.scores import describe
 from quantviz.specs import Phase, Progress, QuantvizError
-from quantviz.store import TensorStore, default_directory
 from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
+    from quantviz.comparison import Workbench
     from streamlit.navigation.page import Page as StreamlitPage
 
 TITLE = "quantviz"
@@ -67,6 +65,10 @@ def icon() -> Image.Image:
 @st.cache_resource(show_spinner=False)
 def workbench() -> Workbench:
     """Return the one workbench that every session shares."""
+    # Here, as in ``metrics_page``: with what a comparison needs, the first page would be there a second later.
+    from quantviz.comparison import Workbench
+    from quantviz.store import TensorStore, default_directory
+
     return Workbench(TensorStore(default_directory() / "tensors"))
 
 
@@ -103,6 +105,9 @@ def visible_progress() -> Iterator[Progress]:
 @st.cache_data(show_spinner="Reading the metrics")
 def metrics_page() -> str:
     """Return the page of all metrics in Markdown, made from their docstrings."""
+    from quantviz.comparison import describe_faithfulness
+    from quantviz.scores import describe
+
     return f"{describe()}\n\n{describe_faithfulness()}"
 
 
