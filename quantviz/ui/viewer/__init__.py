@@ -1,0 +1,121 @@
+"""The viewer of maps: one component of the page that gets native maps as numbers and does the rest in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from streamlit.components.v2.types import ComponentRenderer
+
+Mode = Literal["side", "swipe", "flicker", "difference"]
+Grid = Sequence[Sequence[float]]
+"""A native map: h rows of w values in [0, 1]."""
+
+OPACITY: Final = 0.7
+_HINT = "Point at the maps, or use the arrow keys, to read their values. Zoom with Ctrl and the wheel; drag to move."
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One quantized network's map in the viewer.
+
+    Attributes:
+        name: ``"W4A8"``, or another short name.
+        native: its native map, or None where that carries no evidence.
+        cc: of the two maps at the input's resolution, or None.
+        words: the verdict, a sentence.
+        prediction: what the network takes the picture for, a sentence.
+        flipped: its top-1 is another than the float network's.
+        problem: why there is no map, or "".
+    """
+
+    name: str
+    native: Grid | None
+    cc: float | None
+    words: str
+    prediction: str
+    flipped: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the viewer shows of one picture.
+
+    Attributes:
+        photo: the pixels that the networks saw, as a data URI.
+        size: (height, width) of these pixels.
+        native: the float network's native map, or None where that carries no evidence.
+        frames: the quantized networks, in the order of the film strip; one at least.
+        sentence: what the maps are, for those who cannot see them.
+        problem: why there is no float map, or "".
+        start: which frame is shown first.
+        mode: how the maps are shown first.
+    """
+
+    photo: str
+    size: tuple[int, int]
+    native: Grid | None
+    frames: tuple[Frame, ...]
+    sentence: str
+    problem: str = ""
+    start: int = 0
+    mode: Mode = "side"
+
+
+def show_maps(view: View, key: str) -> None:
+    """Draw the viewer.
+
+    Modes, opacity, zoom, crosshair, contours, colours and bit-widths change in the browser alone.
+
+    Args:
+        view: what it shows.
+        key: of the component on the page.
+    """
+    _viewer()(key=key, data=data_of(view))
+
+
+def data_of(view: View) -> dict[str, Any]:
+    """Return what the browser gets of a view, as JSON takes it."""
+    height, width = view.size
+    frames = [{**_parts(frame), "native": _rounded(frame.native)} for frame in view.frames]
+    return {
+        "photo": view.photo,
+        "height": height,
+        "width": width,
+        "reference": {"native": _rounded(view.native), "problem": view.problem},
+        "frames": frames,
+        "sentence": view.sentence,
+        "start": view.start,
+        "mode": view.mode,
+        "opacity": OPACITY,
+        "hint": _HINT,
+    }
+
+
+def script() -> str:
+    """Return the component's JavaScript, arithmetic first."""
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("numbers.js", "view.js"))
+
+
+def _parts(frame: Frame) -> Mapping[str, Any]:
+    names = ("name", "cc", "words", "prediction", "flipped", "problem")
+    return {name: getattr(frame, name) for name in names}
+
+
+def _rounded(native: Grid | None) -> list[list[float]] | None:
+    # A colour's step is 1/255: five decimals are exact enough, and short.
+    return None if native is None else [[round(float(value), 5) for value in row] for row in native]
+
+
+@lru_cache(maxsize=1)
+def _viewer() -> ComponentRenderer:
+    html, css = ((_HERE / name).read_text(encoding="utf-8") for name in ("view.html", "view.css"))
+    return st.components.v2.component("quantviz_viewer", html=html, css=css, js=script())

@@ -1,0 +1,440 @@
+// The viewer of maps. Everything happens here, without the server: it got the native maps of all bit-widths as numbers.
+
+const MODES = { side: "Side by side", swipe: "Swipe", flicker: "Flicker", difference: "Difference" };
+const GAP = 16, CAPTION = 28, TALLEST = 440, FLICKER = 800, PLAY = 1100;
+const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+function element(name, options = {}, ...children) {
+  const made = Object.assign(document.createElement(name), options);
+  made.append(...children);
+  return made;
+}
+
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+
+class Viewer {
+  constructor(root, data) {
+    this.root = root.querySelector(".viewer");
+    this.data = data;
+    this.find = (words) => this.root.querySelector(words);
+    this.at = Math.min(data.start, data.frames.length - 1);
+    this.mode = data.mode;
+    this.opacity = data.opacity;
+    this.colours = "viridis";
+    this.split = 0.5;
+    this.window = { x: 0, y: 0, scale: 1 };
+    this.cross = null;
+    this.timers = {};
+    this.made = new Map();
+    this.canvas = this.find(".stage canvas");
+    this.photo = new Image();
+    this.photo.onload = () => { this.thumbnails(); this.draw(); };
+    this.photo.src = data.photo;
+    this.controls();
+    this.strip();
+    this.table();
+    this.pointer();
+    this.keys();
+    this.watcher = new ResizeObserver(() => this.draw());
+    this.watcher.observe(this.find(".stage"));
+    this.show(this.at);
+    this.root.quantviz = this;  // so that a test can read what is shown
+  }
+
+  end() {
+    this.watcher.disconnect();
+    Object.values(this.timers).forEach(clearInterval);
+  }
+
+  // --- what is shown -------------------------------------------------------------------------------------------------
+
+  get frame() {
+    return this.data.frames[this.at];
+  }
+
+  kept(name, make) {
+    if (!this.made.has(name)) this.made.set(name, make());
+    return this.made.get(name);
+  }
+
+  // The map of a frame, or of the float network: at = -1. Null where it carries no evidence.
+  map(at) {
+    const { native } = at < 0 ? this.data.reference : this.data.frames[at];
+    return this.kept(`map ${at}`, () => native && resized(native, this.data.width, this.data.height));
+  }
+
+  changed() {
+    const [first, second] = [this.map(-1), this.map(this.at)];
+    return first && second && this.kept(`difference ${this.at}`, () => difference(second, first));
+  }
+
+  picture(map, name, words, centred) {
+    return this.kept(`picture ${name} ${words}`, () => {
+      const canvas = element("canvas", { width: map.width, height: map.height });
+      canvas.getContext("2d").putImageData(coloured(map, palette(words), 1, centred), 0, 0);
+      return canvas;
+    });
+  }
+
+  layer(at) {
+    if (at === "difference") {
+      const map = this.changed();
+      return map && this.picture(map, `difference ${this.at}`, DIVERGING, true);
+    }
+    const map = this.map(at);
+    return map && this.picture(map, at, COLOUR_MAPS[this.colours], false);
+  }
+
+  panels() {
+    const name = this.frame.name;
+    if (this.mode === "side") return [{ at: -1, title: "float" }, { at: this.at, title: name }];
+    const photo = { at: null, title: "photograph" };
+    if (this.mode === "difference") return [photo, { at: "difference", title: `${name} − float: −1 blue, +1 red` }];
+    if (this.mode === "flicker") return [photo, this.flipped ? { at: this.at, title: name } : { at: -1, title: "float" }];
+    return [photo, { at: -1, over: this.at, title: `float | ${name}` }];
+  }
+
+  // --- drawing -------------------------------------------------------------------------------------------------------
+
+  draw() {
+    if (!this.waiting) this.waiting = requestAnimationFrame(() => {
+      this.waiting = 0;
+      this.drawn();
+    });
+  }
+
+  drawn() {
+    const width = this.find(".stage").clientWidth, panels = this.panels(), ratio = window.devicePixelRatio || 1;
+    if (!width || !this.photo.complete) return;
+    const aspect = this.data.width / this.data.height;
+    const each = Math.min((width - GAP * (panels.length - 1)) / panels.length, TALLEST * aspect);
+    const size = { width: each, height: each / aspect };
+    const left = (width - each * panels.length - GAP * (panels.length - 1)) / 2;
+    this.places = panels.map((panel, at) => ({ ...panel, x: left + at * (each + GAP), y: CAPTION, ...size }));
+    Object.assign(this.canvas, { width: width * ratio, height: (size.height + CAPTION) * ratio });
+    this.canvas.style.height = `${size.height + CAPTION}px`;
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    this.places.forEach((place) => this.panel(context, place));
+  }
+
+  panel(context, place) {
+    const style = getComputedStyle(this.root);
+    context.font = `600 16px ${style.fontFamily}`;
+    context.fillStyle = style.color;
+    context.fillText(place.title, place.x, 20, place.width);
+    context.save();
+    context.beginPath();
+    context.rect(place.x, place.y, place.width, place.height);
+    context.clip();
+    context.filter = place.at === null ? "none" : "grayscale(1)";
+    this.stretched(context, this.photo, place, this.photo.naturalWidth, this.photo.naturalHeight);
+    context.filter = "none";
+    if (place.at !== null) this.overlay(context, place, place.at, 0, place.over === undefined ? 1 : this.split);
+    if (place.over !== undefined) {
+      this.overlay(context, place, place.over, this.split, 1);
+      context.fillStyle = "#fff";
+      context.fillRect(place.x + this.split * place.width - 1.5, place.y, 3, place.height);
+    }
+    if (this.find(".contours").checked) this.outlines(context, place);
+    if (this.cross) this.crosshair(context, place);
+    context.restore();
+  }
+
+  // Draw the part of an image that the window shows, on a panel.
+  stretched(context, image, place, width, height) {
+    const { x, y, scale } = this.window;
+    const part = [x * width, y * height, width / scale, height / scale];
+    context.drawImage(image, ...part, place.x, place.y, place.width, place.height);
+  }
+
+  overlay(context, place, at, from, to) {
+    const layer = this.layer(at);
+    context.save();
+    context.beginPath();
+    context.rect(place.x + from * place.width, place.y, (to - from) * place.width, place.height);
+    context.clip();
+    context.globalAlpha = this.opacity;
+    if (layer) this.stretched(context, layer, place, layer.width, layer.height);
+    context.globalAlpha = 1;
+    if (!layer) {
+      const { problem } = at < 0 ? this.data.reference : this.frame;
+      context.fillStyle = "rgba(0,0,0,.75)";
+      context.fillRect(place.x, place.y + place.height / 2 - 18, place.width, 36);
+      context.fillStyle = "#fff";
+      context.fillText(`No evidence: ${problem || this.data.reference.problem}`, place.x + 8, place.y + place.height / 2 + 6);
+    }
+    context.restore();
+  }
+
+  onPanel(place, [x, y]) {
+    const { scale } = this.window;
+    return [
+      place.x + (x / this.data.width - this.window.x) * scale * place.width,
+      place.y + (y / this.data.height - this.window.y) * scale * place.height,
+    ];
+  }
+
+  outlines(context, place) {
+    for (const [at, dashes] of [[-1, []], [this.at, [8, 6]]]) {
+      const map = this.map(at);
+      if (!map) continue;
+      const lines = this.kept(`contours ${at}`, () => contours(map, topFifth(map)));
+      for (const [width, colour] of [[4, "#000"], [2, "#fff"]]) {
+        context.setLineDash(dashes);
+        Object.assign(context, { lineWidth: width, strokeStyle: colour });
+        for (const line of lines) {
+          context.beginPath();
+          line.forEach((point) => context.lineTo(...this.onPanel(place, point)));
+          context.stroke();
+        }
+      }
+    }
+    context.setLineDash([]);
+  }
+
+  crosshair(context, place) {
+    const [x, y] = this.onPanel(place, [this.cross[0] + 0.5, this.cross[1] + 0.5]);
+    for (const [width, colour] of [[3, "rgba(0,0,0,.6)"], [1, "#fff"]]) {
+      Object.assign(context, { lineWidth: width, strokeStyle: colour });
+      context.beginPath();
+      context.moveTo(x, place.y);
+      context.lineTo(x, place.y + place.height);
+      context.moveTo(place.x, y);
+      context.lineTo(place.x + place.width, y);
+      context.stroke();
+    }
+  }
+
+  // --- words ---------------------------------------------------------------------------------------------------------
+
+  show(at) {
+    this.at = at;
+    const { frame } = this;
+    this.find(".verdict").replaceChildren(
+      element("strong", { textContent: frame.name }), `: ${frame.words} `,
+      element("span", { className: frame.flipped ? "flip" : "", textContent: frame.prediction }),
+    );
+    this.canvas.setAttribute("aria-label", `${this.data.sentence} Shown: ${frame.name}, ${frame.words} ${frame.prediction}`);
+    const chosen = this.root.querySelectorAll(".strip input")[at];
+    if (chosen) chosen.checked = true;
+    this.read();
+    this.draw();
+  }
+
+  read() {
+    const line = this.find(".readout");
+    if (!this.cross) {
+      line.textContent = this.data.hint;
+      return;
+    }
+    const [x, y] = this.cross, place = y * this.data.width + x;
+    const [first, second] = [this.map(-1)?.values[place], this.map(this.at)?.values[place]];
+    const words = [`x ${x}, y ${y}`];
+    if (first !== undefined) words.push(`float ${first.toFixed(2)}`);
+    if (second !== undefined) words.push(`${this.frame.name} ${second.toFixed(2)}`);
+    if (first !== undefined && second !== undefined) words.push(`difference ${signed(second - first)}`);
+    line.textContent = words.join("  ·  ");
+  }
+
+  table() {
+    this.find("caption").textContent = this.data.sentence;
+    const row = (cell, words) => element("tr", {}, ...words.map((word) => element(cell, { textContent: word })));
+    this.find("thead").replaceChildren(row("th", ["Network", "CC with the float map", "Verdict", "Prediction"]));
+    this.find("tbody").replaceChildren(
+      ...this.data.frames.map(({ name, cc, words, prediction }) =>
+        row("td", [name, cc === null ? "none" : cc.toFixed(3), words, prediction])),
+    );
+  }
+
+  // --- controls ------------------------------------------------------------------------------------------------------
+
+  controls() {
+    const name = `mode-${Math.random()}`;
+    this.find(".modes").replaceChildren(...Object.entries(MODES).map(([mode, words]) => {
+      const input = element("input", { type: "radio", name, value: mode, checked: mode === this.mode });
+      input.onchange = () => this.turn(mode);
+      return element("label", {}, input, words);
+    }));
+    const opacity = this.find(".opacity"), colours = this.find(".colours");
+    opacity.value = 100 * this.opacity;
+    opacity.oninput = () => { this.opacity = opacity.value / 100; this.draw(); };
+    colours.replaceChildren(...Object.keys(COLOUR_MAPS).map((map) => element("option", { value: map, textContent: map })));
+    colours.value = this.colours;
+    colours.onchange = () => { this.colours = colours.value; this.thumbnails(); this.draw(); };
+    this.find(".contours").onchange = () => this.draw();
+    this.find(".divider").oninput = (event) => { this.split = event.target.value / 100; this.draw(); };
+    this.find(".play").onclick = () => this.play(!this.timers.play);
+    this.find(".copy").onclick = () => this.copy();
+    this.find(".full").onclick = () => document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen();
+    this.root.querySelectorAll("[data-zoom]").forEach((button) => {
+      const by = { in: 1.5, out: 1 / 1.5, all: 0 }[button.dataset.zoom];
+      button.onclick = () => this.zoom(by, 0.5, 0.5);
+    });
+    this.turn(this.mode);
+  }
+
+  turn(mode) {
+    this.mode = mode;
+    this.flipped = false;
+    this.find(".divider").hidden = mode !== "swipe";
+    clearInterval(this.timers.flicker);
+    // Where motion is unwelcome, the space bar turns between the two.
+    if (mode === "flicker" && !STILL.matches) this.timers.flicker = setInterval(() => this.flick(), FLICKER);
+    this.draw();
+  }
+
+  flick() {
+    this.flipped = !this.flipped;
+    this.draw();
+  }
+
+  play(on) {
+    clearInterval(this.timers.play);
+    const next = () => this.show((this.at + 1) % this.data.frames.length);
+    this.timers.play = on ? setInterval(next, PLAY) : 0;
+    if (on) next();
+    const button = this.find(".play");
+    button.textContent = on ? "⏸" : "▶";
+    button.ariaLabel = on ? "Pause" : "Play through the bit-widths";
+  }
+
+  strip() {
+    const name = `frame-${Math.random()}`, { frames } = this.data;
+    this.find(".bits").hidden = frames.length < 2;
+    this.find(".strip").style.setProperty("--frames", frames.length);
+    this.find(".strip").replaceChildren(this.line(), ...frames.map((frame, at) => {
+      const input = element("input", { type: "radio", name, ariaLabel: `${frame.name}, ${frame.words}` });
+      input.onchange = () => { this.play(false); this.show(at); };
+      const small = element("canvas", { width: 64, height: 64, ariaHidden: "true" });
+      const mark = frame.flipped ? " ⇄" : "";
+      const cc = element("div", { textContent: frame.cc === null ? "–" : `CC ${frame.cc.toFixed(2).replace("-", "−")}` });
+      return element("label", { title: frame.words }, input, small, element("strong", { textContent: frame.name + mark }), cc);
+    }));
+    this.thumbnails();
+  }
+
+  // CC of each frame, from 1 at the top to 0 at the bottom, over the middle of its thumbnail.
+  line() {
+    const space = "http://www.w3.org/2000/svg", drawn = document.createElementNS(space, "svg"), { frames } = this.data;
+    const line = document.createElementNS(space, "polyline");
+    drawn.setAttribute("viewBox", `0 0 ${frames.length} 1`);
+    drawn.setAttribute("preserveAspectRatio", "none");
+    drawn.setAttribute("aria-hidden", "true");
+    const known = frames.map(({ cc }, at) => [at + 0.5, cc]).filter(([, cc]) => cc !== null);
+    line.setAttribute("points", known.map(([x, cc]) => `${x},${1 - Math.max(cc, 0)}`).join(" "));
+    drawn.append(line);
+    return drawn;
+  }
+
+  thumbnails() {
+    this.root.querySelectorAll(".strip canvas").forEach((canvas, at) => {
+      const layer = this.layer(at), context = canvas.getContext("2d");
+      context.filter = "grayscale(1)";
+      context.drawImage(this.photo, 0, 0, 64, 64);
+      context.filter = "none";
+      if (layer) context.drawImage(layer, 0, 0, 64, 64);
+    });
+  }
+
+  // --- pointer and keys ----------------------------------------------------------------------------------------------
+
+  // The panel below a point of the stage, and where on its window, from 0 to 1; null beside the panels.
+  under(event) {
+    const box = this.canvas.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const place = (this.places ?? []).find((one) =>
+      x >= one.x && x < one.x + one.width && y >= one.y && y < one.y + one.height);
+    return place && { place, across: (x - place.x) / place.width, down: (y - place.y) / place.height };
+  }
+
+  pointer() {
+    let held = null;
+    const { canvas } = this;
+    canvas.onpointerdown = (event) => {
+      const spot = this.under(event);
+      if (!spot) return;
+      canvas.setPointerCapture(event.pointerId);
+      held = { ...spot, window: { ...this.window }, divider: this.mode === "swipe" && this.window.scale === 1 };
+      canvas.onpointermove(event);
+    };
+    canvas.onpointerup = canvas.onpointercancel = () => { held = null; };
+    canvas.onpointerleave = () => { if (!held) this.point(null); };
+    canvas.onpointermove = (event) => {
+      const spot = this.under(event);
+      if (held?.divider && spot) this.find(".divider").value = 100 * (this.split = spot.across);
+      if (held && !held.divider && spot) {
+        const { scale } = this.window;
+        this.place(held.window.x - (spot.across - held.across) / scale, held.window.y - (spot.down - held.down) / scale);
+      }
+      this.point(spot && [this.window.x + spot.across / this.window.scale, this.window.y + spot.down / this.window.scale]);
+    };
+    canvas.ondblclick = () => this.zoom(0);
+    canvas.onwheel = (event) => {
+      const spot = (event.ctrlKey || event.metaKey) && this.under(event);  // else the page is scrolled
+      if (!spot) return;
+      event.preventDefault();
+      this.zoom(Math.exp(-event.deltaY / 300), spot.across, spot.down);
+    };
+  }
+
+  point(spot) {
+    const whole = (share, count) => Math.min(Math.max(Math.floor(share * count), 0), count - 1);
+    this.cross = spot ? [whole(spot[0], this.data.width), whole(spot[1], this.data.height)] : null;
+    this.read();
+    this.draw();
+  }
+
+  // Zoom by a factor about a point of the window; by 0: show everything.
+  zoom(by, across = 0.5, down = 0.5) {
+    const { x, y, scale } = this.window, wanted = by ? Math.min(Math.max(scale * by, 1), 16) : 1;
+    this.window.scale = wanted;
+    this.place(x + across / scale - across / wanted, y + down / scale - down / wanted);
+  }
+
+  place(x, y) {
+    const most = 1 - 1 / this.window.scale;
+    Object.assign(this.window, { x: Math.min(Math.max(x, 0), most), y: Math.min(Math.max(y, 0), most) });
+    this.draw();
+  }
+
+  keys() {
+    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    this.find(".stage").onkeydown = (event) => {
+      if (event.target !== event.currentTarget) return;
+      const move = moves[event.key], zoom = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
+      if (move) {
+        const { width, height } = this.data, step = event.shiftKey ? 1 : 8;
+        const [x, y] = this.cross ?? [width >> 1, height >> 1];
+        this.point([(x + 0.5 + step * move[0]) / width, (y + 0.5 + step * move[1]) / height]);
+      } else if (zoom !== undefined) {
+        this.zoom(zoom);
+      } else if (event.key === " " && this.mode === "flicker") {
+        this.flick();
+      } else {
+        return;
+      }
+      event.preventDefault();
+    };
+  }
+
+  // --- out of the page -----------------------------------------------------------------------------------------------
+
+  async copy() {
+    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png")), button = this.find(".copy");
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+      button.textContent = "Copied";
+    } catch {  // no clipboard here, or not allowed: a file then
+      const link = element("a", { href: URL.createObjectURL(blob), download: "quantviz-maps.png" });
+      link.click();
+      URL.revokeObjectURL(link.href);
+      button.textContent = "Saved";
+    }
+    setTimeout(() => { button.textContent = "Copy PNG"; }, 2000);
+  }
+}
+
+export default function ({ parentElement, data }) {
+  const viewer = new Viewer(parentElement, data);
+  return () => viewer.end();
+}
