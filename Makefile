@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8501
 
-.PHONY: run setup test long check lint docs clean lock
+.PHONY: run setup test long check lint docs clean lock home
 
 run: setup  ## start the dashboard
 	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT)
@@ -46,6 +46,9 @@ $(VENV)/.installed-dev: requirements-dev.lock requirements-compiled.lock $(VENV)
 lock: $(VENV)/.installed-dev  ## write the lock files, and the list of licences, from what is installed
 	$(BIN)/python tests/tools/write_locks.py
 	$(BIN)/python docs/tools/write_licences.py
+
+home: $(VENV)/.installed  ## compute what the dashboard's first page shows
+	$(BIN)/python docs/tools/write_home.py
 
 clean:  ## remove the environment and the cache
 	rm -rf $(VENV) cache docs/_build

@@ -1,31 +1,66 @@
-"""Results to figures: ``data`` prepares, ``interactive`` draws by Plotly for the page, ``print`` by matplotlib.
+"""Results to figures: ``data`` prepares, ``interactive`` draws by Plotly, ``print`` by matplotlib, ``inline`` in SVG.
 
 Maps lie over the picture in grey, so that a hue always means a value of the colour bar. All functions may be called
 from several threads.
 """
 
-from quantviz.figures.data.attribution import shown_shares
-from quantviz.figures.data.distribution import distribution_chart
-from quantviz.figures.data.study import AccuracyMeasure, accuracy_chart, drift_chart, ranking_chart
-from quantviz.figures.data.style import COLOURS
-from quantviz.figures.data.words import number, percent, times
-from quantviz.figures.interactive.attribution import attribution_figure
-from quantviz.figures.interactive.distribution import distribution_figure
-from quantviz.figures.interactive.grid import grid_figure
-from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
-from quantviz.figures.interactive.maps import maps_figure, predictions_figure
-from quantviz.figures.interactive.overlay import panel_pictures
-from quantviz.figures.interactive.published import agreement_figure, triangle_figure
-from quantviz.figures.interactive.search import bits_figure, front_figure
-from quantviz.figures.interactive.study import accuracy_figure, drift_figure, ranking_figure
-from quantviz.figures.print.maps import paper_png
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantviz.figures.data.attribution import shown_shares
+    from quantviz.figures.data.distribution import distribution_chart
+    from quantviz.figures.data.study import AccuracyMeasure, accuracy_chart, drift_chart, ranking_chart
+    from quantviz.figures.data.style import COLOURS
+    from quantviz.figures.data.words import number, percent, times
+    from quantviz.figures.inline import agreement_bars, agreement_lines, triangle_marks
+    from quantviz.figures.interactive.attribution import attribution_figure
+    from quantviz.figures.interactive.distribution import distribution_figure
+    from quantviz.figures.interactive.grid import grid_figure
+    from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
+    from quantviz.figures.interactive.maps import maps_figure, predictions_figure
+    from quantviz.figures.interactive.overlay import panel_pictures
+    from quantviz.figures.interactive.published import agreement_figure, triangle_figure
+    from quantviz.figures.interactive.search import bits_figure, front_figure
+    from quantviz.figures.interactive.study import accuracy_figure, drift_figure, ranking_figure
+    from quantviz.figures.print.maps import paper_png
+else:
+    # Each is imported when it is first asked for: a page waits for what it draws with, and for nothing else.
+    _HOMES = {
+        "shown_shares": "data.attribution",
+        "distribution_chart": "data.distribution",
+        **dict.fromkeys(("AccuracyMeasure", "accuracy_chart", "drift_chart", "ranking_chart"), "data.study"),
+        "COLOURS": "data.style",
+        **dict.fromkeys(("number", "percent", "times"), "data.words"),
+        **dict.fromkeys(("agreement_bars", "agreement_lines", "triangle_marks"), "inline"),
+        "attribution_figure": "interactive.attribution",
+        "distribution_figure": "interactive.distribution",
+        "grid_figure": "interactive.grid",
+        **dict.fromkeys(("depth_figure", "floor_figure", "ranked_figure"), "interactive.layers"),
+        **dict.fromkeys(("maps_figure", "predictions_figure"), "interactive.maps"),
+        "panel_pictures": "interactive.overlay",
+        **dict.fromkeys(("agreement_figure", "triangle_figure"), "interactive.published"),
+        **dict.fromkeys(("bits_figure", "front_figure"), "interactive.search"),
+        **dict.fromkeys(("accuracy_figure", "drift_figure", "ranking_figure"), "interactive.study"),
+        "paper_png": "print.maps",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
 
 __all__ = [
     "COLOURS",
     "AccuracyMeasure",
     "accuracy_chart",
     "accuracy_figure",
+    "agreement_bars",
     "agreement_figure",
+    "agreement_lines",
     "attribution_figure",
     "bits_figure",
     "depth_figure",
@@ -48,4 +83,5 @@ __all__ = [
     "shown_shares",
     "times",
     "triangle_figure",
+    "triangle_marks",
 ]

@@ -14,12 +14,14 @@ from quantviz.specs import Phase, Progress, QuantvizError
 from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
-    from quantviz.comparison import Workbench
     from streamlit.navigation.page import Page as StreamlitPage
+
+    from quantviz.comparison import Workbench
 
 TITLE = "quantviz"
 _PAGES: tuple[dict[str, Any], ...] = (
-    {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "default": True},
+    {"page": "pages/home.py", "title": "Home", "icon": ":material/home:", "default": True},
+    {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "url_path": "compare"},
     {"page": "pages/layers.py", "title": "Layers", "icon": ":material/layers:", "url_path": "layers"},
     {"page": "pages/study.py", "title": "Study", "icon": ":material/dataset:", "url_path": "study"},
     {"page": "pages/paper.py", "title": "Paper", "icon": ":material/article:", "url_path": "paper"},

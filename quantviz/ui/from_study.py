@@ -71,7 +71,7 @@ def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], ind
     query |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
     query |= {"layer": model.layer, "cam": plan.cam.method}
     query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
-    return f"./?{urlencode(query | _scheme(quant) | _protocol(variant), doseq=True)}"
+    return f"./compare?{urlencode(query | _scheme(quant) | _protocol(variant), doseq=True)}"
 
 
 def linked_picture(ignored: list[str]) -> StudyLink | None:

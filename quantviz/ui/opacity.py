@@ -46,7 +46,7 @@ export default function ({ parentElement, data }) {
   const link = () => {
     if (!parentElement.isConnected) return clearInterval(again);
     const address = new URL(window.location.href);
-    if (!address.pathname.endsWith("/")) return;  // another page is being opened
+    if (!address.pathname.endsWith("/compare")) return;  // another page is being opened
     const wanted = Number(slider.value) === data.usual ? null : slider.value;
     if (address.searchParams.get("opacity") === wanted) return;
     if (wanted === null) address.searchParams.delete("opacity");

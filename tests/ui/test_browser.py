@@ -17,7 +17,7 @@ def test_a_link_to_a_page_opens_it_within_the_app_even_on_a_new_server(page, add
 
 
 def test_first_visit_shows_a_finished_comparison(page, address):
-    page.goto(address)
+    page.goto(f"{address}/compare")
     finished(page)
     expect(page.get_by_text("efficientnet_lite0 looks")).to_be_visible()
     expect(page.get_by_text("tiger cat").first).to_be_visible()
@@ -25,7 +25,7 @@ def test_first_visit_shows_a_finished_comparison(page, address):
 
 
 def test_choices_go_to_the_address_and_come_back(page, address, browser):
-    page.goto(address)
+    page.goto(f"{address}/compare")
     finished(page)
     pick(page, "^Bundled photograph", "coffee")
     finished(page)
@@ -52,7 +52,7 @@ def test_choices_go_to_the_address_and_come_back(page, address, browser):
 
 
 def test_a_link_with_values_that_do_not_exist_says_so(page, address):
-    page.goto(f"{address}/?model=alexnet&weight_bits=99&layer=nowhere")
+    page.goto(f"{address}/compare?model=alexnet&weight_bits=99&layer=nowhere")
     finished(page)
     for value in ("'alexnet'", "'99'", "'nowhere'"):
         expect(page.get_by_text(value).first).to_be_visible()
@@ -60,7 +60,7 @@ def test_a_link_with_values_that_do_not_exist_says_so(page, address):
 
 
 def test_unreachable_weights_say_what_to_do(page, address):
-    page.goto(f"{address}/?model=vgg16")
+    page.goto(f"{address}/compare?model=vgg16")
     message = page.get_by_text("quantviz fetch-weights vgg16").first
     expect(message).to_be_visible(timeout=WAIT)
     pick(page, "^Model", "efficientnet_lite0")
@@ -68,7 +68,7 @@ def test_unreachable_weights_say_what_to_do(page, address):
 
 
 def test_upload_and_downloads(page, address, tmp_path):
-    page.goto(address)
+    page.goto(f"{address}/compare")
     finished(page)
     picture = tmp_path / "own picture.png"
     rng = np.random.default_rng(1)
@@ -87,7 +87,7 @@ def test_upload_and_downloads(page, address, tmp_path):
 
 
 def test_a_bad_upload_is_one_sentence_and_loses_nothing(page, address, tmp_path):
-    page.goto(f"{address}/?weight_bits=6")
+    page.goto(f"{address}/compare?weight_bits=6")
     finished(page)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
@@ -101,7 +101,7 @@ def test_a_bad_upload_is_one_sentence_and_loses_nothing(page, address, tmp_path)
 
 
 def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address, tmp_path):
-    page.goto(f"{address}/?truth_kind=boxes")
+    page.goto(f"{address}/compare?truth_kind=boxes")
     finished(page)
     broken, boxes = tmp_path / "broken.csv", tmp_path / "boxes.csv"
     broken.write_text("no boxes here")
@@ -120,13 +120,13 @@ def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address
 
 
 def test_where_nothing_carries_evidence_the_page_says_so(page, address):
-    page.goto(f"{address}/?model=mobilenet_v2&weights=untrained&layer=features.10&saliency=none")
+    page.goto(f"{address}/compare?model=mobilenet_v2&weights=untrained&layer=features.10&saliency=none")
     expect(page.get_by_text("No map here carries evidence")).to_be_visible(timeout=WAIT)
     expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
 
 
 def test_method_page(page, address):
-    page.goto(address)
+    page.goto(f"{address}/compare")
     finished(page)
     page.get_by_role("link", name="Method").click()
     expect(page.get_by_role("heading", name="Method", exact=True)).to_be_visible(timeout=WAIT)

@@ -23,7 +23,7 @@ def exporters(home):
 
 
 def test_the_switch_exports_apart_and_then_shows_the_third_network(page, address, home):
-    page.goto(f"{address}/?{LINK}")
+    page.goto(f"{address}/compare?{LINK}")
     finished(page)
     assert page.get_by_text("int8 deployed").count() == 0
     page.get_by_text("Deployed int8 (ONNX Runtime)", exact=True).click()
@@ -57,14 +57,14 @@ def test_an_exported_network_needs_no_wait_in_another_session(page, address, hom
         new MutationObserver(() => { window.waited ||= document.body?.innerText.includes("being exported") ?? false; })
             .observe(document, { subtree: true, childList: true, characterData: true });"""
     )
-    page.goto(f"{address}/?{LINK}&deployed=true")
+    page.goto(f"{address}/compare?{LINK}&deployed=true")
     expect(page.get_by_text("deployed v simulated").first).to_be_visible(timeout=WAIT)
     assert exporters(home) == []
     assert page.evaluate("window.waited") is False
 
 
 def test_titles_do_not_run_into_each_other(page, address):
-    page.goto(f"{address}/?{LINK.replace('saliency=none', 'saliency=spectral_residual')}&deployed=true")
+    page.goto(f"{address}/compare?{LINK.replace('saliency=none', 'saliency=spectral_residual')}&deployed=true")
     expect(page.locator(".st-key-maps .annotation-text")).to_have_count(6, timeout=WAIT)
     settled(page)
     for width in (1400, 1100, 900, 800, 700):
@@ -85,7 +85,7 @@ def test_titles_do_not_run_into_each_other(page, address):
 
 
 def test_a_scheme_without_a_deployed_form_says_so_and_compares_without(page, address):
-    page.goto(f"{address}/?{LINK}&deployed=true&weight_bits=4")
+    page.goto(f"{address}/compare?{LINK}&deployed=true&weight_bits=4")
     finished(page)
     expect(page.get_by_text("Deployed int8 runs W8A8", exact=False)).to_be_visible()
     expect(page.get_by_text("deployed v simulated")).to_have_count(0)

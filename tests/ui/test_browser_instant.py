@@ -40,7 +40,7 @@ def slider(page, name):
 def test_opacity_is_changed_without_the_server(page, address):
     frames = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: frames.append(frame)))
-    page.goto(f"{address}/?{LINK}")
+    page.goto(f"{address}/compare?{LINK}")
     finished(page)
     settled(page)
     opaque(page, "0.55")
@@ -71,10 +71,10 @@ def test_opacity_is_changed_without_the_server(page, address):
 
 
 def test_a_link_opens_with_its_opacity(page, address):
-    page.goto(f"{address}/?{LINK}&opacity=20")
+    page.goto(f"{address}/compare?{LINK}&opacity=20")
     finished(page)
     opaque(page, "0.2")
-    page.goto(f"{address}/?{LINK}&opacity=120")
+    page.goto(f"{address}/compare?{LINK}&opacity=120")
     finished(page)
     expect(page.get_by_text("The link's opacity '120' is not available; '55' is shown instead.")).to_be_visible()
     opaque(page, "0.55")
@@ -82,7 +82,7 @@ def test_a_link_opens_with_its_opacity(page, address):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's libraries are read from /proc")
 def test_a_server_that_shows_what_is_known_loads_no_torch(page, address, home):
-    page.goto(address)
+    page.goto(f"{address}/compare")
     finished(page)
     settled(page)
     assert uses_torch(address)

@@ -95,7 +95,7 @@ def test_a_folder_that_does_not_exist_is_one_sentence(page, address):
 
 
 def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(page, address):
-    page.goto(f"{address}/?{SMALL}&saliency=none&scheme=naive")
+    page.goto(f"{address}/compare?{SMALL}&saliency=none&scheme=naive")
     finished(page)
     expect(page.get_by_text("a change that nobody sees does").first).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("GBOPs").first).to_be_visible(timeout=WAIT)
@@ -112,7 +112,7 @@ def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(pag
 
 @pytest.mark.parametrize(("choice", "told"), [("scheme=best", "some minutes"), ("rounding=gptq", "a minute or two")])
 def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice, told):
-    page.goto(f"{address}/?{choice}")
+    page.goto(f"{address}/compare?{choice}")
     expect(page.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=WAIT)
     settled(page)
     expect(button(page, "^Start$")).to_be_visible()
@@ -120,7 +120,7 @@ def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice,
 
 
 def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, address):
-    page.goto(f"{address}/?protocol=paper")
+    page.goto(f"{address}/compare?protocol=paper")
     finished(page)
     expect(page.get_by_role("alert").filter(has_text="This is the paper's protocol")).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("At W8A8 under the paper's protocol, efficientnet_lite0")).to_be_visible()
@@ -131,7 +131,7 @@ def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, addres
 
 
 def test_single_deviations_are_chosen_and_told(page, address):
-    page.goto(f"{address}/?protocol=chosen&deviations=own_class&deviations=coarse_grids")
+    page.goto(f"{address}/compare?protocol=chosen&deviations=own_class&deviations=coarse_grids")
     finished(page)
     banner = page.get_by_role("alert").filter(has_text="Switched on: coarse grids, own class.")
     expect(banner).to_contain_text("2 of the paper's 7 deviations", timeout=WAIT)

@@ -154,7 +154,7 @@ def test_pictures_that_are_elsewhere_are_asked_for(page, link, study, home):
 def test_what_is_no_study_is_one_sentence(page, address, study, tmp_path):
     page.goto(f"{address}/study?study_path={tmp_path}/nothing")
     expect(page.get_by_role("alert").filter(has_text="There is no study at")).to_be_visible(timeout=WAIT)
-    page.goto(f"{address}/?from_study=nowhere&from_picture=3")
+    page.goto(f"{address}/compare?from_study=nowhere&from_picture=3")
     expect(page.get_by_text("The link's study 'nowhere' is not available")).to_be_visible(timeout=WAIT)
 
 
