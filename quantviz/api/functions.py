@@ -42,6 +42,7 @@ def compare(
     bits_file: str | Path | None = None,
     cam: str = "gradcam++",
     layer: str | None = None,
+    classes: str | Path | None = None,
     class_: Literal["float", "own"] | int = "float",
     calibration: str | Path | None = None,
     saliency: str | Path | None = "spectral_residual",
@@ -118,6 +119,7 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``protocol``: ``"calibrated"``, ``"paper"``, or ``"calibrated+NAME+NAME"``.
             - ``bits_file``: bits of single layers, as `quantviz search` writes them, in place of all these.
             - ``layer``: dotted name of the target layer; the network's default if not given.
+            - ``classes``: a text file with a class name a line; 1,000 classes are taken for ImageNet's if not given.
             - ``calibration``: folder of calibration pictures; the bundled photographs if not given.
             - ``metrics``: ``"all"``, or names: score by these too, beside the baselines.
             - ``truth`` and ``truth_kind``: ground-truth file, or folder with one of the picture's stem; ``"map"``,

@@ -24,6 +24,7 @@ from quantviz.comparison import (
 )
 from quantviz.layerwise.bits_file import quant_of_file
 from quantviz.layerwise.drift import model_cost
+from quantviz.networks.classes import names_of_file
 from quantviz.specs import (
     CALIBRATED,
     CamSpec,
@@ -91,6 +92,7 @@ class PictureOptions:
     bits_file: str | Path | None = None
     cam: str = "gradcam++"
     layer: str | None = None
+    classes: str | Path | None = None
     class_: Literal["float", "own"] | int = "float"
     calibration: str | Path | None = None
     saliency: str | Path | None = SPECTRAL_RESIDUAL
@@ -141,6 +143,7 @@ class PictureOptions:
             saliency_choice(self.saliency),
             backend=self.backend,
             deployed=self.deployed,
+            names=() if self.classes is None else names_of_file(Path(self.classes)),
         )
 
 

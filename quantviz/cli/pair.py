@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from quantviz import images
 from quantviz.cli.terminal import progress_bar, watched_store
 from quantviz.comparison import CompareRequest, FilesRequest, PairRequest, compare_files
+from quantviz.networks.classes import names_of_file
 from quantviz.specs import Comparison, UsageError
 
 _OPTIONS = (
@@ -33,7 +35,7 @@ _OPTIONS = (
         help="How a picture becomes the files' input: resize=256,mean=0.5/0.5/0.5,std=0.5,interpolation=bicubic; "
         "also crop=224, fit=stretch, order=BGR and range=0-255. As ImageNet networks take it if not given.",
     ),
-    click.option("--classes", type=click.Path(path_type=Path), help="Text file: the files' classes, a name a line."),
+    click.option("--classes", type=click.Path(path_type=Path), help="Text file: the network's classes, a name a line."),
 )
 # What goes with a model of the table alone, by the command's parameter.
 _OF_MODELS = {
@@ -71,9 +73,11 @@ def file_options(command: Callable[..., None]) -> Callable[..., None]:
         if float_model is not None:
             _check_alone()
             files = FilesRequest(float_model, quantized_models, request.cam.layer, input_words, classes)
-        elif quantized_models or input_words or classes is not None:
-            option = "--quantized-model" if quantized_models else "--input" if input_words else "--classes"
+        elif quantized_models or input_words:
+            option = "--quantized-model" if quantized_models else "--input"
             raise UsageError(f"{option} goes with --float-model; name the float .onnx file, too.")
+        elif classes is not None:
+            request = replace(request, names=names_of_file(classes))
         command(files=files, request=request, **rest)
 
     for option in reversed(_OPTIONS):

@@ -20,6 +20,7 @@ from quantviz.cli.terminal import (
     watched_store,
 )
 from quantviz.comparison import TRUTH_KINDS
+from quantviz.networks.classes import names_of_file
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -79,6 +80,15 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     help="Folder of ground truth, paired with the pictures by stem.",
 )
 @click.option("--truth-kind", type=click.Choice(TRUTH_KINDS), default="map", show_default=True, help="What it holds.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV of file,label: the pictures' classes, by name or index; by the folders' names if not given.",
+)
+@click.option(
+    "--classes", type=click.Path(path_type=Path), metavar="FILE", help="Text file: the classes, a name a line."
+)
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures; bundled ones if not given.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take at most so many pictures, evenly spaced.")
 @click.option("--seed", type=click.IntRange(min=0), help="Draw the pictures of --limit at random by this seed.")
@@ -124,9 +134,9 @@ def sweep_command(
     """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
 
     Interrupted or killed, the same command goes on where it was, to the same results. A picture that cannot be used is
-    recorded with the reason. Pictures in folders that are named as ImageNet's synsets (n02123045) have labels, and so
-    have ILSVRC's validation pictures where its annotations, LOC_val_solution.csv or its devkit lie in the same tree;
-    DATASET may be the top of that tree.
+    recorded with the reason. Pictures in folders that are named as a class, or as ImageNet's synsets (n02123045), have
+    labels, and so have ILSVRC's validation pictures where its annotations, LOC_val_solution.csv or its devkit lie in
+    the same tree; DATASET may be the top of that tree. --labels gives others.
     """
     from quantviz.study.sweep.state import stated
 
@@ -198,6 +208,7 @@ def _request(
     protocols: str,
     method: str,
     layers: tuple[str, ...],
+    classes: Path | None,
     **rest: Any,
 ) -> SweepRequest:
     widths, names = [parse_bits(part) for part in bits.split(",")], _words(models)
@@ -208,6 +219,7 @@ def _request(
         layers=_layers(layers, names),
         protocols=_words(protocols),
         cam=CamSpec(method),
+        names=() if classes is None else names_of_file(classes),
         command=_command(),
         **rest,
     )

@@ -78,7 +78,8 @@ def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
 
     plan = study_summary.plan
     labelled = sum(image.label is not None for image in plan.images)
-    click.echo(f"{len(plan.images)} pictures of {plan.dataset}, {labelled} with a label")
+    classes = f" of {len(plan.classes)} classes" if plan.classes else ""
+    click.echo(f"{len(plan.images)} pictures of {plan.dataset}, {labelled} with a label{classes}")
     quant = plan.quants[0]
     click.echo(
         f"{plan.cam.method}, scheme {scheme_name(quant)}, ranges {quant.ranges}, calibrated on "

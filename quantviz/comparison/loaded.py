@@ -75,6 +75,8 @@ class Subject:
             "weights": self.ref.sha256,
             "preprocessing": self.ref.preprocessing,
         }
+        if self.ref.names:  # results hold them
+            decides["classes"] = self.ref.names
         return digest_of(decides | rest)
 
 

@@ -28,6 +28,7 @@ class CompareRequest:
         saliency_name: display name of a supplied map.
         backend: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
         deployed: compare the deployed network, too, which integer kernels run.
+        names: of the classes, in the order of the logits; () for those of a network card, else ImageNet's.
 
     Raises:
         UsageError: the class rule or the backend is unknown, or the scheme has no deployed form.
@@ -43,6 +44,7 @@ class CompareRequest:
     saliency_name: str = ""
     backend: Literal["torch", "onnxruntime", "ncnn"] = "torch"
     deployed: bool = False
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

@@ -220,9 +220,9 @@ class Workbench:
         """
         spec = networks.spec(request.model)
         located = networks.resolve(spec, request.weights, progress=progress)
-        ref = located.ref
+        ref = replace(located.ref, names=request.names or spec.class_names)
         if not ref.sha256:  # untrained weights are known by their digest, which takes drawing them
-            ref = self.networks.load(spec, located, progress).ref
+            ref = replace(self.networks.load(spec, located, progress).ref, names=ref.names)
         layer = request.cam.layer or spec.layer
         if layer != spec.layer:
             from quantviz.networks.build import check_layer
@@ -272,7 +272,7 @@ class Workbench:
         if not isinstance(target, str) and not 0 <= target < ref.classes:
             last = ref.classes - 1
             raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
-        return replace(job, subject=replace(subject, ref=replace(ref, preprocessing=job.preprocessing)))
+        return replace(job, subject=replace(subject, ref=replace(subject.ref, classes=ref.classes, note=ref.note)))
 
     def _with_backend(self, job: _Job) -> _Job:
         """Return the job with a backend that can run it, and a note where that is not the requested one."""
@@ -348,7 +348,7 @@ class Workbench:
         seed = seed_of(job.sample.id, quantized=variant is not None)
         features = self.protocols.kept_features(job.request.quant, quantized=variant is not None)
         name = "float" if variant is None else variant.name
-        return explained(network, _input(job), cam, target, seed, job.progress, name, features)
+        return explained(network, _input(job), cam, target, seed, job.progress, name, features, job.subject.ref.names)
 
     def _network(self, job: _Job, variant: Variant | None) -> tuple[Locked[nn.Module], CamSpec]:
         """Return the float network of a job (``variant`` None) or a variant's, and the CAM at its target layer."""

@@ -56,8 +56,8 @@ def resolve(
 
     Args:
         spec: the model.
-        choice: None for the default published weights, a published name in any case, ``"untrained"``, or the
-            path of a .safetensors, .pth or .pt file.
+        choice: None for those of a network card, else the default published weights; a published name in any case,
+            ``"untrained"``, or the path of a .safetensors, .pth or .pt file.
         download: whether published weights that are not on disk may be downloaded.
         progress: reports how the download goes.
 
@@ -70,7 +70,8 @@ def resolve(
         CheckpointError: the user's file is absent, empty, too large, not a file or of another type.
         WeightsUnavailable: published weights are neither on disk nor reachable, or have a wrong digest.
     """
-    wanted = None if choice is None else choice.strip()
+    chosen = spec.chosen_weights if choice is None else choice
+    wanted = None if chosen is None else chosen.strip()
     if wanted is not None and wanted.lower() == UNTRAINED:
         ref = WeightsRef("untrained", UNTRAINED, "", spec.weights[0].preprocessing)
         return LocatedWeights(ref, None)
@@ -82,7 +83,7 @@ def resolve(
         return LocatedWeights(WeightsRef(source, published.name, digest, published.preprocessing), path)
     if wanted and (Path(wanted).suffix or os.sep in wanted or os.path.exists(wanted)):
         return _user_file(spec, Path(os.path.expanduser(wanted)))
-    raise _unknown(spec, choice)
+    raise _unknown(spec, chosen)
 
 
 def weights_state(spec: ModelSpec, name: str | None = None) -> WeightsState:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quantviz import networks
 from quantviz.specs import UsageError
 from quantviz.study.cells import MAPS, estimate, sum_up
-from quantviz.study.specs.plan import StudyPlan
+from quantviz.study.specs.plan import IMAGENET_CLASSES, StudyPlan
 from quantviz.study.specs.summary import StudyCell, StudySummary
 from quantviz.study.specs.table import Flags, RankedModel, Ranking, StudyTable, Values
 
@@ -232,19 +232,25 @@ def picture_drift(table: StudyTable, row: int, index: int) -> PictureDrift:
         path=table.plan.images[index].path,
         drift=1 - scores["cc"],
         scores=scores,
-        float_top1=class_name(number("float_top1"), weights.classes),
+        float_top1=class_name(number("float_top1"), weights.classes, weights.names),
         float_probability=number("float_probability"),
-        quantized_top1=class_name(number("quantized_top1"), weights.classes),
+        quantized_top1=class_name(number("quantized_top1"), weights.classes, weights.names),
         quantized_probability=number("quantized_probability"),
-        label=class_name(number("label"), weights.classes),
+        label=class_name(number("label"), weights.classes, weights.names),
     )
 
 
-def class_name(index: float, classes: int = 1000) -> str:
-    """Return a class's name, ``"class 7"`` where only its index is known, "" for NaN."""
+def class_name(index: float, classes: int = IMAGENET_CLASSES, names: Sequence[str] = ()) -> str:
+    """Return a class's name, ``"class 7"`` where only its index is known, "" for NaN.
+
+    Args:
+        index: of the class.
+        classes: of the network; 1,000 are taken for ImageNet's where they have no names of their own.
+        names: their own names, or ().
+    """
     if math.isnan(index):
         return ""
-    names = networks.class_names() if classes == 1000 else ()
+    names = names or (networks.class_names() if classes == IMAGENET_CLASSES else ())
     return names[int(index)] if int(index) < len(names) else f"class {int(index)}"
 
 
@@ -281,10 +287,10 @@ def _passing(table: StudyTable, filters: Filters, rows: Sequence[int]) -> Flags:
 def _named(table: StudyTable, columns: Mapping[str, Values], rows: Sequence[int], text: str) -> Flags:
     """Return which pictures have a text in their path, or in the name of their label or float top-1 class."""
     by_path = np.array([text in image.path.casefold() for image in table.plan.images], bool)[None, :]
-    classes = {model.name: model.weights.classes for model in table.plan.models}
+    classes = {model.name: (model.weights.classes, model.weights.names) for model in table.plan.models}
     known = {
-        count: np.array([text in class_name(index, count).casefold() for index in range(count)], bool)
-        for count in set(classes.values())
+        (count, names): np.array([text in class_name(index, count, names).casefold() for index in range(count)], bool)
+        for count, names in set(classes.values())
     }
     kept = np.repeat(by_path, len(rows), axis=0)
     for place, row in enumerate(rows):

@@ -30,8 +30,9 @@ from quantviz.specs import (
     no_progress,
     variants_of,
 )
+from quantviz.study.labels import class_folders, folder_labels, table_labels
 from quantviz.study.layouts import Labels, labels_of, pictures_of
-from quantviz.study.specs.plan import StudyImage, StudyModel, StudyPlan, StudyTruth, TruthFile
+from quantviz.study.specs.plan import IMAGENET_CLASSES, StudyImage, StudyModel, StudyPlan, StudyTruth, TruthFile
 from quantviz.truth import pair
 
 BATCH = 16
@@ -58,6 +59,8 @@ class SweepRequest:
         command: the command line, for the record.
         truth: folder of ground truth, a file a picture with the picture's stem, or None.
         truth_kind: what its files hold.
+        labels: CSV file of the pictures' labels, or None: their folders' names are looked at.
+        names: of the classes of models that have so many and none of their own; () for ImageNet's.
         images: pictures of the dataset, as an earlier plan lists them; empty: those of the folder are listed, limited
             and labelled.
 
@@ -81,6 +84,8 @@ class SweepRequest:
     layers: Mapping[str, str] = field(default_factory=dict)
     truth: Path | None = None
     truth_kind: TruthKind = "map"
+    labels: Path | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
@@ -126,8 +131,11 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
     calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
     places = [request.dataset / image.path for image in request.images] or files
     pairs = None if request.truth is None else _pairs(places, request.truth)
-    models = tuple(_model(name, request, known, progress) for name in request.models)
-    labels = labels_of(files, progress)
+    found = labels_of(files, progress)
+    names = request.names or _by_folders(request, found)
+    models = tuple(_model(name, request, names, known, progress) for name in request.models)
+    _check_names(request, models)
+    labels = _labels(request, files, models, found, progress)
     pictures = request.images or _pictures(request.dataset, files, labels, progress)
     return StudyPlan(
         models=models,
@@ -162,7 +170,9 @@ def _once(what: str, names: Sequence[str]) -> None:
             raise UsageError(f"{what} {name!r} is given twice; name it once.")
 
 
-def _model(name: str, request: SweepRequest, known: StudyPlan | None, progress: Progress) -> StudyModel:
+def _model(
+    name: str, request: SweepRequest, names: tuple[str, ...], known: StudyPlan | None, progress: Progress
+) -> StudyModel:
     spec = networks.spec(name)
     layer = request.layers.get(name, spec.layer)
     swept = {(entry.name, entry.layer) for entry in known.models} if known else set()
@@ -174,7 +184,7 @@ def _model(name: str, request: SweepRequest, known: StudyPlan | None, progress: 
     ref = located.ref
     if not ref.sha256:
         ref = _known(name, known) or _built(spec, located)
-    return StudyModel(name, ref, layer)
+    return StudyModel(name, _with_names(ref, spec, located, names), layer)
 
 
 def _known(name: str, plan: StudyPlan | None) -> WeightsRef | None:
@@ -186,6 +196,55 @@ def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
     from quantviz.networks.build import build
 
     return build(spec, located)[1]
+
+
+def _with_names(
+    ref: WeightsRef, spec: ModelSpec, located: networks.LocatedWeights, names: tuple[str, ...]
+) -> WeightsRef:
+    """Return weights with the names of their classes: the model's own, else ``names`` where they are as many."""
+    if not (spec.class_names or names):
+        return ref
+    # How many classes a user's file has is known once it is read.
+    classes = _built(spec, located).classes if ref.source == "file" else ref.classes
+    if spec.class_names and len(spec.class_names) != classes:
+        raise UsageError(
+            f"{len(spec.class_names)} class names were given for {spec.name}, which has {classes} classes; give a name "
+            "for each."
+        )
+    names = spec.class_names or names
+    return replace(ref, classes=classes, names=names if len(names) == classes else ())
+
+
+def _check_names(request: SweepRequest, models: Sequence[StudyModel]) -> None:
+    if request.names and not any(model.weights.names == request.names for model in models):
+        counts = ", ".join(f"{model.name} has {model.weights.classes:,}" for model in models)
+        raise UsageError(f"{len(request.names):,} class names were given, but {counts}; give a name for each class.")
+
+
+def _by_folders(request: SweepRequest, found: Labels) -> tuple[str, ...]:
+    """Return the names of the folders of pictures whose classes are not known otherwise; () for others."""
+    if request.labels is not None or not found.classes or any(label is not None for label in found.classes):
+        return ()
+    folders = class_folders(request.dataset)
+    return folders if len(folders) > 1 else ()
+
+
+def _labels(
+    request: SweepRequest, files: Sequence[Path], models: Sequence[StudyModel], found: Labels, progress: Progress
+) -> Labels:
+    """Return the pictures' classes; ``found`` are those of ImageNet."""
+    names = next((model.weights.names for model in models if model.weights.names), ())
+    if not files or (not names and request.labels is None):
+        return found
+    if request.labels is not None:
+        return table_labels(request.labels, request.dataset, files, names)
+    if len(names) == IMAGENET_CLASSES and any(label is not None for label in found.classes):
+        return found
+    labels = folder_labels(request.dataset, files, names)
+    if request.names or names != class_folders(request.dataset):
+        return labels
+    note = "The classes are the folders in the order of their names, as torchvision's ImageFolder counts them."
+    return replace(labels, notes=(note, *labels.notes))
 
 
 def _chosen(request: SweepRequest) -> list[Path]:

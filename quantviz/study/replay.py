@@ -168,6 +168,7 @@ def _asked(plan: StudyPlan, request: ReplayRequest, progress: Progress) -> Sweep
         cam=plan.cam,
         layers={model.name: model.layer for model in plan.models},
         calibration=found_calibration(plan, request.calibration),
+        names=plan.classes,
     )
 
 

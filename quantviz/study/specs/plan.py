@@ -24,6 +24,8 @@ TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
 SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in STUDY_METRICS), "simulated_flipped")
 """The columns that compare a deployed network with its simulation."""
 
+IMAGENET_CLASSES: Final = 1000
+
 _DECIDES = {
     "models": "models",
     "quants": "quantization",
@@ -48,7 +50,7 @@ class StudyImage:
     Attributes:
         path: relative to the study's folder of pictures, with ``/``.
         sha256: of the file's bytes, in hex; "" where the file could not be read.
-        label: ImageNet class index, or None where it is not known.
+        label: its class's index among ``StudyPlan.classes``, or None where it is not known.
     """
 
     path: str
@@ -171,6 +173,15 @@ class StudyPlan:
         if self.truth is not None:
             decides["truth"] = replace(self.truth, folder="")
         return digest_of(decides)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the labels count; () for ImageNet's 1,000."""
+        return next((model.weights.names for model in self.models if model.weights.names), ())
+
+    def counts_labels(self, model: StudyModel, classes: int) -> bool:
+        """Tell whether a model, which has so many classes, has those that the labels count."""
+        return model.weights.names == self.classes if self.classes else classes == IMAGENET_CLASSES
 
     @property
     def comparisons(self) -> dict[str, tuple[str, ...]]:

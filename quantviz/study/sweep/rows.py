@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_CLASSES = 1000
-
 ObserverState = dict[str, dict[str, list[float]]]
 """Label of the bit-width -> place in the network -> its observer's moving averages of the least and greatest value."""
 
@@ -161,7 +159,7 @@ class RowMaker:
         weights = request.weights.get(model.name)
         subject = study_subject(bench, plan, model, first, weights, request.calibration, progress)
         ref = bench.networks.load(subject.spec, subject.located, progress).ref
-        self.labelled = ref.classes == _CLASSES
+        self.labelled = plan.counts_labels(model, ref.classes)
         self.preprocessing: Preprocessing = subject.ref.preprocessing
         cam = replace(plan.cam, layer=subject.layer)
         self.float_network = bench.protocols.reference(subject, first.quant, progress), cam

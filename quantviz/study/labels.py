@@ -1,0 +1,175 @@
+"""The classes of pictures of one's own: by the names of their folders, or by a table of files and labels."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from quantviz import networks
+from quantviz.specs import UsageError
+from quantviz.study.layouts import Labels
+
+_MOST_BYTES: Final = 256 << 20
+_HEADS: Final = (("file", "filename", "image", "path", "picture"), ("label", "class", "category"))
+_SHOWN = 3
+
+
+class ClassNames:
+    """Finds classes by what people write: a name, ImageNet's synset, or an index.
+
+    A name is found as it is; else without regard to capitals, and with ``_`` and ``-`` as spaces. A name that several
+    classes have finds none.
+
+    Args:
+        names: of the classes, in the order of the logits; () for ImageNet's 1,000.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names) or networks.class_names()
+        self._imagenet = len(self.names) == 1000
+        self._exact, self._plain = _unique(self.names), _unique([_plain(name) for name in self.names])
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+    def find(self, text: str) -> int | None:
+        """Return the index of a class, or None where the text names none."""
+        found = self._exact.get(text)
+        if found is None and self._imagenet:
+            found = networks.synset_class(text)
+        if found is None:
+            found = self._plain.get(_plain(text))
+        if found is None and text.isascii() and text.isdigit() and int(text) < len(self.names):
+            return int(text)
+        return found
+
+    def near(self, text: str) -> str:
+        """Return a name that is nearly the text, for a message; else the first names."""
+        close = difflib.get_close_matches(text, self.names, n=1)
+        return f"{close[0]!r} is near" if close else f"the classes are {_some(self.names)}"
+
+
+def folder_labels(dataset: Path, files: Sequence[Path], names: Sequence[str]) -> Labels:
+    """Return the classes of pictures by the names of their folders, the innermost first.
+
+    Args:
+        dataset: the folder of all of them.
+        files: paths of the pictures, in it.
+        names: of the classes; () for ImageNet's.
+    """
+    classes = ClassNames(names)
+    known: dict[Path, int | None] = {}
+
+    def of_folder(folder: Path) -> int | None:
+        if folder not in known:
+            inner = folder != dataset and dataset in folder.parents
+            found = classes.find(folder.name) if inner else None
+            known[folder] = of_folder(folder.parent) if inner and found is None else found
+        return known[folder]
+
+    labels = tuple(of_folder(file.parent) for file in files)
+    without = {_top(dataset, file) for file, label in zip(files, labels, strict=True) if label is None} - {""}
+    note = f"No class is called as the folders {_some(sorted(without))}; their pictures have no label."
+    return Labels(labels, (note,) if without else ())
+
+
+def class_folders(dataset: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a data set, sorted: its classes, as torchvision's ImageFolder counts them."""
+    with os.scandir(dataset) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def table_labels(table: Path, dataset: Path, files: Sequence[Path], names: Sequence[str]) -> Labels:
+    """Return the classes of pictures by a CSV file of two columns, the picture's file and its label.
+
+    A file is named by its path in the data set, or by its own name where only one picture has it. A first line of
+    ``file,label`` is a heading.
+
+    Args:
+        table: the CSV file.
+        dataset: the folder of the pictures.
+        files: paths of the pictures, in it.
+        names: of the classes; () for ImageNet's.
+
+    Raises:
+        UsageError: the table cannot be read, a label names no class, or no picture is in it.
+    """
+    classes = ClassNames(names)
+    places = {file.relative_to(dataset).as_posix(): file for file in files}
+    alone = _unique([file.name for file in files])
+    labels: dict[Path, int] = {}
+    for line, name, text in _rows(table):
+        found = classes.find(text)
+        if found is None:
+            raise UsageError(
+                f"Labels {table.name!r}, line {line}: class {text!r} is unknown; {classes.near(text)}, and an index "
+                f"up to {len(classes) - 1} is taken as well."
+            )
+        name = name.replace("\\", "/").removeprefix("./")
+        file = places.get(name)
+        if file is None and name in alone:
+            file = files[alone[name]]
+        if file is not None:
+            labels[file] = found
+    if not labels:
+        raise UsageError(
+            f"Labels {table.name!r} name none of the pictures of {str(dataset)!r}; name them by their path in it, "
+            f"{next(iter(places))!r} say."
+        )
+    note = f"The labels of {len(labels):,} of {len(files):,} pictures are from {table.name}."
+    return Labels(tuple(labels.get(file) for file in files), (note,))
+
+
+def _rows(table: Path) -> list[tuple[int, str, str]]:
+    """Return (line, file, label) of each row."""
+    try:
+        if table.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"Labels {table.name!r} have more than {_MOST_BYTES >> 20} MiB; give a smaller file.")
+        text = table.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UsageError(f"Labels {str(table)!r} cannot be read ({reason}); give a CSV file of file,label.") from None
+    reader = csv.reader(io.StringIO(text))
+    rows: list[tuple[int, str, str]] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) < 2:
+                raise UsageError(
+                    f"Labels {table.name!r}, line {reader.line_num}: {cells[0]!r} has no label; write file,label."
+                )
+            rows.append((reader.line_num, cells[0].strip(), cells[1].strip()))
+    except csv.Error as error:
+        raise UsageError(f"Labels {table.name!r}, line {reader.line_num}: {error}; write file,label.") from None
+    if rows and all(cell.lower() in heads for cell, heads in zip(rows[0][1:], _HEADS, strict=True)):
+        return rows[1:]
+    return rows
+
+
+def _unique(names: Sequence[str]) -> Mapping[str, int]:
+    """Return the places of the names that are there once."""
+    counts = Counter(names)
+    return {name: place for place, name in enumerate(names) if counts[name] == 1}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _top(dataset: Path, file: Path) -> str:
+    """Return the name of the folder in the data set that a picture lies in, or "" where it lies in none."""
+    parts = file.relative_to(dataset).parts
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
