@@ -228,7 +228,7 @@ print([score.value.hex() for score in scores.values()])
 
 
 def test_results_are_the_same_again_and_in_another_process_and_the_model_is_left_as_it_was(lite, picture, tmp_path):
-    image = picture()
+    image = picture("coffee", 128)
     own = explain(lite, image, SPEC)
     before = state_of(lite, image), lite(image).numpy().tobytes()
     found = faithfulness(lite, image, own.heatmap, own.class_index)
