@@ -5,7 +5,7 @@ from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
 from quantviz.comparison.files import FilesRequest, compare_files
 from quantviz.comparison.listing import target_layers
-from quantviz.comparison.metrics import BASELINES, measure, measure_map
+from quantviz.comparison.metrics import BASELINES, measure, measure_map, measure_pair
 from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, result_data, tables_data
 from quantviz.comparison.pair import PairRequest, compare_pair, explain_network
 from quantviz.comparison.preprocessing_check import KnownPicture, PreprocessingCheck, check_preprocessing
@@ -37,6 +37,7 @@ __all__ = [
     "faithfulness",
     "measure",
     "measure_map",
+    "measure_pair",
     "metric_names",
     "npz_bytes",
     "read_truth",

@@ -120,6 +120,35 @@ def measure_map(values: npt.NDArray[Any], reference: GroundTruth, metrics: Seque
     return MetricTable(reference.source, reference.kind, reference.predicted, columns, absent, reference.notes)
 
 
+def measure_pair(comparison: Comparison, truth: TruthSource | None = None) -> tuple[MetricTable, ...]:
+    """Score the maps of two networks of the user's as ``measure`` does, with the baselines that need no network.
+
+    Args:
+        comparison: from ``compare_pair`` or ``compare_files``.
+        truth: ground truth of the user's, or None.
+
+    Raises:
+        ImageError: the ground truth cannot be used.
+    """
+    salient, own = comparison.saliency, _float_truth(comparison)
+    references = [] if own is None else [_Reference(own, None, is_float=True)]
+    if salient is not None and not salient.heatmap.degenerate:
+        references.append(_Reference(saliency_truth(salient), None))
+    if truth is not None:
+        references.append(_supplied(truth, comparison))
+    absent = {OTHER: "not computed for networks of your own", UNTRAINED: "these networks cannot be had untrained"}
+    tables = []
+    for reference in references:
+        subjects = {"quantized": comparison.quantized.heatmap}
+        subjects |= {} if reference.is_float else {"float": comparison.reference.heatmap}
+        subjects |= {
+            CENTRE: Heatmap(scores.centre_gaussian(reference.truth.shape)),
+            UNIFORM: Heatmap(scores.uniform(reference.truth.shape)),
+        }
+        tables.append(_scored(reference, subjects, absent, None))
+    return tuple(table for table in tables if any(table.columns.values()))
+
+
 def _measured(
     bench: Workbench,
     request: CompareRequest,
@@ -176,10 +205,8 @@ def _references(
     """Return the float map, the saliency and the user's ground truth: those that exist and carry evidence."""
     references = []
     other = _other_photograph(comparison.sample)
-    reference = comparison.reference.heatmap
-    if not reference.degenerate:
-        shape = (reference.values.shape[0], reference.values.shape[1])
-        float_truth = GroundTruth("map", shape, "the float model's map", True, values=reference.values)
+    float_truth = _float_truth(comparison)
+    if float_truth is not None:
         preprocessing = comparison.weights.preprocessing
         references.append(
             _Reference(
@@ -194,6 +221,15 @@ def _references(
     if truth is not None:
         references.append(_supplied(truth, comparison))
     return references
+
+
+def _float_truth(comparison: Comparison) -> GroundTruth | None:
+    """Return the float network's map as what others are scored against; None where it carries no evidence."""
+    reference = comparison.reference.heatmap
+    if reference.degenerate:
+        return None
+    shape = (reference.values.shape[0], reference.values.shape[1])
+    return GroundTruth("map", shape, "the float model's map", True, values=reference.values)
 
 
 def _supplied(truth: TruthSource, comparison: Comparison) -> _Reference:

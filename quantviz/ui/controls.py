@@ -61,10 +61,10 @@ def choose() -> Choices:
     linked = Linked()
     study = linked_picture(linked.ignored)
     with st.sidebar:
-        picture, uploaded = _picture(linked, study)
+        picture, uploaded = choose_picture(linked, study)
         request = choose_request(linked, deployed=True, study=study)
         choose_opacity(linked)
-        salient, salient_name = _saliency(linked)
+        salient, salient_name = choose_saliency(linked)
         truth = _truth(linked)
         choose_bits_file()
     uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
@@ -98,7 +98,7 @@ def choose_request(
     quant = choose_quantization(linked, model, protocols=protocols)
     on_integers = deployed and _deployed(quant)
     cam = _map(linked, model)
-    target = _target(linked) if targets else "float"
+    target = choose_target(linked) if targets else "float"
     backend: Literal["torch", "onnxruntime"] = "onnxruntime" if on_integers else "torch"
     return CompareRequest(
         model=model,
@@ -145,7 +145,8 @@ def wants_faithfulness() -> bool:
     )
 
 
-def _picture(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
+def choose_picture(linked: Linked, study: StudyLink | None = None) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
+    """Draw the choice of a picture; return what reads it, and the name of an uploaded one."""
     st.subheader("Picture", divider="gray")
     if study is not None:
         show_link(study)
@@ -199,11 +200,7 @@ def _deployed(quant: QuantSpec) -> bool:
 
 def _map(linked: Linked, model: str) -> CamSpec:
     st.subheader("Map", divider="gray")
-    method = linked.select("CAM method", CAM_METHODS, "cam", index=CAM_METHODS.index("gradcam++"))
-    if method in SLOW_METHODS:
-        st.caption("One forward pass a channel: this takes a while.")
-    if method == "eigencam":
-        st.caption("EigenCAM explains no class: it shows where the layer is active.")
+    method = choose_method(linked)
     layers = target_layers(workbench().store, model)
     names = list(layers)
     layer = linked.select(
@@ -217,16 +214,30 @@ def _map(linked: Linked, model: str) -> CamSpec:
     return CamSpec(method, layer)
 
 
-def _target(linked: Linked) -> Literal["float", "own"] | int:
+def choose_method(linked: Linked) -> str:
+    """Draw the choice of a CAM method, and say what is special about it."""
+    method = linked.select("CAM method", CAM_METHODS, "cam", index=CAM_METHODS.index("gradcam++"))
+    if method in SLOW_METHODS:
+        st.caption("One forward pass a channel: this takes a while.")
+    if method == "eigencam":
+        st.caption("EigenCAM explains no class: it shows where the layer is active.")
+    return method
+
+
+def choose_target(linked: Linked, classes: int = 1000) -> Literal["float", "own"] | int:
+    """Draw the choice of the class that maps explain, of so many."""
     rule = linked.select("Class to explain", list(_RULES), "class", lambda name: _RULES[name])
     if rule != "chosen":
         return "own" if rule == "own" else "float"
-    index = st.number_input("Class index", 0, 999, 282, key="class_index", bind="query-params")
+    index = st.number_input(
+        "Class index", 0, classes - 1, min(282, classes - 1), key="class_index", bind="query-params"
+    )
     linked.check("class_index", index)
     return int(index)
 
 
-def _saliency(linked: Linked) -> tuple[bytes | str | None, str]:
+def choose_saliency(linked: Linked) -> tuple[bytes | str | None, str]:
+    """Draw the choice of a saliency; return a method's name, a map's bytes or None, and an uploaded map's name."""
     st.subheader("Saliency", divider="gray")
     source = linked.select(
         "Saliency of the picture",

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
-from quantviz.comparison import FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
+from quantviz.comparison import BASELINES, FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
@@ -188,10 +188,10 @@ def show_metrics(tables: Sequence[MetricTable]) -> None:
     if not tables:
         st.info("No map here carries evidence to score against.")
         return
-    st.caption(
-        "A score means little alone. Beside each stands what a blob at the centre, a uniform map, another picture's "
-        "map and the untrained model get."
-    )
+    beside = "a blob at the centre, a uniform map, another picture's map and the untrained model get"
+    if not any(BASELINES[-1] in table.columns for table in tables):
+        beside = "a blob at the centre and a uniform map get"
+    st.caption(f"A score means little alone. Beside each stands what {beside}.")
     for tab, table in zip(st.tabs([f"against {plain(table.reference)}" for table in tables]), tables, strict=True):
         with tab:
             _metric_table(table)

@@ -1,0 +1,30 @@
+"""A network of one's own: a float and a quantized ONNX file, compared on one picture."""
+
+import streamlit as st
+
+from quantviz.comparison import measure_pair
+from quantviz.ui import begin_page, guarded, store_problem
+from quantviz.ui.links import show_ignored
+from quantviz.ui.plain import code
+from quantviz.ui.results import show, show_downloads, show_metrics
+from quantviz.ui.yours import choose, compared, formats
+from quantviz.ui.yours_results import show_files, show_findings
+
+begin_page()
+st.header("Does your own network still look at the same things?", anchor=False)
+with guarded():
+    choices = choose()
+    show_ignored(choices.ignored)
+    if choices.files is None:
+        st.info(formats(), icon=":material/upload_file:")
+        st.stop()
+    result = compared(choices, choices.files, choices.picture())
+    show_findings(result)
+    show(result.comparison)
+    tables = measure_pair(result.comparison)
+    show_metrics(tables)
+    show_files(result)
+    show_downloads(result.comparison, tables, ())
+    names = " and ".join(map(code, choices.uploaded))
+    st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
+store_problem()

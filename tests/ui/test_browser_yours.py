@@ -1,0 +1,57 @@
+"""The page "Your network" in a real browser: what strangers upload."""
+
+import json
+
+import numpy as np
+import pytest
+from browser_support import WAIT, downloaded, finished, settled
+from onnx_support import CLASSES, quantized, saved, small
+from playwright.sync_api import expect
+
+NAMES = "\n".join(["![one](evil.png)", *(f"kind {number}" for number in range(1, CLASSES))])
+EVIL = "![x](evil.png).onnx"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    path = saved(tmp_path_factory.mktemp("pair"), small())
+    return path, quantized(path, "int8.onnx")
+
+
+def upload(page, place, name, data):
+    """Give a file to one of the page's uploads: the float and the quantized network, the class names, the picture."""
+    page.locator("input[type=file]").nth(place).set_input_files({"name": name, "mimeType": "", "buffer": data})
+    expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible(timeout=WAIT)
+    settled(page)
+
+
+def test_two_files_are_compared_and_their_names_are_only_names(page, address, pair, tmp_path):
+    fetched = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(f"{address}/yours?cam=gradcam&saliency=none")
+    expect(page.get_by_text("up to 200 MiB each")).to_be_visible(timeout=WAIT)
+    upload(page, 2, "names.txt", NAMES.encode())
+    upload(page, 0, EVIL, pair[0].read_bytes())
+    upload(page, 1, "int8.onnx", pair[1].read_bytes())
+    finished(page)
+    expect(page.get_by_text("looks", exact=False).first).to_be_visible()
+    expect(page.get_by_text("all of the same shape")).to_be_visible()
+    page.get_by_text("How this was made").click()
+    expect(page.get_by_text("as ImageNet networks usually take it")).to_be_visible()
+    assert page.locator("[data-testid=stMain] img[src*=evil]").count() == 0
+    assert not [url for url in fetched if "evil" in url]
+    result = json.loads(downloaded(page, "^Result", tmp_path).read_text())
+    assert result["quantization"]["format"] == "QDQ"
+    assert {entry["label"] for entry in result["predictions"]["float"]} <= set(NAMES.splitlines())
+    with np.load(downloaded(page, "^Maps", tmp_path), allow_pickle=False) as arrays:
+        assert arrays["float"].shape == (48, 48)
+
+
+def test_a_file_that_is_none_costs_a_sentence(page, address, pair):
+    page.goto(f"{address}/yours?saliency=none")
+    upload(page, 0, EVIL, pair[0].read_bytes()[:-500])
+    upload(page, 1, "int8.onnx", pair[1].read_bytes())
+    message = page.get_by_role("alert").filter(has_text="is no ONNX file")
+    expect(message).to_be_visible(timeout=WAIT)
+    expect(message).to_contain_text("_x_(evil.png).onnx")
+    assert page.locator("[data-testid=stMain] img[src*=evil]").count() == 0
