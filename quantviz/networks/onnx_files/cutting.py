@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Array, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
 from quantviz.networks.onnx_files.grids import Grid, grid_of, source_of
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 from quantviz.networks.onnx_files.running import Tap
 
 

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """One operation.
-
-    Attributes:
-        op: operator's name, ``"Conv"``.
-        inputs: names of tensors, "" where an optional one is left out.
-        outputs: names of tensors.
-        attributes: by name, as Python values; graphs and tensors as ONNX's own.
-        origin: the operator that stands in the file, where that is another one.
-    """
-
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    origin: str = ""
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 
 
 @dataclass(frozen=True, eq=False)

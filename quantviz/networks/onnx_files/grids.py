@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Array, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 
 _LIMITS = {
     "int4": (-8, 7),

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from quantviz.networks.onnx_files.files import OnnxFile
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Array, Graph
+from quantviz.networks.onnx_files.graph import Graph
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array
 from quantviz.specs import CheckpointError
 
 DEFAULT_SIDE: Final = 224

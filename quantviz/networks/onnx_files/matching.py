@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Node
 from quantviz.networks.onnx_files.targets import plain, unquantized
 
 BY_NAME: Final = "by name"

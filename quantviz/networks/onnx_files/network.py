@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from quantviz.networks.onnx_files.cutting import Cut, cuts, is_index
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, Array
 from quantviz.networks.onnx_files.grids import grid_of
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, Array
 from quantviz.networks.onnx_files.opened import Opened
 from quantviz.networks.onnx_files.rest import TailRunner
 from quantviz.networks.onnx_files.running import Runner, Tap

@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
 from quantviz.networks.onnx_files.grids import MOVING, Grid, grid_of
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Node
 from quantviz.networks.onnx_files.targets import plain
 
 WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "ConvInteger": 0, "MatMulInteger": 1}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quantviz.networks.onnx_files.cutting import Cut
 from quantviz.networks.onnx_files.files import OnnxFile
-from quantviz.networks.onnx_files.graph import Array
+from quantviz.networks.onnx_files.nodes import Array
 from quantviz.networks.onnx_files.running import Tap, session, with_outputs
 
 _NUMPY = {"float": "float32", "double": "float64"}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from quantviz.networks.onnx_files.files import OnnxFile
-from quantviz.networks.onnx_files.graph import Array
 from quantviz.networks.onnx_files.grids import Grid
+from quantviz.networks.onnx_files.nodes import Array
 from quantviz.specs import CheckpointError
 
 _NO_FOLDER = os.devnull  # no file can lie under it

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from quantviz.networks.onnx_files.cutting import Cut
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Array, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
 from quantviz.networks.onnx_files.grids import MOVING, Grid, grid_of
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 from quantviz.networks.onnx_files.operators import OPERATORS
 from quantviz.networks.onnx_files.quantization import WEIGHTED
 from quantviz.networks.onnx_files.rounding import Dequantizer, Quantizer

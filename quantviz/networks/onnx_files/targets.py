@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from quantviz.networks.onnx_files.graph import DEQUANTIZE, QUANTIZE, Graph, Node
+from quantviz.networks.onnx_files.graph import Graph
+from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Node
 from quantviz.specs import UsageError
 
 Shapes = dict[str, tuple[int, ...]]
