@@ -103,6 +103,26 @@ def small(opset=17, batch="N", layout="NCHW", softmax=False, seed=0):
     return make.model(logits, opset, batch, layout)
 
 
+def rich(opset=17):
+    """Return a network with a concatenation, a squeeze-and-excitation gate, pooling inside and SiLU at the end."""
+    make = Builder(3)
+    stem = make.node("LeakyRelu", [make.conv("input", "stem", (3, 8), stride=2)], "stem_act", alpha=0.1)
+    left = make.node("Relu", [make.conv(stem, "left", (8, 8), kernel=1)], "left_relu")
+    right = make.node("Relu", [make.conv(stem, "right", (8, 8))], "right_relu")
+    both = make.node("Concat", [left, right], "both", axis=1)
+    pooled = make.node("GlobalAveragePool", [both], "squeezed")
+    gate = make.node("Sigmoid", [make.conv(pooled, "gate", (16, 16), kernel=1)], "gate_sigmoid")
+    scaled = make.node("Mul", [both, gate], "scaled")
+    smaller = make.node("AveragePool", [scaled], "smaller", kernel_shape=[2, 2], strides=[2, 2])
+    last = make.conv(smaller, "conv_last", (16, 16))
+    last = make.node("Mul", [last, make.node("Sigmoid", [last], "last_sigmoid")], LAST)
+    flat = make.node("Flatten", [make.node("GlobalAveragePool", [last], "pooled")], "flat", axis=1)
+    weight = make.weight("head.weight", make.random.normal(size=(16, CLASSES)).astype(np.float32))
+    bias = make.weight("head.bias", make.random.normal(size=CLASSES).astype(np.float32))
+    logits = make.node("Add", [make.node("MatMul", [flat, weight], "product"), bias], "logits")
+    return make.model(logits, opset)
+
+
 def saved(folder, model, name="float.onnx"):
     path = folder / name
     onnx.save(model, path)

@@ -23,6 +23,8 @@ OLDEST_OPSET: Final = 11
 DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Domains of operators that ONNX Runtime itself brings along."""
 
+_BLOCKED: Final = "com.microsoft.nchwc"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxFile:
@@ -122,6 +124,11 @@ def _check_operators(model: Any, name: str) -> None:
     own = {(function.domain, function.name) for function in model.functions}
     graphs = [model.graph.node, *(function.node for function in model.functions)]
     for node in (node for nodes in graphs for node in nodes_within(nodes)):
+        if node.domain == _BLOCKED:
+            raise CheckpointError(
+                f"{name} was optimized by ONNX Runtime for one kind of processor (operator {node.op_type!r} of domain "
+                f"{node.domain!r}); give the file from before, or optimize it at level extended at most."
+            )
         if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:
             raise CheckpointError(
                 f"{name} uses operator {node.op_type!r} of domain {node.domain!r}, which ONNX Runtime does not bring "

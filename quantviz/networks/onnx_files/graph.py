@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from quantviz.networks.onnx_files import fused
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 
 
@@ -18,7 +19,7 @@ class Graph:
     """A network's operations in an order in which they can run.
 
     Attributes:
-        nodes: constants are no nodes, and QLinear operators are written as QDQ.
+        nodes: constants are no nodes, QLinear operators are written as QDQ, and ONNX Runtime's fused ones as ONNX's.
         constants: initializers and the values of Constant nodes, by name.
         inputs: names of the inputs that are no constants.
         outputs: names of the outputs.
@@ -234,6 +235,7 @@ def _where(node: Node, _constants: dict[str, Array]) -> Iterator[Node]:
 
 
 _REWRITES = {
+    **fused.REWRITES,
     "QLinearConv": _conv,
     "QGemm": _gemm,
     "QLinearConcat": _concat,

@@ -22,9 +22,13 @@ BY_ORDER: Final = "by the order of operators"
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 _SAME = frozenset({QUANTIZE, DEQUANTIZE, "Identity", "Dropout", "Cast"})
-_FAMILIES = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "Gemm": "MatMul", "ReduceMean": "GlobalAveragePool"} | {
-    name: "Clip" for name in _ACTIVATIONS
-}
+_FAMILIES = {
+    "ConvInteger": "Conv",
+    "MatMulInteger": "MatMul",
+    "Gemm": "MatMul",
+    "FusedMatMul": "MatMul",
+    "ReduceMean": "GlobalAveragePool",
+} | {name: "Clip" for name in _ACTIVATIONS}
 _FOLDED = frozenset({"BatchNormalization", "Add", "Sub", "Mul", "Div", "Flatten", "Reshape", "Squeeze"})
 _SUFFIXES = (
     "_quantized",

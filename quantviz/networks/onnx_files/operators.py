@@ -54,6 +54,20 @@ def _gemm(at: Attributes, first: Tensor, second: Tensor, bias: Tensor | None = N
     return functional.linear(first, weight, bias if beta == 1.0 else beta * bias)
 
 
+def _fused_matmul(at: Attributes, first: Tensor, second: Tensor) -> Tensor:
+    """FusedMatMul: alpha times the product, either side transposed.
+
+    Raises:
+        NotImplementedError: the batch is transposed as well.
+    """
+    if at.get("transBatchA", 0) or at.get("transBatchB", 0):
+        raise NotImplementedError("FusedMatMul with a transposed batch")
+    first = first.mT if at.get("transA", 0) else first
+    second = second.mT if at.get("transB", 0) else second
+    product: Tensor = at.get("alpha", 1.0) * (first @ second)
+    return product
+
+
 def _clip(at: Attributes, values: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     least = at.get("min") if low is None else low.item()
     most = at.get("max") if high is None else high.item()
@@ -258,6 +272,7 @@ OPERATORS: dict[str, Operator] = {
     "DynamicQuantizeLinear": dynamic,
     "Gemm": _gemm,
     "MatMul": _elementwise(torch.matmul),
+    "FusedMatMul": _fused_matmul,
     "Add": _elementwise(torch.add),
     "Sub": _elementwise(torch.sub),
     "Mul": _elementwise(torch.mul),
@@ -282,7 +297,8 @@ OPERATORS: dict[str, Operator] = {
     "QuickGelu": lambda at, values: values * torch.sigmoid(at.get("alpha", 1.702) * values),
     "Mish": _elementwise(functional.mish),
     "Gelu": _gelu,
-    "FastGelu": lambda _at, values: functional.gelu(values, approximate="tanh"),
+    "FastGelu": lambda _at, *values: functional.gelu(sum(values), approximate="tanh"),
+    "BiasGelu": lambda _at, values, bias: functional.gelu(values + bias),
     "Erf": _elementwise(torch.erf),
     "Tanh": _elementwise(torch.tanh),
     "Softplus": _elementwise(functional.softplus),

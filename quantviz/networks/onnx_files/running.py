@@ -102,8 +102,10 @@ def session(model: Any, file: OnnxFile, threads: int | None = None, *, optimized
             model.SerializeToString(), options, ["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # its errors have no common class
+        known = "find an implementation" not in str(error)
+        advice = "again" if known else f"with an older opset than {file.opset}"
         raise CheckpointError(
-            f"{file.name} cannot be run by ONNX Runtime ({reason(error)}); export the network again."
+            f"{file.name} cannot be run by ONNX Runtime ({reason(error)}); export the network {advice}."
         ) from None
 
 
