@@ -29,6 +29,7 @@ from quantviz.specs import (
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
+from quantviz.ui.network import choose_model, weights_at_hand
 from quantviz.ui.opacity import choose_opacity
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
@@ -93,7 +94,7 @@ def choose_request(
         study: the study that the picture is from, whose weights can be chosen where they are a file.
     """
     st.subheader("Model", divider="gray")
-    model = linked.select("Model", list(networks.MODELS), "model", lambda name: networks.spec(name).family)
+    model = choose_model(linked)
     weights = _weights(linked, model, study)
     quant = choose_quantization(linked, model, protocols=protocols)
     on_integers = deployed and _deployed(quant)
@@ -167,7 +168,7 @@ def choose_picture(linked: Linked, study: StudyLink | None = None) -> tuple[Call
 
 def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
     spec = networks.spec(model)
-    names = [weights.name for weights in spec.weights]
+    names = weights_at_hand(spec)
     told = {name: networks.weights_state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
     file = None if study is None else study.weights(model)
     value = linked.select(
