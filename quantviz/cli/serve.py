@@ -9,6 +9,10 @@ from pathlib import Path
 import click
 
 import quantviz
+from quantviz import images
+from quantviz.comparison.sandbox_process import UPLOAD_BYTES
+from quantviz.comparison.serving import Serving
+from quantviz.networks.onnx_files.files import MAX_BYTES
 from quantviz.specs import QuantvizError
 
 
@@ -22,17 +26,26 @@ from quantviz.specs import QuantvizError
     show_default=True,
     help="The address to listen at; 0.0.0.0 lets other machines see the page.",
 )
-def serve_command(port: int, address: str) -> None:
+@click.option(
+    "--upload-limit",
+    type=click.IntRange(1, MAX_BYTES >> 20),
+    default=UPLOAD_BYTES >> 20,
+    show_default=True,
+    help="MiB of an ONNX file that visitors may upload.",
+)
+def serve_command(port: int, address: str, upload_limit: int) -> None:
     """Start the dashboard and serve it until Ctrl-C.
 
     The page has no login: at an address that other machines reach, everybody there can use it.
     """
+    offered = Serving(upload_limit << 20)
     app = dashboard() / "app.py"
     # -P keeps Python files of the working folder from being imported instead of libraries.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(app)]
-    options = [f"--server.address={address}", f"--server.port={port}"]
+    largest = max(upload_limit, images.MAX_BYTES >> 20)
+    options = [f"--server.address={address}", f"--server.port={port}", f"--server.maxUploadSize={largest}"]
     # The server takes this process's place, so that Ctrl-C and kill reach it.
-    os.execv(sys.executable, [*command, *options])
+    os.execve(sys.executable, [*command, *options], os.environ | offered.environment())
 
 
 def dashboard() -> Path:
