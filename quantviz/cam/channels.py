@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quantviz.cam.features import Array, Features, Summed, module_of, weighted
+from quantviz.cam.layout import from_grid, layout_of
 from quantviz.specs import Phase, Progress
 
 # Of masked images: on a CPU four at a time take less than sixteen (measured). Of ablated activations: every batch runs
@@ -49,7 +50,9 @@ def ablationcam(
     does not turn the map around. What comes before the target layer is computed for one image, not for each channel.
     """
     activation, ablated = features.leaf.detach(), [features.leaf.detach()]
-    handle = module_of(model, layer).register_forward_hook(lambda _module, _inputs, output: _as(output, ablated[-1]))
+    handle = module_of(model, layer).register_forward_hook(
+        lambda module, _inputs, output: _as(output, from_grid(ablated[-1], output, layout_of(module)))
+    )
     scores: list[Tensor] = []
     try:
         for channels in _batches(activation.shape[1], _ABLATED, progress):

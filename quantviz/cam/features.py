@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from quantviz.cam.layout import from_grid, layout_of, to_grid
 from quantviz.cam.saved import SavedTensors
 from quantviz.cam.sparse import SparseGradients
 from quantviz.specs import GRADIENT_FREE, QuantvizError, UsageError
@@ -88,19 +89,21 @@ class Features:
         leaves: list[Tensor] = []
         recorded = ExitStack()
 
-        def begin(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-            if not isinstance(output, Tensor) or output.ndim != 4:
+        def begin(module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+            layout = layout_of(module)
+            if not isinstance(output, Tensor):
                 raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
+            grid = to_grid(output, layout)
             if output.is_quantized:
                 if gradients:
                     raise UsageError(f"The target layer gives {output.dtype}, which has no gradient; {_WITHOUT}.")
-                leaves.append(output.dequantize())
+                leaves.append(grid.dequantize())
                 return output
-            leaves.append(output.detach().requires_grad_(gradients))
+            leaves.append(grid.detach().requires_grad_(gradients))
             torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
             if gradients and len(leaves) == 1:
                 recorded.enter_context(SparseGradients())
-            return leaves[-1].clone()
+            return from_grid(leaves[-1], output, layout).clone()
 
         target = module_of(model, layer)
         handle = target.register_forward_hook(begin)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from quantviz.networks.module import last_feature_layers
-from quantviz.networks.skeleton import blank, looked_at
+from quantviz.networks.skeleton import blank, looked_at, untrained
+from quantviz.networks.structure import pooled_layer, structure_of
 from quantviz.specs import UsageError
 
 _CLASSES = 1000
@@ -33,6 +33,8 @@ class Architecture:
 def examined(construct: Callable[[int], nn.Module], side: int, name: str) -> Architecture:
     """Return what an architecture says of itself, without weights and arithmetic.
 
+    A network with tokens is made once with seeded weights, to see which layers its logits rest on.
+
     Args:
         construct: makes the network for a number of classes, on the default device.
         side: of the square input, in pixels.
@@ -43,14 +45,23 @@ def examined(construct: Callable[[int], nn.Module], side: int, name: str) -> Arc
     """
 
     def look(module: nn.Module) -> Architecture:
-        layer = last_feature_layers(module, blank(module, side))[0]
+        structure = structure_of(module, blank(module, side, 2))
+        # Which layers the logits rest on cannot be seen without weights.
+        layer = "" if structure.mixes else pooled_layer(module, blank(module, side), structure).names[0]
         parameters = sum(parameter.numel() for parameter in module.parameters())
         return Architecture(layer, _head(module, name), parameters)
 
     try:
-        return looked_at(lambda: construct(_CLASSES), look)
+        found = looked_at(lambda: construct(_CLASSES), look)
+        return found if found.layer else replace(found, layer=_layer(construct, side))
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
+
+
+def _layer(construct: Callable[[int], nn.Module], side: int) -> str:
+    module = untrained(lambda: construct(_CLASSES), scaled=False).eval().requires_grad_(False)
+    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return pooled_layer(module, example).names[0]
 
 
 def _head(module: nn.Module, name: str) -> str:

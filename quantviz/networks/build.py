@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +12,11 @@ import torch
 
 from quantviz.networks import checkpoint
 from quantviz.networks.origins import construct, load
-from quantviz.networks.skeleton import blank, drawn, looked_at
+from quantviz.networks.skeleton import blank, drawn, looked_at, untrained
+from quantviz.networks.structure import Structure, structure_of
 from quantviz.networks.table import MODELS
 from quantviz.networks.weights import LocatedWeights, check_published
-from quantviz.specs import CheckpointError, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
+from quantviz.specs import LAYOUT, UNUSED, CheckpointError, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +57,45 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
         CheckpointError: the user's file cannot be used with the model, or changed since it was located.
         WeightsUnavailable: published weights changed since they were located.
     """
+    model, ref = _weighted(spec, located)
+    structure = _structure(spec)
+    for grid in structure.layers:
+        for name in grid.names if grid.layout else ():
+            setattr(model.get_submodule(name), LAYOUT, grid.layout)
+    for name in structure.unused:
+        setattr(model.get_submodule(name), UNUSED, True)
+    return _frozen(model), replace(ref, note="; ".join(filter(None, (ref.note, _unused_words(structure.unused)))))
+
+
+def _unused_words(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    heads = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+    return f"{len(names)} layers are left alone, which only training uses (in {heads})"
+
+
+def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, WeightsRef]:
     if located.path is None:
-        model = _untrained(spec)
-        return _frozen(model), replace(located.ref, sha256=_digest(model))
+        model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision")
+        return model, replace(located.ref, sha256=_digest(model))
     data = _checked_bytes(spec, located, located.path)
     published = next((entry for entry in spec.weights if entry.source and entry.name == located.ref.name), None)
     if located.ref.source == "hub" and published is not None:
         model = load(spec, published, located.path).float()
-        return _frozen(model), replace(located.ref, classes=_classes(model, spec))
+        return model, replace(located.ref, classes=_classes(model, spec))
     loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes))
     model = _empty(spec, loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
     model.load_state_dict(dict(loaded.tensors), assign=True)
-    return _frozen(model), replace(located.ref, classes=loaded.classes, note=loaded.note)
+    return model, replace(located.ref, classes=loaded.classes, note=loaded.note)
 
 
 @lru_cache(maxsize=32)
 def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
-    """List a model's convolution-stage layers, which can be CAM target layers, in execution order.
+    """List a model's layers that can be CAM target layers, in execution order.
 
-    These are the modules, containers included, that are called exactly once a forward and return one tensor
-    (1, C, h, w) with h and w above 1. They are looked for on the meta device, without weights and arithmetic.
+    These are the modules, containers included, that are called exactly once a forward and give a grid
+    (``structure``) with h and w above 1. They are looked for on the meta device, without weights and arithmetic.
 
     Args:
         spec: the model.
@@ -86,33 +103,26 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
     Returns:
         The layers with their grids at the default preprocessing's crop.
     """
-    return looked_at(lambda: construct(spec, 1000), lambda model: _run(model, spec.weights[0].preprocessing.crop))
+    return tuple(
+        LayerInfo(name, kind, grid.channels, grid.height, grid.width)
+        for grid in _structure(spec).layers
+        for name, kind in zip(grid.names, grid.kinds, strict=True)
+    )
 
 
-def _run(model: torch.nn.Module, side: int) -> tuple[LayerInfo, ...]:
-    calls: Counter[str] = Counter()
-    infos: dict[str, LayerInfo] = {}
-
-    def note(name: str, module: torch.nn.Module, output: object) -> None:
-        calls[name] += 1
-        if isinstance(output, torch.Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-            _, channels, height, width = output.shape
-            infos[name] = LayerInfo(name, type(module).__name__, channels, height, width)
-
-    for name, module in model.named_modules():
-        if name:
-            module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
-    model(blank(model, side))
-    return tuple(info for name, info in infos.items() if calls[name] == 1)
+@lru_cache(maxsize=32)
+def _structure(spec: ModelSpec) -> Structure:
+    side = spec.weights[0].preprocessing.crop
+    return looked_at(lambda: construct(spec, 1000), lambda model: structure_of(model, blank(model, side, 2)))
 
 
 @lru_cache(maxsize=32)
 def weight_layers(spec: ModelSpec) -> tuple[str, ...]:
     """List a model's convolution and linear layers by name, in order of registration: those that can be quantized."""
-    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    kinds, unused = (torch.nn.Conv2d, torch.nn.Linear), _structure(spec).unused
 
     def names(model: torch.nn.Module) -> tuple[str, ...]:
-        return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
+        return tuple(name for name, module in model.named_modules() if isinstance(module, kinds) and name not in unused)
 
     return looked_at(lambda: construct(spec, 1000), names)
 
@@ -179,30 +189,6 @@ def _classes(model: torch.nn.Module, spec: ModelSpec) -> int:
     weight = model.get_submodule(spec.head).weight
     assert isinstance(weight, torch.Tensor)
     return len(weight)
-
-
-def _untrained(spec: ModelSpec) -> torch.nn.Module:
-    with drawn():
-        model = construct(spec, 1000).float()
-    if spec.library == "torchvision":
-        _keep_signal(model)
-    return model
-
-
-@torch.no_grad()
-def _keep_signal(model: torch.nn.Module) -> None:
-    """Undo what makes the activations of an untrained network vanish, so that maps can be made of them.
-
-    torch.nn.init.kaiming_normal_(mode="fan_out") counts the fan of a grouped convolution as if it were dense,
-    and squeeze-and-excitation gates start half shut; together they leave 1e-14 at the end of efficientnet_b0.
-    """
-    from torchvision.ops import SqueezeExcitation
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.weight.mul_(math.sqrt(module.groups))
-        elif isinstance(module, SqueezeExcitation):
-            module.fc2.bias.fill_(4.0)  # sigmoid(4) = 0.98: open
 
 
 def _frozen(model: torch.nn.Module) -> torch.nn.Module:

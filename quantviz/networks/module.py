@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from quantviz.networks.network import Network
-from quantviz.specs import GivenQuant, Preprocessing, UsageError, WeightsRef
+from quantviz.networks.structure import Structure, pooled_layer, structure_of
+from quantviz.specs import LAYOUT, GivenQuant, Preprocessing, UsageError, WeightsRef
 
-_POOLING = (
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d),
-    *(nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
-)
 _OBSERVED = "observer_enabled"
 
 
@@ -36,13 +31,14 @@ def network_of(
 ) -> Network:
     """Return a classifier in memory as a network that maps can be taken of.
 
-    Runs the module once. Call it, and whatever runs the network, inside ``untouched``.
+    Runs the module up to three times. Call it, and whatever runs the network, inside ``untouched``.
 
     Args:
         module: takes (N, 3, H, W) float32 on the CPU and gives logits (N, classes) float32.
         example: one input (1, 3, H, W).
         preprocessing: how a picture becomes its input.
         layer: the target layer, by its dotted name or as the module itself; None: the first of ``last_feature_layers``.
+            Where its output is no (N, C, h, w) tensor, the layer carries its layout until ``untouched`` ends.
         classes: names of the classes, in the order of the logits; empty where they are not known.
         name: for display; "" for the module's class.
         quant: what is known of how it is quantized; None for a float network.
@@ -52,33 +48,31 @@ def network_of(
         UsageError: the module is not on the CPU in float32, gives no logits, or has no such layer.
     """
     check_module(module)
-    count, groups = _run(module, example)
+    structure = structure_of(module, example)
+    count = structure.classes
     if classes and len(classes) != count:
         raise UsageError(
             f"{len(classes)} class names were given, but {type(module).__name__} gives {count} logits; "
             "give one name for each."
         )
-    target = _last(groups)[0] if layer is None else layer_name(module, layer)
+    target = _target(module, example, layer, structure)
     ref = WeightsRef("memory", name or type(module).__name__, state_digest(module), preprocessing, count)
     return Network(ref.name, module, target, ref, classes=tuple(classes), quant=quant, notes=notes)
 
 
 def last_feature_layers(module: nn.Module, example: Tensor) -> tuple[str, ...]:
-    """Return the names of the layers that give the last feature map before pooling, the innermost first.
+    """Return the names of the layers that give the grid that is pooled for the logits, the innermost first.
 
-    A feature map is a (1, C, h, w) tensor with h and w above 1 and the input's aspect ratio, given by a module that is
-    called once in a forward pass. What a pooling layer gives does not count, nor do maps with a channel for each class.
-    All names that are returned stand for the same tensor.
+    All names that are returned stand for the same tensor; ``structure.pooled_layer`` says which it is.
 
     Args:
-        module: in ``untouched``; run once.
+        module: in ``untouched``; run up to three times.
         example: one input (1, 3, H, W).
 
     Raises:
-        UsageError: there is none, or tokens (1, n, C) follow it, as in a vision transformer; or the
-            module gives no logits.
+        UsageError: there is none; or the module gives no logits.
     """
-    return _last(_run(module, example)[1])
+    return pooled_layer(module, example).names
 
 
 def layer_name(module: nn.Module, layer: str | nn.Module) -> str:
@@ -136,7 +130,8 @@ def state_digest(module: nn.Module) -> str:
 def untouched(module: nn.Module) -> Iterator[None]:
     """Let a module be run in eval mode for the length of a block, and leave it as it was.
 
-    Modes and buffers are put back. Observers of torch's ``prepare_qat`` and ``prepare`` watch nothing meanwhile: the
+    Modes and buffers are put back, and layouts of grids are taken off.
+    Observers of torch's ``prepare_qat`` and ``prepare`` watch nothing meanwhile: the
     network is taken as it is, and does not move with the picture.
 
     Args:
@@ -160,6 +155,8 @@ def untouched(module: nn.Module) -> Iterator[None]:
     finally:
         for inner in training:
             inner.training = True
+        for inner in module.modules():
+            vars(inner).pop(LAYOUT, None)
         with torch.no_grad():
             for inner, name, buffer, before, version in buffers:
                 inner._buffers[name] = buffer
@@ -181,79 +178,23 @@ def _hold_observers(module: nn.Module) -> None:
         enabled.zero_()
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Layers that give one tensor in a forward pass.
-
-    Attributes:
-        names: in the order in which they end, so the innermost first.
-        feature: it is a feature map; see ``last_feature_layers``.
-        tokens: it is (1, n, C).
-    """
-
-    names: tuple[str, ...]
-    feature: bool
-    tokens: bool
-
-
-def _run(module: nn.Module, example: Tensor) -> tuple[int, list[_Group]]:
-    """Return the number of logits, and the layers grouped by the tensor that they give, in execution order."""
-    seen: list[tuple[str, nn.Module, Tensor, int]] = []
-    handles = []
-
-    def note(name: str, inner: nn.Module, output: Any) -> None:
-        if isinstance(output, Tensor):
-            seen.append((name, inner, output, output._version))
-
-    for name, inner in module.named_modules():
-        if name:
-            handles.append(inner.register_forward_hook(lambda inner, _, output, name=name: note(name, inner, output)))
-    try:
-        with torch.no_grad():
-            logits = module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UsageError(
-            f"{type(module).__name__} gives {given} in place of logits (1, classes); wrap it in a module that returns "
-            "them."
-        )
-    return int(logits.shape[1]), _groups(seen, example, int(logits.shape[1]))
-
-
-def _groups(seen: Sequence[tuple[str, nn.Module, Tensor, int]], example: Tensor, classes: int) -> list[_Group]:
-    calls = Counter(name for name, *_ in seen)
-    by_tensor: dict[tuple[int, int], list[tuple[str, nn.Module, Tensor]]] = {}
-    for name, inner, output, version in seen:  # all are held, so that no two have the same id
-        by_tensor.setdefault((id(output), version), []).append((name, inner, output))
-    groups = []
-    for entries in by_tensor.values():
-        output, names = entries[0][2], tuple(name for name, *_ in entries if calls[name] == 1)
-        pooled = any(isinstance(inner, _POOLING) for _, inner, _ in entries)
-        feature = bool(names) and not pooled and _is_feature_map(output, example) and output.shape[1] != classes
-        groups.append(_Group(names, feature, tokens=output.ndim == 3 and output.shape[1] > 1))
-    return groups
-
-
-def _is_feature_map(output: Tensor, example: Tensor) -> bool:
-    if output.ndim != 4 or min(output.shape[2:]) <= 1:
-        return False
-    (height, width), (down, across) = output.shape[2:], example.shape[2:]
-    return abs(height * across / down - width) <= 1 + 0.1 * width  # else channels are last, as in Swin
-
-
-def _last(groups: Sequence[_Group]) -> tuple[str, ...]:
-    places = [place for place, group in enumerate(groups) if group.feature]
-    if not places:
-        raise UsageError("The module has no layer with a feature map (1, C, h, w); name the target layer by layer=.")
-    if any(group.tokens for group in groups[places[-1] + 1 :]):
-        raise UsageError(
-            f"Tokens follow the last feature map ({groups[places[-1]].names[0]}), as in a vision transformer; maps "
-            "there would not say what the class rests on. Name the target layer by layer= if you want one."
-        )
-    return groups[places[-1]].names
+def _target(module: nn.Module, example: Tensor, layer: str | nn.Module | None, structure: Structure) -> str:
+    """Return the name of the target layer, which then carries its layout."""
+    if layer is None:
+        grid = pooled_layer(module, example, structure)
+        name = grid.names[0]
+    else:
+        name = layer_name(module, layer)
+        found = [entry for entry in structure.layers if name in entry.names]
+        if not found:
+            raise UsageError(
+                f"Layer {name!r} of {type(module).__name__} gives no grid of places, or is called more than once; name "
+                f"another, such as {pooled_layer(module, example, structure).names[0]}."
+            )
+        grid = found[0]
+    if grid.layout is not None:
+        setattr(module.get_submodule(name), LAYOUT, grid.layout)
+    return name
 
 
 def _parts(value: Any) -> Iterator[bytes]:

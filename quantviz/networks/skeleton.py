@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from quantviz.specs import QuantvizError
 T = TypeVar("T")
 
 _SEED = 0
+_HEAD = 0.02  # standard deviation of a head's weights where they would be zeros
 # Weights are drawn from torch's global generator, which one thread at a time may borrow.
 _GENERATOR = threading.Lock()
 
@@ -52,3 +54,41 @@ def blank(module: nn.Module, side: int, batch: int = 1) -> Tensor:
     """Return zeros (batch, 3, side, side) float32 on a network's device."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     return torch.zeros(batch, 3, side, side, device=device)
+
+
+def untrained(make: Callable[[], nn.Module], *, scaled: bool) -> nn.Module:
+    """Return a network on the CPU in float32 with weights drawn with seed 0.
+
+    A head that starts as zeros, as in torchvision's vision transformers, is drawn, too: else every class had the same
+    logit.
+
+    Args:
+        make: makes the network on the default device.
+        scaled: also undo what makes the signal vanish in torchvision's initialisation.
+    """
+    with drawn():
+        model = make().float()
+        with torch.no_grad():
+            heads = [inner for inner in model.modules() if isinstance(inner, nn.Linear)][-1:]
+            for head in heads:
+                if not head.weight.any():
+                    nn.init.normal_(head.weight, std=_HEAD)
+    if scaled:
+        _keep_signal(model)
+    return model
+
+
+@torch.no_grad()
+def _keep_signal(model: nn.Module) -> None:
+    """Undo what makes the activations of an untrained network vanish, so that maps can be made of them.
+
+    torch.nn.init.kaiming_normal_(mode="fan_out") counts the fan of a grouped convolution as if it were dense,
+    and squeeze-and-excitation gates start half shut; together they leave 1e-14 at the end of efficientnet_b0.
+    """
+    from torchvision.ops import SqueezeExcitation
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.mul_(math.sqrt(module.groups))
+        elif isinstance(module, SqueezeExcitation) and module.fc2.bias is not None:
+            module.fc2.bias.fill_(4.0)  # sigmoid(4) = 0.98: open

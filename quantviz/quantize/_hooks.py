@@ -8,12 +8,18 @@ from typing import Any
 
 from torch import nn
 
+from quantviz.specs import UNUSED
+
 QUANTIZED = (nn.Conv2d, nn.Linear)
 
 
 def quantized_layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
-    """Return the layers that quantization changes, by name, in the order of registration."""
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, QUANTIZED)]
+    """Return the layers that quantization changes, by name, in the order of registration.
+
+    Those that only training uses, as auxiliary heads do, are left out where the model marks them (``specs.UNUSED``).
+    """
+    named = model.named_modules()
+    return [(name, module) for name, module in named if isinstance(module, QUANTIZED) and not hasattr(module, UNUSED)]
 
 
 @contextmanager

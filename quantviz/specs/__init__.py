@@ -25,6 +25,7 @@ from quantviz.specs.basics import (
 )
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
+from quantviz.specs.marks import LAYOUT, UNUSED, GridLayout
 from quantviz.specs.metrics import GroundTruth, Metric, MetricTable, Score, TruthKind
 from quantviz.specs.quantization import (
     CALIBRATED,
@@ -79,6 +80,7 @@ __all__ = [
     "DEVIATIONS",
     "GRADIENT_FREE",
     "LATER",
+    "LAYOUT",
     "MAX_BITS",
     "MIN_BITS",
     "PAPER",
@@ -88,6 +90,7 @@ __all__ = [
     "RGB",
     "ROUNDINGS",
     "SCHEME_WORDS",
+    "UNUSED",
     "CalibrationRef",
     "CamResult",
     "CamSpec",
@@ -98,6 +101,7 @@ __all__ = [
     "FloatMap",
     "GivenQuant",
     "Granularity",
+    "GridLayout",
     "GroundTruth",
     "Heatmap",
     "ImageError",

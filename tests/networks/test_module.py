@@ -33,9 +33,9 @@ def test_a_pooled_map_and_the_maps_of_the_classes_are_passed_over():
 
 def test_a_network_of_tokens_and_other_unusable_modules_are_refused():
     example = torch.zeros(1, 3, 32, 32)
-    tokens = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), nn.Linear(16, 5), nn.Flatten(), nn.Linear(40, 2))
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(1024, 5), nn.Flatten(), nn.Linear(15, 2))
     small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(UsageError, match=r"Tokens follow the last feature map \(0\)"):
+    with pytest.raises(UsageError, match="has no layer with a feature map"):
         last_feature_layers(tokens, example)
     with pytest.raises(UsageError, match=r"gives \(1, 4, 30, 30\) in place of logits"):
         network_of(small[:1], example, IMAGENET)
