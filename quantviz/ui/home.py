@@ -5,8 +5,6 @@ It shows numbers that the package comes with, and imports neither torch nor anyt
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import threading
 from functools import lru_cache
@@ -15,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
-from PIL import Image
 
 from quantviz.figures import agreement_bars, agreement_lines, triangle_marks
-from quantviz.ui.viewer import Frame, View, show_maps
+from quantviz.ui.viewer import Frame, View, photo_of, show_maps
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 HEADLINE: Final = "At 8 bits, a network keeps looking at the same things."
 BRIGHT: Final = "The brighter an area of the map, the more the network's answer rests on it."
 _DATA = Path(__file__).parent / "home.json"
-_PHOTO_QUALITY = 88
 
 
 def show_hero() -> None:
@@ -101,12 +97,10 @@ def _view() -> View:
 
     hero = _data()["hero"]
     crop = images.crop(images.bundled(hero["photo"]).rgb, networks.spec(hero["model"]).weights[0].preprocessing)
-    held = io.BytesIO()
-    Image.fromarray(crop).save(held, "JPEG", quality=_PHOTO_QUALITY)
     before = hero["float"]
     frames = tuple(_frame(frame, before) for frame in hero["frames"])
     return View(
-        photo=f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}",
+        photo=photo_of(crop),
         size=crop.shape[:2],
         native=before["native"],
         frames=frames,
@@ -125,7 +119,7 @@ def _frame(frame: dict[str, Any], before: dict[str, Any]) -> Frame:
         native=frame["native"],
         cc=cc,
         words="the maps cannot be compared." if cc is None else f"it looks {frame['verdict']} (CC {cc:.3f}).",
-        prediction=f"Label flip: it calls a {before['label']} {called}." if flipped else f"It calls it {called}.",
+        prediction=f"Label flip: {called} in place of {before['label']}." if flipped else f"Both say {called}.",
         flipped=flipped,
         problem=frame["problem"],
     )

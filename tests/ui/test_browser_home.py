@@ -41,7 +41,7 @@ def test_home_shows_where_attention_goes_as_bits_fall(home_page):
     expect(verdict).to_contain_text("W8A8: it looks at the same places")
     home_page.get_by_role("radio", name=re.compile("W2A2")).check(force=True)
     expect(verdict).to_contain_text("W2A2: it looks elsewhere")
-    expect(verdict).to_contain_text("Label flip: it calls a daisy Afghan hound")
+    expect(verdict).to_contain_text("Label flip: Afghan hound (37%) in place of daisy")
     home_page.keyboard.press("ArrowLeft")
     expect(verdict).to_contain_text("W3A3")
     home_page.get_by_role("button", name="Play").click()
@@ -132,3 +132,17 @@ def test_contours_lie_where_the_map_has_their_value(browser):
 def test_home_imports_neither_torch_nor_what_computes(imported):
     code = "import quantviz.ui.home as home\nhome._view()"
     assert imported(code, "torch", "scipy", "quantviz.comparison", "quantviz.scores") == []
+
+
+def test_a_picture_of_ones_own_choice_is_played_through_every_bit_width(page, address):
+    link = f"{address}/compare?model=squeezenet1_1&weights=untrained&saliency=none&image=coffee&weight_bits=5"
+    page.goto(link)
+    finished(page)
+    page.get_by_role("button", name="Show every bit-width").click()
+    expect(page.locator(".verdict")).to_contain_text("W5A5", timeout=WAIT)
+    label = page.locator(".strip label").filter(has=page.get_by_role("radio", name=re.compile("^W8A8")))
+    expect(label).to_contain_text("CC")
+    assert len(shown(page, "viewer.data.frames")) == 8
+    page.goto(link)  # the store has them: nothing is asked
+    expect(page.get_by_role("radio", name=re.compile("^W2A2"))).to_be_attached(timeout=WAIT)
+    expect(page.get_by_role("button", name="Show every bit-width")).to_have_count(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import streamlit as st
+from PIL import Image
+
+from quantviz.specs import RGB
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -19,6 +24,7 @@ Grid = Sequence[Sequence[float]]
 
 OPACITY: Final = 0.7
 _HINT = "Point at the maps, or use the arrow keys, to read their values. Zoom with Ctrl and the wheel; drag to move."
+_PHOTO_QUALITY = 88
 _HERE = Path(__file__).parent
 
 
@@ -98,6 +104,13 @@ def data_of(view: View) -> dict[str, Any]:
         "opacity": OPACITY,
         "hint": _HINT,
     }
+
+
+def photo_of(rgb: RGB) -> str:
+    """Return a picture as the data URI of a JPEG, (H, W, 3) uint8: it lies under a map, or beside one."""
+    held = io.BytesIO()
+    Image.fromarray(rgb).save(held, "JPEG", quality=_PHOTO_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 def script() -> str:
