@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 from PIL import Image, ImageDraw
@@ -14,6 +14,7 @@ from quantviz.specs import Phase, Progress, QuantvizError
 from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
     from streamlit.navigation.page import Page as StreamlitPage
 
     from quantviz.comparison import Workbench
@@ -52,8 +53,23 @@ def begin_page() -> None:
     st.html(
         "<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }"
         "[data-testid=stTable] { overflow-x: auto; }"
-        "[data-testid=stTable] td:last-child { min-width: 15rem; }</style>"
+        "[data-testid=stTable] td:last-child { min-width: 15rem; }"
+        # Columns of ``wrapping`` go below each other where there is no room for them side by side.
+        "[class*=st-key-wrapping] > [data-testid=stLayoutWrapper] > [data-testid=stHorizontalBlock]"
+        " { flex-wrap: wrap; }"
+        "[class*=st-key-wrapping-cards] [data-testid=stColumn] { min-width: min(100%, 14rem); }"
+        "[class*=st-key-wrapping-parts] [data-testid=stColumn] { min-width: min(100%, 24rem); }</style>"
     )
+
+
+def wrapping(name: str, kind: Literal["cards", "parts"]) -> DeltaGenerator:
+    """Return a container whose columns go below each other on a narrow page.
+
+    Args:
+        name: of the container, another one for each of a page.
+        kind: ``"cards"`` keep 14rem of width, ``"parts"`` of a page 24rem.
+    """
+    return st.container(key=f"wrapping-{kind}-{name}")
 
 
 def icon() -> Image.Image:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import streamlit as st
 
 from quantviz.figures import agreement_bars, agreement_lines, triangle_marks
+from quantviz.ui import wrapping
 from quantviz.ui.viewer import Frame, View, photo_of, show_maps
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def show_findings() -> None:
     """Show three findings, each a number, a small chart and a way to the evidence."""
     found = _data()["findings"]
     st.subheader("What quantviz found", anchor=False)
-    calibrated, paper, triangles = st.columns(3, gap="medium")
+    calibrated, paper, triangles = wrapping("findings", "cards").columns(3, gap="medium")
     with calibrated.container(border=True, height="stretch"):
         _kept(found)
     with paper.container(border=True, height="stretch"):
@@ -63,7 +64,7 @@ def show_doors() -> None:
         ),
         ("pages/study.py", "See many photographs", "Drift, flips and accuracy over a whole data set, with intervals."),
     )
-    for place, (page, label, words) in zip(st.columns(3, gap="medium"), doors, strict=True):
+    for place, (page, label, words) in zip(wrapping("doors", "cards").columns(3, gap="medium"), doors, strict=True):
         with place.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{label}**", icon=":material/arrow_forward:")
             st.markdown(words)

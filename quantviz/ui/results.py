@@ -15,6 +15,7 @@ from quantviz.comparison import BASELINES, FaithfulnessRow, comparison_data, dep
 from quantviz.layerwise.specs import NoiseFloor
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
+from quantviz.ui import wrapping
 from quantviz.ui.opacity import OPACITY
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import protocol_name, scheme_words
@@ -36,7 +37,7 @@ def show(comparison: Comparison) -> DeltaGenerator:
     st.plotly_chart(
         figures.maps_figure(comparison, opacity=OPACITY / 100), key="maps", config={"displayModeBar": False}
     )
-    left, right = st.columns([5, 6], gap="large")
+    left, right = wrapping("scores", "parts").columns([5, 6], gap="large")
     with left:
         st.subheader("Predictions")
         st.plotly_chart(figures.predictions_figure(comparison), key="predictions", config={"displayModeBar": False})
