@@ -53,6 +53,7 @@ def begin_page() -> None:
     st.html(
         "<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }"
         "[data-testid=stTable] { overflow-x: auto; }"
+        "[data-testid=stMain] [data-testid=stMarkdownContainer] table { display: block; overflow-x: auto; }"
         "[data-testid=stTable] td:last-child { min-width: 15rem; }"
         # Columns of ``wrapping`` go below each other where there is no room for them side by side.
         "[class*=st-key-wrapping] > [data-testid=stLayoutWrapper] > [data-testid=stHorizontalBlock]"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from quantviz.figures.data.charts import Axis, LineChart, Look, RankChart
-from quantviz.figures.data.style import BLUE, COLOURS
+from quantviz.figures.data.style import COLOURS
 from quantviz.figures.interactive.layout import bars, frame, log_scale, note, rows_axis, text, title
 
 _MOST_LABELS = 32
@@ -161,8 +161,8 @@ def _shares(chart: RankChart) -> go.Heatmap:
         ],
         text=[row.texts for row in chart.rows],
         texttemplate="%{text}",
-        textfont={"size": 12},
-        colorscale=[[0, "#DCE9F2"], [1, BLUE]],
+        textfont={"size": 12, "color": "#111111"},  # left to Plotly, it is grey on the middle of the scale
+        colorscale=[[0, "#E8F1F8"], [1, "#3D9BD6"]],
         zmin=0,
         zmax=1,
         xgap=3,
