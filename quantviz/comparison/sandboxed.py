@@ -24,7 +24,14 @@ RESULT: Final = "result"
 Ending = Literal["done", "refused", "memory", "unexpected"]
 
 # What libraries say where memory cannot be had.
-_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "can't allocate memory", "not enough memory", "bad allocation")
+_NO_MEMORY = (
+    "Failed to allocate memory",
+    "Failed to serialize proto",
+    "bad_alloc",
+    "bad allocation",
+    "can't allocate memory",
+    "not enough memory",
+)
 _MOST_FILES = 256
 
 
