@@ -24,6 +24,12 @@ _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/home.py", "title": "Home", "icon": ":material/home:", "default": True},
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "url_path": "compare"},
     {"page": "pages/yours.py", "title": "Your network", "icon": ":material/upload_file:", "url_path": "yours"},
+    {
+        "page": "pages/photographs.py",
+        "title": "Your photographs",
+        "icon": ":material/photo_library:",
+        "url_path": "photographs",
+    },
     {"page": "pages/layers.py", "title": "Layers", "icon": ":material/layers:", "url_path": "layers"},
     {"page": "pages/study.py", "title": "Study", "icon": ":material/dataset:", "url_path": "study"},
     {"page": "pages/paper.py", "title": "Paper", "icon": ":material/article:", "url_path": "paper"},

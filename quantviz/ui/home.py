@@ -57,12 +57,8 @@ def show_doors() -> None:
     st.subheader("Where to go from here", anchor=False)
     doors = (
         ("pages/compare.py", "Try your photograph", "Upload one, choose a network and a bit-width, see what changes."),
-        (
-            "pages/layers.py",
-            "Find a safe precision",
-            "What each layer costs, and the fewest bits within your limits.",
-        ),
-        ("pages/study.py", "See many photographs", "Drift, flips and accuracy over a whole data set, with intervals."),
+        ("pages/photographs.py", "Which precision is safe", "Drop some photographs, set your limits, read the answer."),
+        ("pages/yours.py", "Your own network", "Upload the float and the quantized ONNX file that you deploy."),
     )
     for place, (page, label, words) in zip(wrapping("doors", "cards").columns(3, gap="medium"), doors, strict=True):
         with place.container(border=True, height="stretch"):

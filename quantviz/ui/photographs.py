@@ -1,0 +1,226 @@
+"""The page "Your photographs": several pictures at several precisions, and which of these is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Final
+
+import pandas as pd
+import streamlit as st
+
+from quantviz import figures, images
+from quantviz.comparison import CompareRequest
+from quantviz.layerwise.noise import noise_floor
+from quantviz.layerwise.precision import Precision, precision_of, smallest_within
+from quantviz.specs import Comparison, ImageError, ImageSample, Progress
+from quantviz.ui import visible_progress, workbench
+from quantviz.ui.bit_widths import of_width, view_of
+from quantviz.ui.controls import SLOW_METHODS, choose_request
+from quantviz.ui.links import Linked
+from quantviz.ui.plain import code, plain
+from quantviz.ui.viewer import show_maps
+
+MOST: Final = 60
+"""Pictures at once: beyond, a sweep on the Study page is the way."""
+
+_BITS: Final = ("16", "8", "7", "6", "5", "4", "3", "2")
+_USUAL: Final = ("8", "6", "5", "4")
+_SHOWN: Final = 12
+_UNSTABLE: Final = 0.05
+"""Noise floor above which a picture is called unstable: its float map moves that much without any quantization."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Several pictures at several precisions.
+
+    Attributes:
+        rows: of each picture its comparisons, at the greatest precision first.
+        floor: the mean drift of a change that nobody sees, or None.
+        floors: the same of each picture, in the pictures' order.
+    """
+
+    rows: tuple[tuple[Comparison, ...], ...]
+    floor: float | None
+    floors: tuple[float | None, ...]
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return what each precision does, the greatest first."""
+        return tuple(precision_of(column, self.floor) for column in zip(*self.rows, strict=True))
+
+
+def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[str, ...]]:
+    """Draw the widgets; return the request, the bit-widths, the pictures, and sentences about values not taken."""
+    linked = Linked()
+    with st.sidebar:
+        request = choose_request(linked, protocols=False, targets=False)
+        st.caption("The precisions on the right take the place of these bits; the rest of the scheme counts.")
+    files = st.file_uploader(
+        "Photographs",
+        type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
+        accept_multiple_files=True,
+        max_upload_size=images.MAX_BYTES >> 20,
+        key="photographs",
+        help=f"Up to {MOST} at once. They are kept for this session only, on this machine.",
+    )
+    bits = st.pills(
+        "Bits to test, of weights and activations",
+        _BITS,
+        selection_mode="multi",
+        default=_USUAL,
+        key="precisions",
+        bind="query-params",
+    )
+    samples, refused = _read(files)
+    return request, tuple(sorted(map(int, bits), reverse=True)), samples, (*linked.ignored, *refused)
+
+
+def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[ImageSample]) -> Judged | None:
+    """Return the pictures at every precision, once they are asked for; None until then.
+
+    Args:
+        request: model, scheme and map.
+        bits: the precisions, the greatest first.
+        samples: the pictures.
+    """
+    if request.cam.method in SLOW_METHODS:
+        st.info("This method takes one forward pass a channel; choose another for several pictures.")
+        return None
+    key = (request, tuple(bits), tuple(sample.id for sample in samples))
+    results: dict[object, Judged] = st.session_state.setdefault("judged", {})
+    if key in results:
+        return results[key]
+    place = st.empty()
+    count = f"{len(samples)} photograph" + "s" * (len(samples) > 1)
+    if not place.button(f"Test {count} at {len(bits)} precisions", type="primary", key="judge"):
+        return None
+    place.empty()
+    with visible_progress() as progress:
+        results.clear()  # a session keeps one: the store has the maps of others
+        results[key] = _computed(request, bits, samples, progress)
+    return results[key]
+
+
+def show_answer(result: Judged) -> Precision:
+    """Show which precision is safe within limits that the visitor sets; return it, or the greatest where none is."""
+    precisions = result.precisions()
+    left, right = st.columns(2, gap="large")
+    flips = left.slider(
+        "Labels that may flip, by the upper end of the 95 % interval",
+        0,
+        100,
+        40,
+        5,
+        format="%d %%",
+        key="most_flips",
+        bind="query-params",
+    )
+    multiple = right.slider(
+        "Drift allowed, in changes that nobody sees",
+        1,
+        100,
+        10,
+        key="most_multiple",
+        bind="query-params",
+        help="The noise floor: how much the float network's own map moves when each pixel changes by one grey level, "
+        "or the crop by one pixel.",
+    )
+    safe, words = smallest_within(precisions, flips / 100, multiple)
+    (st.success if safe else st.warning)(f"**{words}**", icon=":material/verified:" if safe else ":material/warning:")
+    st.table(_strip(precisions, flips / 100, multiple))
+    if precisions[0].n < _SHOWN:
+        st.caption(
+            f"{precisions[0].n} photographs say little: without a single flip among them, up to "
+            f"{precision_of(result.rows[0][:1] * precisions[0].n, None).flips_high:.0%} of all may flip. Add some."
+        )
+    return safe or precisions[0]
+
+
+def show_gallery(result: Judged, chosen: Precision) -> None:
+    """Show the photographs at a precision, the one that drifts most first, and one of them at every precision."""
+    labels = [comparison.quant.label for comparison in result.rows[0]]
+    label = st.segmented_control("Shown at", labels, default=chosen.label, key=f"shown_{chosen.label}", required=True)
+    at = labels.index(str(label))
+    order = sorted(range(len(result.rows)), key=lambda place: _drift(result.rows[place][at]), reverse=True)
+    names = [result.rows[place][0].sample.name for place in order]
+    opened = st.selectbox(
+        "Open a photograph at every precision", range(len(order)), format_func=lambda place: names[place], key="opened"
+    )
+    show_maps(view_of(result.rows[order[opened]], at), key="photograph")
+    for start in range(0, min(len(order), _SHOWN), 4):
+        for column, place in zip(st.columns(4), order[start : min(start + 4, _SHOWN)], strict=False):
+            with column:
+                _tile(result.rows[place][at], result.floors[place])
+    if len(order) > _SHOWN:
+        st.caption(f"The {_SHOWN} that drift most of {len(order)}; the others can be opened above.")
+
+
+def _read(files: Sequence[object]) -> tuple[list[ImageSample], list[str]]:
+    """Return the pictures among uploaded files, once each, and a sentence for each other file."""
+    samples: dict[str, ImageSample] = {}
+    refused = []
+    for file in files[:MOST]:
+        try:
+            sample = images.load(file.getvalue(), name=file.name)  # type: ignore[attr-defined]
+        except ImageError as error:
+            refused.append(str(error))
+            continue
+        if sample.id in samples:
+            refused.append(f"{sample.name} is the same picture as {samples[sample.id].name}; it counts once.")
+        samples.setdefault(sample.id, sample)
+    if len(files) > MOST:
+        refused.append(
+            f"{len(files)} photographs were given, and the first {MOST} are taken; sweep over a folder of more."
+        )
+    return list(samples.values()), refused
+
+
+def _computed(
+    request: CompareRequest, bits: Sequence[int], samples: Sequence[ImageSample], progress: Progress
+) -> Judged:
+    bench, asked = workbench(), [of_width(request, width) for width in bits]
+    started, rows = monotonic(), []
+    for done, sample in enumerate(samples):
+        left = "" if not done else f", {(monotonic() - started) / done * (len(samples) - done):.0f} s left"
+        progress(f"Comparing {sample.name}, {done + 1} of {len(samples)}{left}", done / len(samples))
+        rows.append(tuple(bench.compare(one, sample) for one in asked))
+    floor = noise_floor(bench, replace(asked[0], target="float"), samples, progress, calibration=False)
+    pairs = zip(floor.grey.cams, floor.shift.cams, strict=True)
+    floors = tuple(max((one for one in pair if one is not None), default=None) for pair in pairs)
+    return Judged(tuple(rows), floor.floor, floors)
+
+
+def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: float) -> pd.DataFrame:
+    rows = {
+        one.label: {
+            "within your limits": "yes" if one.within(most_flips, most_multiple) else "no",
+            "labels that flip": f"{one.flips} of {one.n} (up to {one.flips_high:.0%})",
+            "map drift, 1 − CC": "–" if one.drift is None else figures.number(one.drift),
+            "in changes that nobody sees": "–" if one.multiple is None else f"{one.multiple:.1f}",
+            "maps without evidence": str(one.unscored),
+        }
+        for one in precisions
+    }
+    return pd.DataFrame(rows).T
+
+
+def _tile(comparison: Comparison, floor: float | None) -> None:
+    pictures = [
+        picture for panel, _, picture in figures.panel_pictures(comparison) if panel.kind in ("float", "quantized")
+    ]
+    for column, picture in zip(st.columns(2, gap="small"), pictures, strict=True):
+        column.image(picture, width="stretch")
+    cc, after = comparison.scores["quantized_v_float"].cc, comparison.quantized.predictions[0]
+    before = comparison.reference.predictions[0]
+    change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)
+    drift = "no score" if cc is None else f"drift {figures.number(max(1 - cc, 0.0))}"
+    unstable = ", itself unstable" if floor is not None and floor > _UNSTABLE else ""
+    st.markdown(f"{change}  \n{drift}{unstable}")
+    st.caption(code(comparison.sample.name))
+
+
+def _drift(comparison: Comparison) -> float:
+    cc = comparison.scores["quantized_v_float"].cc
+    return 2.0 if cc is None else 1 - cc
