@@ -1,5 +1,7 @@
 """A small data set of one's own: bundled photographs in folders of any names, and a network with as many classes."""
 
+import warnings
+
 import safetensors.torch
 import torch
 from PIL import Image
@@ -31,4 +33,16 @@ def own_network(path, classes=3):
 
 def names_file(path, names=NAMES):
     path.write_text("".join(f"{name}\n" for name in names))
+    return path
+
+
+def exported(weights, path, side):
+    """Write SqueezeNet with these weights as a float ONNX file for pictures of some side."""
+    values = safetensors.torch.load_file(weights)
+    module = squeezenet1_1(num_classes=len(values["classifier.1.bias"])).eval()
+    module.load_state_dict(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter that needs a second and no compiler is deprecated
+        example = torch.zeros(1, 3, side, side)
+        torch.onnx.export(module, (example,), path, dynamo=False, input_names=["input"], output_names=["logits"])
     return path

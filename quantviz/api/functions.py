@@ -32,6 +32,7 @@ def compare(
     /,
     *,
     model: str = ...,
+    card: str | Path | None = None,
     weights: str | Path | None = None,
     bits: Bits | None = None,
     weight_bits: int = 8,
@@ -109,6 +110,8 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             the CPU and gives logits (N, classes).
         **options: those of a network of the table:
 
+            - ``card``: the path of a network card (.toml), which names a model or ONNX files, and variants. Each
+              variant is compared, all but the first in ``others``; with bits given here, these instead.
             - ``model``: a name that ``list_models`` lists; ``"efficientnet_lite0"`` by default.
             - ``weights``: a .safetensors or .pth file, the name of published weights, or ``"untrained"``.
             - ``bits``: ``"W4A8"``, ``"8"`` (W8A8), ``"W4"`` (weight-only), or (weight bits, activation bits), 2 to 16

@@ -16,6 +16,8 @@ from quantviz.comparison import (
     CompareRequest,
     TruthSource,
     Workbench,
+    card_of,
+    compare_card,
     faithfulness,
     measure,
     metric_names,
@@ -82,6 +84,7 @@ class PictureOptions:
     """The options of comparing one picture by a network of the table; ``quantviz.compare`` says what each does."""
 
     model: str = networks.DEFAULT_MODEL
+    card: str | Path | None = None
     weights: str | Path | None = None
     bits: Bits | None = None
     weight_bits: int = 8
@@ -105,6 +108,24 @@ class PictureOptions:
     cache: str | Path | None = None
     progress: Progress | None = None
 
+    @property
+    def named(self) -> str:
+        """The model's name, or the card's path.
+
+        Raises:
+            UsageError: both are given.
+        """
+        if self.card is None:
+            return self.model
+        if self.model != networks.DEFAULT_MODEL:
+            raise UsageError(f"Model {self.model!r} and card {str(self.card)!r} exclude each other; leave one out.")
+        return str(Path(self.card).expanduser())
+
+    @property
+    def bits_are_given(self) -> bool:
+        """Whether a quantization is asked for, which a card's variants give way to."""
+        return self.bits is not None or self.bits_file is not None or (self.weight_bits, self.act_bits) != (8, 8)
+
     def quant(self) -> tuple[QuantSpec, str]:
         """Return the quantization, and a note where a bits file's bits were found for other weights.
 
@@ -119,7 +140,7 @@ class PictureOptions:
                     f"Bits file {str(self.bits_file)!r} has scheme, ranges and bits of its own; leave bits, "
                     "weight_bits, act_bits, scheme and ranges out."
                 )
-            quant, note = quant_of_file(Path(self.bits_file), self.model, _text(self.weights))
+            quant, note = quant_of_file(Path(self.bits_file), self.named, _text(self.weights))
             return replace(quant, protocol=self.protocol), note
         if self.bits is not None:
             if others:
@@ -134,7 +155,7 @@ class PictureOptions:
             UsageError: a value is unknown.
         """
         return CompareRequest(
-            self.model,
+            self.named,
             _text(self.weights),
             quant,
             CamSpec(self.cam, self.layer),
@@ -157,9 +178,16 @@ def compare_picture(image: Picture, options: PictureOptions) -> ComparisonResult
     Raises:
         as ``quantviz.compare``.
     """
-    networks.spec(options.model)
+    card = card_of(options.named)
+    if card is None or card.float_file is None:
+        networks.spec(options.named)
     quant, note = options.quant()
     request, sample = options.request(quant), sample_of(image)
+    if card is not None and (card.float_file is not None or (card.variants and not options.bits_are_given)):
+        bench, progress = workbench(options.cache), options.progress or no_progress
+        classes = None if options.classes is None else Path(options.classes)
+        first, *others = compare_card(bench, card, request, sample, progress, classes=classes).items()
+        return ComparisonResult(first[1], others=dict(others))
     place = Path(image) if isinstance(image, str | Path) else None
     truth = None if options.truth is None else truth_source(Path(options.truth), options.truth_kind, place)
     result = compare_by(

@@ -14,7 +14,7 @@ from quantviz.api.files import write_file
 from quantviz.api.results import ComparisonResult
 from quantviz.api.table import compare_by
 from quantviz.cli.options import backend_option, check_outputs, request_options, show_cost, working
-from quantviz.cli.pair import comparisons_of, file_options
+from quantviz.cli.pair import Pairs, file_options
 from quantviz.cli.score import score_table, show_conventions, show_metrics
 from quantviz.cli.terminal import Target, cache_option, emit_json, json_option, show, table_of
 from quantviz.comparison import (
@@ -22,7 +22,6 @@ from quantviz.comparison import (
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
-    FilesRequest,
     deployed_words,
     npz_bytes,
     saliency_choice,
@@ -43,7 +42,7 @@ _SCORE_NAMES = {
 
 @click.command()
 @click.argument("image")
-@request_options()
+@request_options(files=True)
 @file_options
 @click.option(
     "--class",
@@ -78,7 +77,7 @@ _SCORE_NAMES = {
 def compare(
     image: str,
     request: CompareRequest,
-    files: FilesRequest | None,
+    pairs: Pairs | None,
     target: Literal["float", "own"] | int,
     saliency: str,
     metrics: str | None,
@@ -95,15 +94,15 @@ def compare(
     """Compare where the float and the quantized MODEL look in IMAGE, a picture's path or a bundled photograph's name.
 
     With --float-model and --quantized-model it is the networks of ONNX files, as they run when they are deployed.
+    With --card it is the float network of a network card beside each of its variants.
 
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
     check_outputs(json_path, png, maps)
     request = replace(request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed)
-    if files is not None:
-        first, *others = comparisons_of(files, request, image, cache_dir).items()
-        _write_out(ComparisonResult(first[1], others=dict(others)), json_path, png, maps)
-        return
+    if pairs is not None:
+        first, *others = pairs.compare(request, image, cache_dir).items()
+        return _write_out(ComparisonResult(first[1], others=dict(others)), json_path, png, maps)
     source = None if truth is None else truth_source(truth, truth_kind, Path(image))
     with working(cache_dir) as (bench, progress):
         result = compare_by(

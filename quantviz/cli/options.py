@@ -15,9 +15,10 @@ from click.core import ParameterSource
 from quantviz import images, networks
 from quantviz.api.files import check_writable
 from quantviz.cli.terminal import Bits, RenamedOption, progress_bar, watched_store
-from quantviz.comparison import BACKENDS, CompareRequest, Workbench
+from quantviz.comparison import BACKENDS, CompareRequest, Workbench, card_of
 from quantviz.layerwise.bits_file import quant_of_file
 from quantviz.layerwise.pictures import dataset
+from quantviz.networks.card import is_card
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
@@ -48,8 +49,9 @@ _MODEL = (
         "--model",
         default=networks.DEFAULT_MODEL,
         show_default=True,
-        help="A name that `quantviz models` lists, timm:NAME or torchvision:NAME.",
+        help="A name that `quantviz models` lists, timm:NAME, torchvision:NAME, or a network card (.toml).",
     ),
+    click.option("--card", metavar="FILE.toml", help="A network card, the same as --model FILE.toml."),
     click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained."),
 )
 _MAP = (
@@ -77,7 +79,7 @@ limit_option = click.option(
 
 
 def request_options(
-    *, weight_bits: bool = True, protocol: bool = True, bits_file: bool = True
+    *, weight_bits: bool = True, protocol: bool = True, bits_file: bool = True, files: bool = False
 ) -> Callable[[Command], Command]:
     """Give a command the options that say which model is quantized how and which map is taken.
 
@@ -88,14 +90,15 @@ def request_options(
         weight_bits: with ``--weight-bits``; else the request has the default.
         protocol: with ``--protocol``; else the request is of the calibrated one.
         bits_file: with ``--bits-file``.
+        files: the command takes cards of ONNX files as well.
     """
-    chosen = [*_MODEL, *_quantization(weight_bits, protocol, bits_file), *_MAP]
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def with_request(
             *,
             model: str,
+            card: str | None,
             weights: str | None,
             method: str,
             layer: str | None,
@@ -108,14 +111,14 @@ def request_options(
             bits_file: Path | None = None,
             **rest: Any,
         ) -> None:
-            networks.spec(model)
+            model = _checked_model(model, card, files)
             quant = spec_of(scheme, weight_bits, act_bits, ranges=ranges, protocol=protocol)
             if bits_file is not None:
                 quant = _from_file(bits_file, model, weights, protocol)
             request = CompareRequest(model, weights, quant, CamSpec(method, layer), calibration=calibration)
             command(request=request, **rest)
 
-        for option in reversed(chosen):
+        for option in reversed([*_MODEL, *_quantization(weight_bits, protocol, bits_file), *_MAP]):
             option(with_request)
         return with_request
 
@@ -172,6 +175,20 @@ def show_cost(cost: Cost) -> None:
         f"{cost.macs / 1e6:,.0f} M multiply-accumulates, "
         f"{cost.bops / 1e9:,.2f} G bit operations ({cost.bops / cost.float_bops:.1%} of float)"
     )
+
+
+def _checked_model(model: str, card: str | None, files: bool) -> str:
+    """Return the model's name, which may be a card's path; ``files``: one of ONNX files is taken as well."""
+    if card is not None:
+        if not is_card(card):
+            raise UsageError(f"Card {card!r} does not end in .toml; name a network card, or the model by --model.")
+        if click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
+            raise UsageError("--model and --card exclude each other; leave one out.")
+        model = card
+    read = card_of(model)
+    if not files or read is None or read.float_file is None:
+        networks.spec(model)
+    return model
 
 
 def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[Any]:

@@ -1,9 +1,9 @@
-"""What the command compare takes for ONNX files in place of a model of the table."""
+"""What the command compare takes for ONNX files and network cards, in place of one simulated network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ from click.core import ParameterSource
 
 from quantviz import images
 from quantviz.cli.terminal import progress_bar, watched_store
-from quantviz.comparison import CompareRequest, FilesRequest, PairRequest, compare_files
+from quantviz.comparison import (
+    CompareRequest,
+    FilesRequest,
+    PairRequest,
+    Workbench,
+    card_of,
+    compare_card,
+    compare_files,
+)
+from quantviz.networks.card import Card
 from quantviz.networks.classes import names_of_file
 from quantviz.specs import Comparison, UsageError
 
@@ -40,6 +49,7 @@ _OPTIONS = (
 # What goes with a model of the table alone, by the command's parameter.
 _OF_MODELS = {
     "model": "--model",
+    "card": "--card",
     "weights": "--weights",
     "weight_bits": "--weight-bits",
     "act_bits": "--act-bits",
@@ -56,8 +66,43 @@ _OF_MODELS = {
 }
 
 
+# What is given of one simulated network alone.
+_OF_ONE = ("metrics", "truth", "faithful", "backend", "deployed")
+_BITS = ("weight_bits", "act_bits", "bits_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Several comparisons of one float network: ONNX files, or the variants of a network card.
+
+    Attributes:
+        files: the files; None for a card.
+        card: the card; None for files.
+        classes: of a card of ONNX files: the file of class names, in place of the card's.
+    """
+
+    files: FilesRequest | None = None
+    card: Card | None = None
+    classes: Path | None = None
+
+    def compare(self, request: CompareRequest, image: str, cache_dir: Path | None) -> dict[str, Comparison]:
+        """Return the comparison of each variant, by its name.
+
+        Raises:
+            as ``compare_files`` and ``compare_card``.
+        """
+        sample = images.picture(image)
+        with watched_store(cache_dir) as store, progress_bar() as progress:
+            if self.card is not None:
+                bench = Workbench(store)
+                return compare_card(bench, self.card, request, sample, progress, classes=self.classes)
+            assert self.files is not None
+            wanted = PairRequest(request.cam.method, request.target, request.saliency)
+            return compare_files(self.files, sample, wanted, store=store, progress=progress)
+
+
 def file_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name ONNX files; its argument ``files`` is a ``FilesRequest``, or None."""
+    """Give a command the options that name ONNX files; its argument ``pairs`` is a ``Pairs``, or None."""
 
     @wraps(command)
     def with_files(
@@ -69,33 +114,35 @@ def file_options(command: Callable[..., None]) -> Callable[..., None]:
         request: CompareRequest,
         **rest: Any,
     ) -> None:
-        files = None
+        pairs, card = None, card_of(request.model)
         if float_model is not None:
-            _check_alone()
+            _check_alone(_OF_MODELS, "--float-model")
             files = FilesRequest(float_model, quantized_models, request.cam.layer, input_words, classes)
+            pairs = Pairs(files)
         elif quantized_models or input_words:
             option = "--quantized-model" if quantized_models else "--input"
             raise UsageError(f"{option} goes with --float-model; name the float .onnx file, too.")
+        elif card is not None and card.float_file is not None:
+            named = {name: option for name, option in _OF_MODELS.items() if name not in ("model", "card")}
+            _check_alone(named, f"a card of ONNX files, {card.path.name!r},")
+            pairs = Pairs(card=card, classes=classes)
         elif classes is not None:
             request = replace(request, names=names_of_file(classes))
-        command(files=files, request=request, **rest)
+        if card is not None and card.float_file is None and card.variants and not any(map(_is_given, _BITS)):
+            _check_alone({name: _OF_MODELS[name] for name in _OF_ONE}, "a card's variants without --weight-bits")
+            pairs = Pairs(card=card)
+        command(pairs=pairs, request=request, **rest)
 
     for option in reversed(_OPTIONS):
         option(with_files)
     return with_files
 
 
-def comparisons_of(
-    files: FilesRequest, request: CompareRequest, image: str, cache_dir: Path | None
-) -> dict[str, Comparison]:
-    """Return the comparison of each quantized file with the float file, by the quantized file's name."""
-    wanted = PairRequest(request.cam.method, request.target, request.saliency)
-    with watched_store(cache_dir) as store, progress_bar() as progress:
-        return compare_files(files, images.picture(image), wanted, store=store, progress=progress)
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _check_alone() -> None:
-    context = click.get_current_context()
-    for name, option in _OF_MODELS.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{option} and --float-model exclude each other; leave one out.")
+def _check_alone(options: Mapping[str, str], what: str) -> None:
+    for name, option in options.items():
+        if _is_given(name):
+            raise UsageError(f"{option} and {what} exclude each other; leave one out.")

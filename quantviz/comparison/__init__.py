@@ -1,5 +1,6 @@
 """Compare one image: the only room that knows every step, and the only one that touches the store."""
 
+from quantviz.comparison.cards import card_of, compare_card
 from quantviz.comparison.choices import metric_names, saliency_choice
 from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
@@ -27,7 +28,9 @@ __all__ = [
     "TruthSource",
     "Workbench",
     "arrays",
+    "card_of",
     "check_preprocessing",
+    "compare_card",
     "compare_files",
     "compare_pair",
     "comparison_data",

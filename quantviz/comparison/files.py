@@ -13,8 +13,9 @@ from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.preprocessing_check import check_preprocessing
 from quantviz.networks import Network
+from quantviz.networks.card import RESERVED, Card
 from quantviz.networks.classes import names_of_file
-from quantviz.networks.onnx_files import RULE, FilePair, Opened, TensorMatch, open_file, pair_of
+from quantviz.networks.onnx_files import RULE, FilePair, Opened, Target, TensorMatch, open_file, pair_of
 from quantviz.networks.onnx_files.files import identity
 from quantviz.networks.preprocessing import IMAGENET, of_words, words_of
 from quantviz.specs import (
@@ -39,7 +40,6 @@ EXAMPLES: Final = ("coffee", "chelsea", "rocket")
 """Bundled photographs on which ways to read a target are held to the untouched file."""
 
 _KEPT = 4
-_RESERVED = ("float", "quantized", "deployed", "saliency")  # what maps are called already
 _MODULES: Pool[OnnxNetwork] = Pool(_KEPT)
 _WARNINGS: Pool[str] = Pool(_KEPT)
 
@@ -57,6 +57,7 @@ class FilesRequest:
             networks usually take.
         classes: path of a text file with the name of a class on each line; None where they are not known.
         external: whether weights may lie in other files beside a file.
+        card: the network card that the files are of, or None; it says what is not said here.
 
     Raises:
         UsageError: no quantized file is named.
@@ -68,10 +69,41 @@ class FilesRequest:
     input: str = ""
     classes: Path | None = None
     external: bool = True
+    card: Card | None = None
 
     def __post_init__(self) -> None:
         if not self.quantized:
             raise UsageError(f"No quantized file was named beside {self.reference.name}; give --quantized-model FILE.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, () where they are not known.
+
+        Raises:
+            UsageError: the file of them cannot be read.
+        """
+        if self.classes is not None:
+            return names_of_file(self.classes)
+        return self.card.classes if self.card is not None else ()
+
+
+def files_of_card(card: Card, layer: str | None = None, classes: Path | None = None) -> FilesRequest:
+    """Return the files of a card that names ONNX files.
+
+    Args:
+        card: with a float file.
+        layer: in place of the card's.
+        classes: in place of the card's.
+
+    Raises:
+        UsageError: the card names a model, or no quantized file.
+    """
+    if card.float_file is None:
+        raise UsageError(f"Card {card.path.name!r} names a model; here it takes one with a float ONNX file.")
+    if not card.files:
+        raise UsageError(f"Card {card.path.name!r} has no quantized file; add [[variants]] and below it file = ...")
+    quantized = tuple(variant.file for variant in card.files if variant.file is not None)
+    return FilesRequest(card.float_file, quantized, layer or card.layer, classes=classes, card=card)
 
 
 def compare_files(
@@ -103,24 +135,48 @@ def compare_files(
         QuantvizError: as ``compare_pair``.
     """
     progress("Reading the ONNX files", None, Phase.LOADING)
-    preprocessing = _preprocessing(files)
-    reference = open_file(files.reference, external=files.external, side=preprocessing.crop)
-    names = names_of_file(files.classes) if files.classes is not None else ()
     comparisons: dict[str, Comparison] = {}
-    for path in files.quantized:
-        pair = pair_of(reference, open_file(path, external=files.external, side=preprocessing.crop))
-        first, second = _networks(files, path, pair, preprocessing, names)
-        comparisons[_name(path, comparisons)] = compare_pair(
+    for name, pair in pairs_of(files).items():
+        first, second = networks_of(files, name, pair)
+        warning = input_warning(files, first)
+        first = replace(first, notes=(*pair.findings, *((warning,) if warning else ()), *first.notes))
+        comparisons[name] = compare_pair(
             first, second, sample, request, store=store, progress=progress, same_classes=False
         )
     return comparisons
 
 
-def _preprocessing(files: FilesRequest) -> Preprocessing:
+def pairs_of(files: FilesRequest) -> dict[str, FilePair]:
+    """Return the quantized files by what results call them, each beside the float file, in the request's order.
+
+    Raises:
+        CheckpointError: a file cannot be used.
+        UsageError: two have one name, or the input is none that the float file takes.
+    """
+    side = preprocessing_of_files(files).crop
+    reference = open_file(files.reference, external=files.external, side=side)
+    pairs: dict[str, FilePair] = {}
+    for path in files.quantized:
+        name = _name(files, path)
+        if name in pairs:
+            raise UsageError(f"Two quantized files are called {name!r}; rename one of them.")
+        pairs[name] = pair_of(reference, open_file(path, external=files.external, side=side))
+    return pairs
+
+
+def preprocessing_of_files(files: FilesRequest) -> Preprocessing:
+    """Return how a picture becomes the files' input.
+
+    Raises:
+        CheckpointError: the float file cannot be used.
+        UsageError: the words or the card are wrong, or the float file takes another size or layout.
+    """
     opened = open_file(files.reference, external=files.external)
     side = opened.form.side or IMAGENET.crop
     # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
     usual = replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))
+    if files.card is not None and not files.input:
+        return _of_card(files.card, opened, usual)
     if not files.input:
         return usual
     chosen = of_words(files.input, usual)
@@ -129,23 +185,93 @@ def _preprocessing(files: FilesRequest) -> Preprocessing:
     return chosen
 
 
-def _name(path: Path, taken: dict[str, Comparison]) -> str:
-    name = path.name if path.stem in _RESERVED else path.stem
-    if name not in taken:
-        return name
-    raise UsageError(f"Two quantized files are called {path.stem!r}; rename one of them.")
+def target_of(files: FilesRequest, pair: FilePair) -> tuple[Target, TensorMatch]:
+    """Return the float file's target and what stands for it in the quantized file.
+
+    Raises:
+        UsageError: there is no such target, or nothing stands for it.
+    """
+    if files.card is None or files.card.quantized_layer is None:
+        return pair.target(files.layer)
+    target, other = pair.reference.target(files.layer), pair.quantized.target(files.card.quantized_layer)
+    return target, TensorMatch(target.tensor, other.tensor, "by the card")
 
 
-def _networks(
-    files: FilesRequest, path: Path, pair: FilePair, preprocessing: Preprocessing, names: tuple[str, ...]
-) -> tuple[Network, Network]:
-    """Return the float and the quantized file of a pair as networks."""
-    target, match = pair.target(files.layer)
+def input_warning(files: FilesRequest, reference: Network) -> str:
+    """Return what speaks against the input's preprocessing, as ``check_preprocessing`` finds it; "" where nothing."""
+    key = (identity(files.reference), reference.weights.sha256, reference.weights.preprocessing, reference.classes)
+    return _WARNINGS.get(key, lambda: check_preprocessing(reference).warning)
+
+
+def file_network(
+    path: Path, preprocessing: Preprocessing, layer: str | None = None, names: tuple[str, ...] = ()
+) -> Network:
+    """Return a quantized ONNX file as a network, to stand beside a float network of another origin.
+
+    Args:
+        path: the file.
+        preprocessing: of the float network.
+        layer: tensor that maps are taken at; None for the last spatial tensor before pooling.
+        names: of the classes, or ().
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        UsageError: an unknown layer, or a wrong number of names.
+    """
+    opened = open_file(path, side=preprocessing.crop)
+    target = opened.target(layer).tensor
+    module = _module(path, opened, target, preprocessing, frozenset())
+    details = {"source": "file", "name": opened.file.name, "sha256": opened.file.sha256, **_format(opened)}
+    return Network(
+        name=opened.file.name,
+        module=module,
+        layer=module.layer,
+        weights=_weights(opened, preprocessing),
+        target=target,
+        classes=_names_for(opened, names),
+        quant=GivenQuant(_label(opened), details),
+        backend="onnxruntime",
+        notes=_running_notes(opened, module),
+    )
+
+
+def _of_card(card: Card, opened: Opened, usual: Preprocessing) -> Preprocessing:
+    made = card.preprocessing(IMAGENET if "crop" in card.settings else usual)
+    form, file = opened.form, opened.file.name
+    if form.side not in (None, made.crop):
+        raise UsageError(f"{file} takes {form.side} pixels, not {made.crop}; correct size in card {card.path.name!r}.")
+    if card.layout not in ("", form.layout):
+        raise UsageError(f"{file} takes {form.layout}, not {card.layout}; correct layout in card {card.path.name!r}.")
+    return made
+
+
+def _name(files: FilesRequest, path: Path) -> str:
+    variants = files.card.files if files.card is not None else ()
+    own = next((variant.name for variant in variants if variant.file == path), path.stem)
+    return path.name if own in RESERVED else own
+
+
+def networks_of(files: FilesRequest, name: str, pair: FilePair) -> tuple[Network, Network]:
+    """Return the float and the quantized file of a pair as networks.
+
+    Args:
+        files: which files.
+        name: of the quantized file in ``pairs_of``.
+        pair: of ``pairs_of``.
+
+    Raises:
+        CheckpointError: a file cannot be run.
+        UsageError: an unknown layer, or a wrong number of class names.
+    """
+    preprocessing, names = preprocessing_of_files(files), files.names
+    path = next(entry for entry in files.quantized if _name(files, entry) == name)
+    target, match = target_of(files, pair)
     first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset())
     fused = frozenset(pair.matching.fused())
     second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused)
+    given = files.input or (files.card is not None and files.card.settings)
     reference = Network(
-        name=pair.reference.file.name,
+        name=files.card.name if files.card is not None else pair.reference.file.name,
         module=first,
         layer=first.layer,
         weights=_weights(pair.reference, preprocessing),
@@ -153,7 +279,7 @@ def _networks(
         classes=_names_for(pair.reference, names),
         backend="onnxruntime",
         notes=(
-            f"Input: {words_of(preprocessing)}{'' if files.input else ', as ImageNet networks usually take it'}.",
+            f"Input: {words_of(preprocessing)}{'' if given else ', as ImageNet networks usually take it'}.",
             *_layer_notes(files, pair, match),
             *_running_notes(pair.reference, first),
         ),
@@ -169,10 +295,7 @@ def _networks(
         backend="onnxruntime",
         notes=_running_notes(pair.quantized, second),
     )
-    key = (identity(files.reference), reference.weights.sha256, preprocessing, reference.classes)
-    warning = _WARNINGS.get(key, lambda: check_preprocessing(reference).warning)
-    first_of_all = (*pair.findings, *((warning,) if warning else ()))
-    return replace(reference, notes=(*first_of_all, *reference.notes)), quantized
+    return reference, quantized
 
 
 def _module(
@@ -215,14 +338,17 @@ def _label(opened: Opened) -> str:
     return f"{opened.quantization.label} {opened.quantization.format}"
 
 
+def _format(opened: Opened) -> dict[str, Any]:
+    return {"format": opened.quantization.format, "bits": opened.quantization.label}
+
+
 def _details(pair: FilePair, match: TensorMatch, module: OnnxNetwork) -> dict[str, Any]:
     opened = pair.quantized
     return {
         "source": "file",
         "name": opened.file.name,
         "sha256": opened.file.sha256,
-        "format": opened.quantization.format,
-        "bits": opened.quantization.label,
+        **_format(opened),
         "match": {"float": match.float_tensor, "quantized": match.quantized_tensor, "how": match.how},
         "read_as": module.read_as,
         "output_difference": module.held.logits,

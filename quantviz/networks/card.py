@@ -19,6 +19,8 @@ from quantviz.networks.toml_lines import line_of
 from quantviz.specs import ModelSpec, Preprocessing, UsageError, parse_bits
 
 SUFFIX: Final = ".toml"
+RESERVED: Final = ("float", "quantized", "deployed", "saliency")
+"""What results call maps already; no variant has such a name."""
 
 _MOST_BYTES = 1 << 20
 _SIDES = (16, 4096)
@@ -223,7 +225,11 @@ class _Reader:
             self._refuse(place, 'a variant is a file or has bits; give file = "FILE.onnx", or bits = "W4A8"')
         if "file" in entry:
             file = self._file(content, (*place, "file"))
-            return CardVariant(self._text_at(content, (*place, "name")) if "name" in entry else file.stem, file)
+            usual = file.name if file.stem in RESERVED else file.stem
+            name = self._text_at(content, (*place, "name")) if "name" in entry else usual
+            if name in RESERVED:
+                self._refuse((*place, "name"), f"name {name!r} is that of another map; choose another")
+            return CardVariant(name, file)
         if of_files:
             self._refuse(
                 (*place, "bits"), "bits are simulated in torch; name the float network by model, or give a file"

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from quantviz.networks.card import Card, is_card, read_card
 from quantviz.networks.listed import ListedModel
 from quantviz.networks.table import MODELS
 from quantviz.specs import ModelSpec, PublishedWeights, UsageError
@@ -46,16 +47,19 @@ def spec(name: str) -> ModelSpec:
 
     Args:
         name: one of the keys of ``MODELS``; or ``timm:NAME``, with timm's tag of the weights or without, or
-            ``torchvision:NAME``.
+            ``torchvision:NAME``; or the path of a network card, which names one of these.
 
     Returns:
         The model's entry.
 
     Raises:
-        UsageError: no model has this name; the message lists those that exist, or near ones.
+        UsageError: no model has this name; the message lists those that exist, or near ones. Or the card is wrong, or
+            of ONNX files.
     """
     if name in MODELS:
         return MODELS[name]
+    if is_card(name):
+        return _of_card(read_card(Path(name)))
     prefix, colon, rest = name.partition(":")
     if colon and prefix in _LIBRARIES:
         return _found(prefix, rest)
@@ -108,6 +112,15 @@ def load(spec: ModelSpec, published: PublishedWeights, path: Path) -> nn.Module:
     from quantviz.networks import timm_zoo
 
     return timm_zoo.load(spec, published, path)
+
+
+def _of_card(card: Card) -> ModelSpec:
+    if card.float_file is not None:
+        raise UsageError(
+            f"Card {card.path.name!r} is of ONNX files, which `quantviz compare` and `quantviz sweep` take; here it "
+            "has to name a model."
+        )
+    return card.of_spec(spec(card.model))
 
 
 @lru_cache(maxsize=64)
