@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from quantviz.networks import checkpoint
+from quantviz.networks.attention import separate
 from quantviz.networks.origins import construct, load
 from quantviz.networks.skeleton import blank, drawn, looked_at, untrained
 from quantviz.networks.structure import Structure, structure_of
@@ -58,6 +59,7 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
         WeightsUnavailable: published weights changed since they were located.
     """
     model, ref = _weighted(spec, located)
+    separate(model)
     structure = _structure(spec)
     for grid in structure.layers:
         for name in grid.names if grid.layout else ():
@@ -113,7 +115,12 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
 @lru_cache(maxsize=32)
 def _structure(spec: ModelSpec) -> Structure:
     side = spec.weights[0].preprocessing.crop
-    return looked_at(lambda: construct(spec, 1000), lambda model: structure_of(model, blank(model, side, 2)))
+
+    def look(model: torch.nn.Module) -> Structure:
+        separate(model)
+        return structure_of(model, blank(model, side, 2))
+
+    return looked_at(lambda: construct(spec, 1000), look)
 
 
 @lru_cache(maxsize=32)
@@ -122,6 +129,7 @@ def weight_layers(spec: ModelSpec) -> tuple[str, ...]:
     kinds, unused = (torch.nn.Conv2d, torch.nn.Linear), _structure(spec).unused
 
     def names(model: torch.nn.Module) -> tuple[str, ...]:
+        separate(model)
         return tuple(name for name, module in model.named_modules() if isinstance(module, kinds) and name not in unused)
 
     return looked_at(lambda: construct(spec, 1000), names)

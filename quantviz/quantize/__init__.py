@@ -1,8 +1,9 @@
 """Float model -> quantized copy that simulates integer arithmetic and stays differentiable.
 
 What is simulated: every convolution and linear layer reads its input on a per-tensor integer grid and holds its weight
-on an integer grid. Batch norm is folded into the convolution before it. Biases, additions, concatenations, pooling and
-activation functions stay in float32.
+on an integer grid. Batch norm is folded into the convolution before it. The factors of matrix products of activations
+(attention's q, k, softmax and v) and the outputs of layer norms are rounded to per-tensor grids, too. Biases,
+additions, concatenations, pooling and activation functions stay in float32.
 """
 
 from quantviz.quantize.bias import correct_biases

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from quantviz.quantize._hooks import quantized_layers
 from quantviz.quantize.equalize import equalized
-from quantviz.quantize.fold import folded
+from quantviz.quantize.fold import check_same, folded
 from quantviz.quantize.grids import Grid, InputQuantizer, WeightGrid, activation_grid, weight_grid
 from quantviz.quantize.ranges import Ranges
+from quantviz.quantize.reading import lead_through, readings
 from quantviz.specs import LayerBits, QuantSpec, UsageError, headroom
 
 _FINE_BITS = 8
@@ -38,7 +39,8 @@ class LearnedLayer:
 def float_base(model: nn.Module, spec: QuantSpec, example: Tensor, layer: str | None = None) -> nn.Module:
     """Return the float network that is rounded: batch norm folded, layers equalized if ``spec`` says so.
 
-    It computes what ``model`` computes and keeps every module's name; its weights lie in memory channels last. A
+    Products of activations and the outputs of layer norms are led through readings (``reading``). It computes what
+    ``model`` computes and keeps every module's name; its weights lie in memory channels last. A
     convolution whose own output is the map's target keeps its batch norm apart, so that the target means the same in
     both models; on a symmetric per-channel grid this changes nothing but rounding of float32, as each channel's scale
     absorbs the batch norm's gain.
@@ -54,6 +56,8 @@ def float_base(model: nn.Module, spec: QuantSpec, example: Tensor, layer: str | 
     """
     base = folded(model, example, keep=layer)
     base = equalized(base, example, keep=layer) if spec.equalize else base
+    if lead_through(base, example):
+        check_same(model, base, example, "Taking attention apart", "use another network")
     # On a CPU no network of the zoo is slower so, and some take two thirds of the time (measured).
     return base.to(memory_format=torch.channels_last)
 
@@ -71,7 +75,8 @@ def assemble(
 
     Returns:
         The network. Each layer whose weight was rounded holds its ``WeightGrid`` as ``weight_grid``, and each whose
-        input is rounded an ``InputQuantizer`` as ``input_quantizer``.
+        input is rounded, and each ``Reading``, an ``InputQuantizer`` as ``input_quantizer``. A reading has the bits of
+        the layer before it.
 
     Raises:
         QuantvizError: a layer was never calibrated.
@@ -89,6 +94,10 @@ def assemble(
         if act_bits is not None:
             module.add_module("input_quantizer", InputQuantizer(input_grid(name, spec, ranges, act_bits)))
             module.register_forward_pre_hook(_quantize_input)
+    for name, reading in readings(copied):
+        if (act_bits := spec.bits_of(reading.anchor)[1]) is not None:
+            reading.add_module("input_quantizer", InputQuantizer(input_grid(name, spec, ranges, act_bits)))
+            reading.register_forward_pre_hook(_quantize_input)
     return copied.eval()  # the modules put in are in training mode otherwise
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.grids import activation_grid
+from quantviz.quantize.reading import readings
 from quantviz.specs import QuantvizError, RangeMethod, Scheme, UsageError, frozen
 
 BINS = 2048
@@ -166,7 +167,7 @@ def _observed(
                 limits[name] = (min(low, before[0]), max(high, before[1]))
 
     images = 0
-    with hooks(_watch(name, layer, observe) for name, layer in quantized_layers(model)), torch.no_grad():
+    with hooks(_watch(name, layer, observe) for name, layer in _places(model)), torch.no_grad():
         for batch in batches:
             rows = len(batch)
             model(batch)
@@ -174,6 +175,11 @@ def _observed(
     if not images:
         raise UsageError("There is no calibration image; name a folder that holds some.")
     return limits, images
+
+
+def _places(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return what reads values that are rounded: layers, and readings."""
+    return [*quantized_layers(model), *readings(model)]
 
 
 def _watch(name: str, layer: nn.Module, see: Callable[[str, Tensor], None]) -> torch.utils.hooks.RemovableHandle:
@@ -197,7 +203,7 @@ def _histograms(
         zeros[name] += values.numel() - int(values.count_nonzero())
 
     images = 0
-    layers = [(name, layer) for name, layer in quantized_layers(model) if name in spans]
+    layers = [(name, layer) for name, layer in _places(model) if name in spans]
     with hooks(_watch(name, layer, count) for name, layer in layers), torch.no_grad():
         for batch in batches:
             model(batch)

@@ -13,6 +13,7 @@ from quantviz.quantize._hooks import quantized_layers
 from quantviz.quantize.grids import InputQuantizer, WeightGrid, weight_grid
 from quantviz.quantize.network import LearnedLayer, input_grid
 from quantviz.quantize.ranges import Ranges
+from quantviz.quantize.reading import readings
 from quantviz.specs import QuantSpec, UsageError
 
 
@@ -46,6 +47,11 @@ class Switchboard:
         for name, layer in self._layers.items():
             layer.register_forward_pre_hook(self._reader(name))
             self._put(name, None)
+        self._readings: dict[str, list[str]] = {}
+        for name, reading in readings(self.network):
+            self._inputs[name] = None
+            self._readings.setdefault(reading.anchor, []).append(name)
+            reading.register_forward_pre_hook(self._reader(name))
 
     def set(self, spec: QuantSpec) -> nn.Module:
         """Take on the bits of ``spec``, of whatever scheme it is, and return the network.
@@ -64,11 +70,11 @@ class Switchboard:
 
     def _set(self, name: str, weight_bits: int | None, act_bits: int | None) -> None:
         weight_before, act_before = self._bits[name]
-        if act_bits != act_before:
+        for place in (name, *self._readings.get(name, ())) if act_bits != act_before else ():
             quantizer = None
             if act_bits is not None:
-                quantizer = InputQuantizer(input_grid(name, self._spec, self._ranges, act_bits))
-            self._inputs[name] = quantizer
+                quantizer = InputQuantizer(input_grid(place, self._spec, self._ranges, act_bits))
+            self._inputs[place] = quantizer
         if weight_bits != weight_before:
             self._put(name, weight_bits)
         self._bits[name] = (weight_bits, act_bits)
