@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantviz.networks.onnx_files.graph import Graph
-from quantviz.networks.onnx_files.grids import Grid, grid_of, source_of
+from quantviz.networks.onnx_files.grids import grid_of, source_of
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 from quantviz.networks.onnx_files.running import Tap
 
@@ -42,19 +42,20 @@ class Cut:
 def cuts(graph: Graph, target: str, logits: str) -> Iterator[Cut]:
     """Yield the ways to part a network at a tensor, the one first that should change least of how it runs.
 
-    A quantized activation is read as its integers: they are what ONNX Runtime's fused kernels give. To ask for the
-    real values before QuantizeLinear would take these kernels apart.
+    A quantized activation is read behind its QuantizeLinear: its integers are what ONNX Runtime's fused kernels give.
+    To ask for the real values before it would take these kernels apart; so would a second reader of the integers,
+    where they have one alone.
 
     Args:
         graph: of the file.
         target: name of the target, as ``targets`` gives it.
         logits: name of the tensor that holds the logits.
     """
-    for start, grid in _representations(graph, target):
-        nodes = between(graph, start, logits)
+    for tap in _representations(graph, target):
+        nodes = between(graph, tap.tensor, logits)
         if nodes:
-            beside = tuple(_taps(graph, start, nodes))
-            yield Cut(Tap(start, grid), start, beside, nodes, logits)
+            beside = tuple(_taps(graph, tap.tensor, nodes))
+            yield Cut(tap, tap.tensor, beside, nodes, logits)
 
 
 def between(graph: Graph, start: str, end: str) -> tuple[Node, ...]:
@@ -92,25 +93,39 @@ def _is_remade(graph: Graph, node: Node) -> bool:
     return node.op == DEQUANTIZE or all(name in graph.fixed for name in node.inputs if name)
 
 
-def _representations(graph: Graph, target: str) -> Iterator[tuple[str, Grid | None]]:
+def _representations(graph: Graph, target: str) -> Iterator[Tap]:
     real = f"{target}~real"
     if real in graph.producers:  # of an integer operator
         (quantizer,) = [node for node in graph.consumers[real] if node.op == QUANTIZE]
-        yield target, grid_of(graph, quantizer)
+        yield Tap(target, grid_of(graph, quantizer))
         return
     readers = graph.consumers.get(target, [])
     source = source_of(graph, target)
     if source is not None:  # integers that were moved
-        yield target, grid_of(graph, source)
+        yield Tap(target, grid_of(graph, source))
         return
     if len(readers) == 1 and readers[0].op == QUANTIZE:
         integers, grid = readers[0].outputs[0], grid_of(graph, readers[0])
         if grid is not None and grid.axis is None and not grid.block:
-            yield integers, grid
+            if _is_read_once(graph, integers):
+                yield Tap(integers, grid, spliced=True)
+            yield Tap(integers, grid)
         for node in graph.consumers.get(integers, []):
             if node.op == DEQUANTIZE and len(graph.consumers[integers]) == 1:
-                yield node.outputs[0], None
-    yield target, None
+                yield Tap(node.outputs[0])
+    yield Tap(target)
+
+
+def _is_read_once(graph: Graph, integers: str) -> bool:
+    """Tell whether one operator reads what one DequantizeLinear makes of integers: only then are kernels fused."""
+    names = [integers]
+    for _ in range(2):
+        readers = graph.consumers.get(names[-1], [])
+        if len(readers) != 1 or names[-1] in graph.outputs:
+            return False
+        names.append(readers[0].outputs[0])
+    reader = graph.producers[names[1]]
+    return reader.op == DEQUANTIZE and not reader.origin  # that stands in the file
 
 
 def _taps(graph: Graph, start: str, nodes: tuple[Node, ...]) -> Iterator[Tap]:

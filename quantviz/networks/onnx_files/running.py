@@ -26,14 +26,23 @@ class Tap:
     Attributes:
         tensor: its name in the file.
         grid: of its integers, where these are read, or on which it is rounded; None where it is read as it is.
+        spliced: whether the integers are dequantized, read and quantized again on their way to the one DequantizeLinear
+            that reads them, which changes no value. A second reader beside it would: ONNX Runtime fuses an integer
+            kernel only where QuantizeLinear has one reader (1.32), and else computes in float32.
     """
 
     tensor: str
     grid: Grid | None = None
+    spliced: bool = False
+
+    @property
+    def output(self) -> str:
+        """Name of the output that is read."""
+        return f"{self.tensor}~read" if self.spliced else self.tensor
 
     def real(self, values: Array) -> Array:
         """Return what was read as real values, float32; index types stay as they are."""
-        if self.grid is not None:
+        if self.grid is not None and not self.spliced:
             return self.grid.real(self.grid.integers(values) if values.dtype.kind == "f" else values)
         return values if values.dtype in (np.int64, np.bool_) else values.astype(np.float32, copy=False)
 
@@ -52,18 +61,16 @@ class Runner:
 
     def __init__(self, file: OnnxFile, taps: Sequence[Tap], threads: int | None = None) -> None:
         self.taps = tuple(taps)
-        wanted = list(dict.fromkeys(tap.tensor for tap in taps))
-        own = [entry.name for entry in file.model.graph.output]
         # The file's own outputs stay outputs, whether or not they are read: without them it were another network.
-        self._session = session(with_outputs(file.model, [name for name in wanted if name not in own]), file, threads)
-        self._wanted = [tap.tensor for tap in taps]
+        self._session = session(with_taps(file.model, taps), file, threads)
+        self._wanted = [tap.output for tap in taps]
         self._input = self._session.get_inputs()[0]
 
     def reading(self, taps: Sequence[Tap]) -> Runner:
         """Return the same session, of whose outputs fewer are read."""
         runner = copy(self)
         runner.taps = tuple(taps)
-        runner._wanted = [tap.tensor for tap in taps]
+        runner._wanted = [tap.output for tap in taps]
         return runner
 
     def __call__(self, values: Array) -> list[Array]:
@@ -119,6 +126,37 @@ def with_outputs(model: Any, names: Sequence[str]) -> Any:
     changed.CopyFrom(model)
     changed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return changed
+
+
+def with_taps(model: Any, taps: Sequence[Tap]) -> Any:
+    """Return a model whose outputs are its own and what taps read; itself where there is nothing to add."""
+    own = {entry.name for entry in model.graph.output}
+    changed = with_outputs(model, list(dict.fromkeys(tap.output for tap in taps if tap.output not in own)))
+    for tap in taps:
+        if tap.spliced:
+            _splice(changed.graph, tap)
+    return changed
+
+
+def _splice(graph: Any, tap: Tap) -> None:
+    """Let the reader of integers read them dequantized and quantized again; between, they are an output."""
+    from onnx import helper, numpy_helper
+
+    real, least, again = (f"{tap.tensor}~{name}" for name in ("real", "least", "again"))
+    places = {name: at for at, node in enumerate(graph.node) for name in node.output}
+    (reader,) = [node for node in graph.node if tap.tensor in node.input]
+    quantizer, dequantizer = type(reader)(), type(reader)()
+    quantizer.CopyFrom(graph.node[places[tap.tensor]])
+    dequantizer.CopyFrom(reader)
+    for node, source, output in ((dequantizer, tap.tensor, real), (quantizer, tap.output, again)):
+        node.input[0], node.output[0] = source, output
+        node.name = output
+    reader.input[0] = again
+    # The greater of a number and the least one is the number itself. Nothing that optimizers leave out.
+    graph.initializer.append(numpy_helper.from_array(np.array(np.finfo(np.float32).min), least))
+    middle = helper.make_node("Max", [real, least], [tap.output], tap.output)
+    for node in (quantizer, middle, dequantizer):
+        graph.node.insert(places[tap.tensor] + 1, node)
 
 
 def shapes(file: OnnxFile, values: Array) -> dict[str, tuple[int, ...]]:

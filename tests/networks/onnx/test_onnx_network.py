@@ -13,6 +13,7 @@ from torch.nn import functional
 from quantviz import cam
 from quantviz.networks.onnx_files import open_file, operators, pair_of
 from quantviz.networks.onnx_files.network import LAYER, OnnxNetwork
+from quantviz.networks.onnx_files.running import with_taps
 from quantviz.specs import CAM_METHODS, CamSpec, QuantvizError
 
 QOPERATOR = QuantFormat.QOperator
@@ -257,3 +258,18 @@ def test_shape_arithmetic_behind_the_target_is_followed(folder):
     assert network.held.tail < 1e-5
     found = explained(network, EXAMPLES[0], "ablationcam", 1)
     assert found.native.degenerate == ""
+
+
+def test_the_last_convolution_runs_on_integers_while_it_is_read(folder, reference):
+    path = quantized(reference, "kernels.onnx")
+    network = OnnxNetwork(open_file(path), LAST, EXAMPLES, set(), 1)
+    assert network._cut.target.spliced
+    counts = []
+    for model in (onnx.load(path), with_taps(onnx.load(path), [network._cut.target])):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(folder / "as-it-runs.onnx")
+        onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+        counts.append(sum(node.op_type == "QLinearConv" for node in nodes))
+    assert counts[0] == counts[1] > 0
