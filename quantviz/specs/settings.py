@@ -106,7 +106,8 @@ class WeightsRef:
     Attributes:
         source: ``"bundled"``, ``"file"`` (the user's), ``"hub"``, ``"untrained"`` or ``"memory"`` (a module's own).
         name: name of the published weights, the user's file name, or ``"untrained"``.
-        sha256: of the file's bytes; for untrained weights and a module's own, of the tensors' names and bytes.
+        sha256: of the file's bytes, and of the entry where one of several was picked; for untrained weights and a
+            module's own, of the tensors' names and bytes.
         preprocessing: the matching preprocessing.
         classes: number of classes.
         note: what was adapted while loading (observer entries ignored, say), or "".

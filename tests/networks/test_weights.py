@@ -1,5 +1,6 @@
 """Weights of files: real ones, every spelling of a checkpoint, and hostile ones."""
 
+import argparse
 import hashlib
 import io
 import itertools
@@ -94,6 +95,47 @@ def test_of_two_state_dicts_one_is_taken_and_told(tmp_path, seeded):
     model, ref = load(SQUEEZENET, path)
     assert same(model, tensors)
     assert ref.note == "entry 'model' taken, not 'ema'"
+
+
+def test_an_entry_can_be_picked_by_its_key(tmp_path, seeded):
+    tensors = seeded("squeezenet1_1")
+    path = tmp_path / "both.pth.tar"
+    average = {f"module.{name}": value + 1 for name, value in tensors.items()}
+    torch.save({"arch": "x", "state_dict": tensors, "state_dict_ema": average}, path)
+    plain, plain_ref = load(SQUEEZENET, path)
+    model, ref = build(SQUEEZENET, resolve(SQUEEZENET, f"{path}#state_dict_ema"))
+    assert same(plain, tensors)
+    assert same(model, {name: value + 1 for name, value in tensors.items()})
+    assert plain_ref.note == "entry 'state_dict' taken, not 'state_dict_ema'"
+    assert (ref.note, ref.name) == ("", "both.pth.tar#state_dict_ema")
+    assert ref.sha256 != plain_ref.sha256  # the cache must not take one for the other
+    with pytest.raises(CheckpointError, match=r"has no entry 'emu'; use one of state_dict, state_dict_ema"):
+        build(SQUEEZENET, resolve(SQUEEZENET, f"{path}#emu"))
+
+
+def test_a_lightning_checkpoint_with_an_average_beside_the_model(tmp_path, seeded):
+    tensors = seeded("squeezenet1_1", 9)
+    named = {f"model.{name}": value for name, value in tensors.items()}
+    named |= {f"ema_model.module.{name}": value + 1 for name, value in tensors.items()}
+    named |= {"criterion.weight": torch.ones(9)}
+    path = tmp_path / "epoch=3.ckpt"
+    torch.save({"state_dict": named, "hyper_parameters": argparse.Namespace(lr=np.float64(0.1)), "epoch": 3}, path)
+    model, ref = load(SQUEEZENET, path)
+    assert same(model, tensors)
+    assert ref.note == "entries of 'model' taken, not of 'ema_model'; 1 entries outside 'model' ignored"
+    average, _ = build(SQUEEZENET, resolve(SQUEEZENET, f"{path}#ema_model"))
+    assert same(average, {name: value + 1 for name, value in tensors.items()})
+
+
+@pytest.mark.parametrize("ending", [".bin", ".ckpt", ".pt", ""])
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "torch before 1.6"])
+def test_what_a_file_is_decides_and_not_its_ending(tmp_path, seeded, ending, kind):
+    tensors, path = seeded("squeezenet1_1"), tmp_path / f"weights{ending}"
+    if kind == "safetensors":
+        safetensors.torch.save_file(tensors, path)
+    else:
+        torch.save({"state_dict": tensors}, path, _use_new_zipfile_serialization=kind == "torch")
+    assert same(load(SQUEEZENET, path)[0], tensors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -232,14 +274,12 @@ def test_damaged_files(tmp_path, seeded, kind, suffix):
 
 def test_files_that_are_no_checkpoint(tmp_path):
     (tmp_path / "empty.pth").touch()
-    (tmp_path / "weights.bin").write_bytes(b"x")
     (tmp_path / "folder.pth").mkdir()
     os.mkfifo(tmp_path / "pipe.pth")
     with (tmp_path / "huge.pth").open("wb") as file:
         file.truncate(largest_file(SQUEEZENET) + 1)
     for name, why in {
         "empty.pth": "is empty",
-        "weights.bin": r"ends in '\.bin'",
         "folder.pth": "is a folder",
         "pipe.pth": "is not a regular file",
         "huge.pth": "more than any checkpoint of squeezenet1_1",
