@@ -4,6 +4,7 @@ import streamlit as st
 
 from quantviz.comparison import measure_pair
 from quantviz.ui import begin_page, guarded, store_problem
+from quantviz.ui.cards import compared_variant
 from quantviz.ui.links import show_ignored
 from quantviz.ui.plain import code
 from quantviz.ui.results import show, show_downloads, show_metrics
@@ -15,16 +16,21 @@ st.header("Does your own network still look at the same things?", anchor=False)
 with guarded():
     choices = choose()
     show_ignored(choices.ignored)
-    if choices.files is None:
+    if choices.card is not None:
+        result, comparison = None, compared_variant(choices.card, choices.request, choices.picture())
+    elif choices.files is not None:
+        result = compared(choices, choices.files, choices.picture())
+        comparison = result.comparison
+    else:
         st.info(formats(), icon=":material/upload_file:")
         st.stop()
-    result = compared(choices, choices.files, choices.picture())
-    show_findings(result)
-    show(result.comparison)
-    tables = measure_pair(result.comparison)
-    show_metrics(tables)
-    show_files(result)
-    show_downloads(result.comparison, tables, ())
-    names = " and ".join(map(code, choices.uploaded))
-    st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
+    show_findings(comparison)
+    show(comparison)
+    show_metrics(tables := measure_pair(comparison))
+    if result is not None:
+        show_files(result)
+    show_downloads(comparison, tables, ())
+    if choices.uploaded:
+        names = " and ".join(map(code, choices.uploaded))
+        st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
 store_problem()

@@ -12,8 +12,9 @@ import quantviz
 from quantviz import images
 from quantviz.comparison.sandbox_process import UPLOAD_BYTES
 from quantviz.comparison.serving import Serving
+from quantviz.networks.card import read_card
 from quantviz.networks.onnx_files.files import MAX_BYTES
-from quantviz.specs import QuantvizError
+from quantviz.specs import QuantvizError, UsageError
 
 
 @click.command("serve")
@@ -33,12 +34,22 @@ from quantviz.specs import QuantvizError
     show_default=True,
     help="MiB of an ONNX file that visitors may upload.",
 )
-def serve_command(port: int, address: str, upload_limit: int) -> None:
+@click.option(
+    "--card",
+    "cards",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A network card that visitors may choose on the page Your network; repeat it for more.",
+)
+def serve_command(port: int, address: str, upload_limit: int, cards: tuple[Path, ...]) -> None:
     """Start the dashboard and serve it until Ctrl-C.
 
     The page has no login: at an address that other machines reach, everybody there can use it.
     """
-    offered = Serving(upload_limit << 20)
+    offered = Serving(upload_limit << 20, tuple(read_card(path).path for path in cards))
+    names = [path.name for path in offered.cards]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"Two cards are called {twice!r}, and visitors choose by name; rename one of them.")
     app = dashboard() / "app.py"
     # -P keeps Python files of the working folder from being imported instead of libraries.
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(app)]

@@ -12,13 +12,15 @@ import streamlit as st
 from quantviz.comparison import PairRequest
 from quantviz.comparison.sandbox import CLASSES_BYTES, Sandbox, UploadedFiles
 from quantviz.comparison.sandbox_process import Limits
-from quantviz.comparison.serving import Serving
 from quantviz.comparison.transfer import FilesResult
+from quantviz.networks.card import Card
 from quantviz.specs import ImageSample
 from quantviz.ui import visible_progress
+from quantviz.ui.cards import choose_card
 from quantviz.ui.controls import choose_method, choose_picture, choose_saliency, choose_target
 from quantviz.ui.links import Linked
 from quantviz.ui.opacity import choose_opacity
+from quantviz.ui.serving import serving
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -28,10 +30,11 @@ _MOST_RESULTS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UploadChoices:
+class YourChoices:
     """What the widgets say.
 
     Attributes:
+        card: the card that is compared, or None for uploaded files.
         files: what was uploaded, or None where a file is missing yet.
         key: of the uploaded files, their layer and their input: the same choices have the same key.
         request: what to compare by.
@@ -40,6 +43,7 @@ class UploadChoices:
         ignored: values of the link that no widget has, as sentences.
     """
 
+    card: Card | None
     files: UploadedFiles | None
     key: tuple[Any, ...]
     request: PairRequest
@@ -49,35 +53,30 @@ class UploadChoices:
 
 
 @st.cache_resource(show_spinner=False)
-def serving() -> Serving:
-    """Return what this server was started with."""
-    return Serving.from_environment()
-
-
-@st.cache_resource(show_spinner=False)
 def sandbox() -> Sandbox:
     """Return the one sandbox that every session shares."""
     return Sandbox(Limits(file_bytes=serving().upload_bytes))
 
 
-def choose() -> UploadChoices:
+def choose() -> YourChoices:
     """Draw the sidebar and return what is chosen; nothing is opened yet."""
     linked = Linked()
     with st.sidebar:
         st.subheader("Network", divider="gray")
-        files, key, names = _files()
+        card = choose_card(linked)
+        files, key, names = (None, (), ()) if card is not None else _files()
         picture, own_picture = choose_picture(linked)
         st.subheader("Map", divider="gray")
         method = choose_method(linked)
-        target = choose_target(linked, _known(key).get("classes", 1000))
+        target = choose_target(linked, _classes(card, key))
         choose_opacity(linked)
         salient, salient_name = choose_saliency(linked)
     request = PairRequest(method, target, salient, salient_name)
     uploaded = (*names, *own_picture, *((salient_name,) if salient_name else ()))
-    return UploadChoices(files, key, request, picture, uploaded, tuple(linked.ignored))
+    return YourChoices(card, files, key, request, picture, uploaded, tuple(linked.ignored))
 
 
-def compared(choices: UploadChoices, files: UploadedFiles, sample: ImageSample) -> FilesResult:
+def compared(choices: YourChoices, files: UploadedFiles, sample: ImageSample) -> FilesResult:
     """Return the comparison of the uploaded files on a picture; kept for the visit, and nowhere else.
 
     Raises:
@@ -152,6 +151,13 @@ def _layer(key: tuple[Any, ...]) -> str | None:
         return None
     chosen = st.selectbox("Target tensor", [_DEFAULT_LAYER, *reversed(layers)], key=f"tensor_{'_'.join(key)}")
     return None if chosen == _DEFAULT_LAYER else chosen
+
+
+def _classes(card: Card | None, key: tuple[Any, ...]) -> int:
+    """Return the number of classes, ImageNet's where it is not known yet."""
+    if card is not None and card.classes:
+        return len(card.classes)
+    return int(_known(key).get("classes", 1000))
 
 
 def _all_known() -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -9,12 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from quantviz.comparison.transfer import FilesResult
+from quantviz.specs import Comparison, GivenQuant
 from quantviz.ui.plain import plain
 
 
-def show_findings(result: FilesResult) -> None:
-    """Say what differs between the files and should not, before anything is read off the maps."""
-    for finding in result.pair["findings"]:
+def show_findings(comparison: Comparison) -> None:
+    """Say what differs between two files and should not, before anything is read off the maps."""
+    details = comparison.quant.details if isinstance(comparison.quant, GivenQuant) else {}
+    for finding in details.get("findings", []):
         st.warning(plain(finding), icon=":material/difference:")
 
 
@@ -43,7 +45,7 @@ def _facts(known: Mapping[str, Any]) -> dict[str, str]:
         "input": f"{form['name']}: {form['dtype']} {form['layout']}, {side} x {side}",
         "classes": f"{logits['classes']}{', after a softmax' if logits['output_is_softmax'] else ''}",
         "operators": ", ".join(f"{count} {name}" for name, count in operators),
-        "sha256": known["sha256"],
+        "sha256": f"{known['sha256'][:16]} …",
     }
 
 

@@ -1,0 +1,51 @@
+"""Cards that the server was started with, on the page Your network."""
+
+from pathlib import Path
+
+import pytest
+from onnx_support import CLASSES, quantized, saved, small
+from streamlit.testing.v1 import AppTest
+
+from quantviz.comparison.serving import Serving
+from quantviz.ui.cards import UPLOADED
+from quantviz.ui.serving import serving
+
+APP = Path(__file__).parents[2] / "app.py"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Return the page Your network of a server that was started with a card of a float file and two variants."""
+    path = saved(tmp_path, small())
+    quantized(path, "int8.onnx")
+    names = ", ".join(f'"![{number}](evil.png)"' for number in range(CLASSES))
+    card = tmp_path / "net.toml"
+    card.write_text(
+        f'name = "ours"\nfloat = "float.onnx"\nclasses = [{names}]\n'
+        '[[variants]]\nfile = "int8.onnx"\n[[variants]]\nfile = "float.onnx"\nname = "copy"\n'
+    )
+    for name, value in Serving(cards=(card,)).environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("QUANTVIZ_CACHE", str(tmp_path / "cache"))
+    serving.clear()
+    yield AppTest.from_file(APP, default_timeout=600).run().switch_page("pages/yours.py").run()
+    serving.clear()
+
+
+def test_a_card_is_compared_with_the_variant_that_is_chosen(page):
+    assert not page.exception
+    assert [entry.value for entry in page.error] == []
+    assert any(entry.value.startswith("#### At W8A8 QDQ, ours looks") for entry in page.markdown)
+    assert not any("![" in entry.value for entry in page.markdown)
+    page.segmented_control(key="variant").set_value("copy").run()
+    assert any("looks **at the same places** (CC 1.000" in entry.value for entry in page.markdown)
+
+
+def test_files_can_be_uploaded_beside_cards(page):
+    choice = next(box for box in page.sidebar.selectbox if box.label == "What is compared")
+    assert choice.options == ["net.toml", UPLOADED]
+    page = choice.select(UPLOADED).run()
+    assert [entry.label for entry in page.sidebar.get("file_uploader")][:2] == [
+        "Float ONNX file",
+        "Quantized ONNX file",
+    ]
