@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -294,27 +294,30 @@ def _quantized(quant: QuantSpec | GivenQuant) -> str:
 
 
 def _details(comparison: Comparison) -> None:
-    weights, quant = comparison.weights, comparison.quant
     with st.expander("How this was made"):
-        st.markdown(
-            f"- **Model**: {plain(comparison.model)}, weights {plain(weights.name)} ({weights.source}), "
-            f"sha256 `{weights.sha256}`\n"
-            f"- **Quantization**: {plain(_quantized(quant))}\n"
-            f"- **Calibration**: {plain(_calibrated(comparison))}\n"
-            f"- **Map**: {comparison.cam.method} at {code(comparison.cam.layer)}, "
-            f"{' x '.join(map(str, comparison.reference.native.values.shape))} grid\n"
-            f"- **Picture**: {plain(comparison.sample.name)}, sha256 `{comparison.sample.id}`"
-        )
-        for name in DEVIATIONS:
-            if name in quant.deviations:
-                st.markdown(f"- **Deviation**, {name.replace('_', ' ')}: {DEVIATIONS[name]}")
-        for bits in quant.layer_bits if isinstance(quant, QuantSpec) else ():
-            widths = (f"{width} bits" if width else "float" for width in (bits.weight_bits, bits.act_bits))
-            st.markdown("- **Layer** {}: weights {}, input {}".format(code(bits.name), *widths))
-        for note in (*comparison.sample.notes, weights.note, *comparison.notes):
-            if note:
-                st.markdown(f"- **Note**: {plain(note)}")
+        st.markdown("\n".join(f"- {line}" for line in _made_of(comparison)))
         st.caption(
             f"{'Read from the cache' if comparison.cached else 'Computed'} in {comparison.seconds:.2f} s. "
             + ", ".join(f"{name} {number}" for name, number in comparison.versions.items())
         )
+
+
+def _made_of(comparison: Comparison) -> Iterator[str]:
+    """Yield what the comparison was made with, a line of Markdown each."""
+    weights, quant = comparison.weights, comparison.quant
+    source = f"weights {plain(weights.name)} ({weights.source}), sha256 `{weights.sha256}`"
+    yield f"**Model**: {plain(comparison.model)}, {source}"
+    yield f"**Quantization**: {plain(_quantized(quant))}"
+    yield f"**Calibration**: {plain(_calibrated(comparison))}"
+    grid = " x ".join(map(str, comparison.reference.native.values.shape))
+    yield f"**Map**: {comparison.cam.method} at {code(comparison.cam.layer)}, {grid} grid"
+    yield f"**Picture**: {plain(comparison.sample.name)}, sha256 `{comparison.sample.id}`"
+    for name in DEVIATIONS:
+        if name in quant.deviations:
+            yield f"**Deviation**, {name.replace('_', ' ')}: {DEVIATIONS[name]}"
+    for bits in quant.layer_bits if isinstance(quant, QuantSpec) else ():
+        widths = (f"{width} bits" if width else "float" for width in (bits.weight_bits, bits.act_bits))
+        yield "**Layer** {}: weights {}, input {}".format(code(bits.name), *widths)
+    for note in (*comparison.sample.notes, weights.note, *comparison.notes):
+        if note:
+            yield f"**Note**: {plain(note)}"
