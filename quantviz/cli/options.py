@@ -49,7 +49,8 @@ _MODEL = (
         "--model",
         default=networks.DEFAULT_MODEL,
         show_default=True,
-        help="A name that `quantviz models` lists, timm:NAME, torchvision:NAME, or a network card (.toml).",
+        help="A name that `quantviz models` lists, timm:NAME, torchvision:NAME, package.module:function, or a "
+        "network card (.toml).",
     ),
     click.option("--card", metavar="FILE.toml", help="A network card, the same as --model FILE.toml."),
     click.option(

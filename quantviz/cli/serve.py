@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import quantviz
-from quantviz import images
+from quantviz import images, networks
 from quantviz.comparison.sandbox_process import UPLOAD_BYTES
 from quantviz.comparison.serving import Serving
 from quantviz.networks.card import read_card
@@ -41,12 +41,22 @@ from quantviz.specs import QuantvizError, UsageError
     multiple=True,
     help="A network card that visitors may choose on the page Your network; repeat it for more.",
 )
-def serve_command(port: int, address: str, upload_limit: int, cards: tuple[Path, ...]) -> None:
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A network of your own, package.module:function, that visitors may name; repeat it for more.",
+)
+def serve_command(port: int, address: str, upload_limit: int, cards: tuple[Path, ...], models: tuple[str, ...]) -> None:
     """Start the dashboard and serve it until Ctrl-C.
 
     The page has no login: at an address that other machines reach, everybody there can use it.
     """
-    offered = Serving(upload_limit << 20, tuple(read_card(path).path for path in cards))
+    read = [read_card(path) for path in cards]
+    for name in models:
+        networks.spec(name)  # refused now, and not when somebody names it
+    networks.allow((*models, *(card.model for card in read)))
+    offered = Serving(upload_limit << 20, tuple(card.path for card in read))
     names = [path.name for path in offered.cards]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"Two cards are called {twice!r}, and visitors choose by name; rename one of them.")

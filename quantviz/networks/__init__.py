@@ -8,6 +8,7 @@ from quantviz.networks.classes import class_names, synset_class
 from quantviz.networks.listed import ListedModel
 from quantviz.networks.network import Network
 from quantviz.networks.origins import listed, spec
+from quantviz.networks.permission import allow
 from quantviz.networks.table import DEFAULT_MODEL, MODELS
 from quantviz.networks.weights import LocatedWeights, WeightsState, fetch, resolve, weights_state
 
@@ -18,6 +19,7 @@ __all__ = [
     "LocatedWeights",
     "Network",
     "WeightsState",
+    "allow",
     "class_names",
     "fetch",
     "listed",

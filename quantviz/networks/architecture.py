@@ -17,7 +17,7 @@ _CLASSES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What is looked up of an architecture, at 1,000 classes.
+    """What is looked up of an architecture, at 1,000 classes where it can have any number.
 
     Attributes:
         layer: default target layer.
@@ -49,7 +49,7 @@ def examined(construct: Callable[[int], nn.Module], side: int, name: str) -> Arc
         # Which layers the logits rest on cannot be seen without weights.
         layer = "" if structure.mixes else pooled_layer(module, blank(module, side), structure).names[0]
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        return Architecture(layer, _head(module, name), parameters)
+        return Architecture(layer, _head(module, name, structure.classes), parameters)
 
     try:
         found = looked_at(lambda: construct(_CLASSES), look)
@@ -64,12 +64,12 @@ def _layer(construct: Callable[[int], nn.Module], side: int) -> str:
     return pooled_layer(module, example).names[0]
 
 
-def _head(module: nn.Module, name: str) -> str:
+def _head(module: nn.Module, name: str, classes: int) -> str:
     """Return the last module whose weight has a row for each class."""
     heads: list[str] = [
         inner
         for inner, layer in module.named_modules()
-        if isinstance(weight := getattr(layer, "weight", None), torch.Tensor) and len(weight) == _CLASSES
+        if isinstance(weight := getattr(layer, "weight", None), torch.Tensor) and weight.ndim and len(weight) == classes
     ]
     if not heads:
         raise UsageError(f"{name} has no layer with a weight for each class; name a classifier.")

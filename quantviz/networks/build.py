@@ -12,6 +12,7 @@ import torch
 
 from quantviz.networks import checkpoint
 from quantviz.networks.attention import separate
+from quantviz.networks.module import state_digest
 from quantviz.networks.origins import construct, load
 from quantviz.networks.skeleton import blank, drawn, looked_at, untrained
 from quantviz.networks.structure import Structure, structure_of
@@ -77,6 +78,10 @@ def _unused_words(names: tuple[str, ...]) -> str:
 
 
 def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, WeightsRef]:
+    if located.path is None and located.ref.source == "memory":
+        model = construct(spec, 0)
+        ref = replace(located.ref, sha256=state_digest(model), classes=_structure(spec).classes, note=spec.note)
+        return model, ref
     if located.path is None:
         model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision")
         return model, replace(located.ref, sha256=_digest(model))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from quantviz.networks.card import Card, is_card, read_card
 from quantviz.networks.listed import ListedModel
+from quantviz.networks.permission import check_allowed
 from quantviz.networks.table import MODELS
 from quantviz.specs import ModelSpec, PublishedWeights, UsageError
 
@@ -40,6 +42,7 @@ class Library(Origin, Protocol):
 
 
 _LIBRARIES = ("timm", "torchvision")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def spec(name: str) -> ModelSpec:
@@ -47,7 +50,8 @@ def spec(name: str) -> ModelSpec:
 
     Args:
         name: one of the keys of ``MODELS``; or ``timm:NAME``, with timm's tag of the weights or without, or
-            ``torchvision:NAME``; or the path of a network card, which names one of these.
+            ``torchvision:NAME``; or ``package.module:factory``, a function that makes a network; or the path of a
+            network card, which names one of these.
 
     Returns:
         The model's entry.
@@ -63,11 +67,13 @@ def spec(name: str) -> ModelSpec:
     prefix, colon, rest = name.partition(":")
     if colon and prefix in _LIBRARIES:
         return _found(prefix, rest)
+    if _FACTORY.fullmatch(name):
+        return _of_factory(name)
     near = difflib.get_close_matches(name.lower(), MODELS, n=1)
     hint = f"did you mean {near[0]}? Known" if near else "known"
     raise UsageError(
         f"Model {name!r} is unknown; {hint} models: {', '.join(MODELS)}, and those of timm and torchvision by "
-        "timm:NAME and torchvision:NAME."
+        "timm:NAME and torchvision:NAME; a function of yours that makes one is package.module:function."
     )
 
 
@@ -95,6 +101,10 @@ def construct(spec: ModelSpec, classes: int) -> nn.Module:
         spec: the model.
         classes: number of classes.
     """
+    if spec.library == "module":
+        from quantviz.networks import factory
+
+        return factory.construct(spec, classes)
     return _library(spec.library).construct(spec, classes)
 
 
@@ -126,6 +136,18 @@ def _of_card(card: Card) -> ModelSpec:
 @lru_cache(maxsize=64)
 def _found(prefix: str, rest: str) -> ModelSpec:
     return _library(prefix).spec(rest)
+
+
+def _of_factory(name: str) -> ModelSpec:
+    check_allowed(name)  # before what is known of it is given to somebody else
+    return _made(name)
+
+
+@lru_cache(maxsize=4)
+def _made(name: str) -> ModelSpec:
+    from quantviz.networks import factory
+
+    return factory.spec(name)
 
 
 def _library(prefix: str) -> Library:

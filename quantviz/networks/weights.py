@@ -74,7 +74,9 @@ def resolve(
     """
     chosen = spec.chosen_weights if choice is None else choice
     wanted = None if chosen is None else chosen.strip()
-    if wanted is not None and wanted.lower() == UNTRAINED:
+    if spec.library == "module" and (wanted is None or wanted.lower() == spec.weights[0].name):
+        return LocatedWeights(WeightsRef("memory", spec.weights[0].name, "", spec.weights[0].preprocessing), None)
+    if wanted is not None and wanted.lower() == UNTRAINED and spec.library != "module":
         ref = WeightsRef("untrained", UNTRAINED, "", spec.weights[0].preprocessing)
         return LocatedWeights(ref, None)
     published = _published(spec, wanted)
@@ -181,9 +183,9 @@ def _published(spec: ModelSpec, name: str | None) -> PublishedWeights | None:
 
 
 def _unknown(spec: ModelSpec, name: str | None) -> UsageError:
-    names = ", ".join(entry.name for entry in spec.weights)
+    names = ", ".join([*(entry.name for entry in spec.weights), *([] if spec.library == "module" else [UNTRAINED])])
     return UsageError(
-        f"Weights {name!r} of {spec.name} are unknown; use {names}, {UNTRAINED}, or the path of a checkpoint "
+        f"Weights {name!r} of {spec.name} are unknown; use {names}, or the path of a checkpoint "
         "(.safetensors, .pth, .pt, ...)."
     )
 
@@ -198,9 +200,9 @@ def _place(spec: ModelSpec, published: PublishedWeights, may_download: bool, pro
     if published.bundled:
         return _bundled(spec, published)
     if not published.file:
-        library, _, name = spec.name.partition(":")
         raise WeightsUnavailable(
-            f"{library} publishes no weights for the classes of {name}; give a file's path or {UNTRAINED} as weights."
+            f"{spec.library} publishes no weights for the classes of {spec.constructor}; give a file's path or "
+            f"{UNTRAINED} as weights."
         )
     if published.source:
         return _of_library(spec, published, may_download, progress)

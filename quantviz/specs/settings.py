@@ -76,20 +76,23 @@ class ModelSpec:
 
     Attributes:
         name: what users type.
-        family: the name readers of the paper know it by; of a network that is not in the table, the library's module.
-        library: ``"torchvision"`` or ``"timm"``.
-        constructor: what that library makes the network by: a function's name, in timm with the tag of its settings.
+        family: the name readers of the paper know it by; of a network that is not in the table, the
+            library's module, or the class.
+        library: ``"torchvision"``, ``"timm"``, or ``"module"`` for a Python module of the user's.
+        constructor: what that library makes the network by: a function's name, in timm with the tag of its settings, of
+            the user's with its module.
         layer: default CAM target layer, a module's dotted name (the paper's, where it has the model).
         head: dotted name of the module whose weight's first dimension is the number of classes.
         parameters: number of parameters at 1,000 classes.
         weights: the published weights, the default first.
         chosen_weights: what a network card names in place of the default, as users give it; else None.
         class_names: of a network card, in the order of the logits; () elsewhere.
+        note: what had to be assumed, or "".
     """
 
     name: str
     family: str
-    library: Literal["torchvision", "timm"]
+    library: Literal["torchvision", "timm", "module"]
     constructor: str
     layer: str
     head: str
@@ -97,6 +100,7 @@ class ModelSpec:
     weights: tuple[PublishedWeights, ...]
     chosen_weights: str | None = None
     class_names: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from quantviz import networks
 from quantviz.specs import Phase, Progress, QuantvizError
 from quantviz.ui.plain import plain
 
@@ -43,6 +44,7 @@ def navigation() -> StreamlitPage:
     """Set the page's title, icon and width, register the pages, and return the one to run."""
     st.set_page_config(page_title=TITLE, page_icon=icon(), layout="wide")
     st.session_state["navigated"] = True
+    networks.allow(())  # no code of the server's machine but what it was started with
     return st.navigation([st.Page(**page) for page in _PAGES])
 
 

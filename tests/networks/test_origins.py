@@ -53,7 +53,11 @@ def test_a_name_of_torchvisions_has_what_the_enum_says():
         ("timm:resnet19", r"'resnet19' is not in timm; near names: resnet18, "),
         ("torchvision:resnet19", r"'resnet19' is not in torchvision; near names: resnet18, "),
         ("timm:resnet18.best", r"no weights 'best' of resnet18; use one of a1_in1k, a2_in1k"),
-        ("tim:resnet18", r"'tim:resnet18' is unknown; .*timm:NAME and torchvision:NAME"),
+        (
+            "tim:resnet18",
+            r"'tim:resnet18' cannot be used: it cannot be imported: ModuleNotFoundError: No module named 'tim'",
+        ),
+        ("tim/resnet18", r"'tim/resnet18' is unknown; .*timm:NAME and torchvision:NAME"),
         ("timm:vit_giant_patch16_sapiens2", r"crop of \[1024, 768\].*not supported"),
     ],
 )
