@@ -1,12 +1,15 @@
 """The page "Your network" in a real browser: what strangers upload."""
 
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from browser_support import WAIT, downloaded, finished, settled
 from onnx_support import CLASSES, quantized, saved, small
 from playwright.sync_api import expect
+from strange_support import endless
 
 NAMES = "\n".join(["![one](evil.png)", *(f"kind {number}" for number in range(1, CLASSES))])
 EVIL = "![x](evil.png).onnx"
@@ -55,3 +58,37 @@ def test_a_file_that_is_none_costs_a_sentence(page, address, pair):
     expect(message).to_be_visible(timeout=WAIT)
     expect(message).to_contain_text("_x_(evil.png).onnx")
     assert page.locator("[data-testid=stMain] img[src*=evil]").count() == 0
+
+
+def test_a_network_that_never_ends_costs_others_nothing_and_ends_with_its_visit(page, address, home, browser, pair):
+    page.goto(f"{address}/yours?saliency=none")
+    upload(page, 0, "endless.onnx", endless())
+    page.locator("input[type=file]").nth(1).set_input_files(pair[1])
+    expect(page.get_by_text("Reading the ONNX files")).to_be_visible(timeout=WAIT)
+    assert len(sandboxes(home)) == 1
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(f"{address}/method")
+    expect(other.get_by_role("heading", name="Method", exact=True)).to_be_visible(timeout=WAIT)
+    context.close()
+    assert len(sandboxes(home)) == 1
+    page.goto("about:blank")
+    for _ in range(600):
+        if not sandboxes(home):
+            break
+        time.sleep(0.1)
+    assert sandboxes(home) == []
+
+
+def sandboxes(home):
+    """Return the processes with visitors' files whose parent is the server with this home."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"quantviz.comparison.sandboxed" in (path / "cmdline").read_bytes():
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                if str(home).encode() in Path("/proc", parent, "environ").read_bytes():
+                    found.append(path.name)
+        except OSError:  # it has just ended
+            continue
+    return found
