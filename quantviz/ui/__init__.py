@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from quantviz.comparison import Workbench
 
 TITLE = "quantviz"
+_STYLE = Path(__file__).parent / "page.css"
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/home.py", "title": "Home", "icon": ":material/home:", "default": True},
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "url_path": "compare"},
@@ -57,18 +59,7 @@ def begin_page() -> None:
     if "navigated" not in st.session_state:
         navigation()
         st.rerun()
-    # The last column of a table explains its row: it stays readable, and a narrow page scrolls the table instead.
-    st.html(
-        "<style>[data-testid=stMainBlockContainer] { padding: 3rem 2.5rem; }"
-        "[data-testid=stTable] { overflow-x: auto; }"
-        "[data-testid=stMain] [data-testid=stMarkdownContainer] table { display: block; overflow-x: auto; }"
-        "[data-testid=stTable] td:last-child { min-width: 15rem; }"
-        # Columns of ``wrapping`` go below each other where there is no room for them side by side.
-        "[class*=st-key-wrapping] > [data-testid=stLayoutWrapper] > [data-testid=stHorizontalBlock]"
-        " { flex-wrap: wrap; }"
-        "[class*=st-key-wrapping-cards] [data-testid=stColumn] { min-width: min(100%, 14rem); }"
-        "[class*=st-key-wrapping-parts] [data-testid=stColumn] { min-width: min(100%, 24rem); }</style>"
-    )
+    st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
 
 
 def wrapping(name: str, kind: Literal["cards", "parts"]) -> DeltaGenerator:

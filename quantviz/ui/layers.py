@@ -183,7 +183,7 @@ def _floor_block(atlas: Sensitivity) -> None:
         st.warning("No map here carries evidence: nothing can be said of its drift.", icon=":material/visibility_off:")
     elif floor.floor is not None:
         st.markdown(
-            f"#### At {label}, {atlas.model}'s maps drift by {figures.number(drift)}: "
+            f"### At {label}, {atlas.model}'s maps drift by {figures.number(drift)}: "
             f"{multiple_words(drift, floor.floor)} a change that nobody sees does."
         )
     count = len(atlas.images)
@@ -289,7 +289,7 @@ def _best_block(result: SearchResult, best: Candidate, asked: CompareRequest) ->
     unseen = best.held_out
     words = "" if unseen is None else f", {figures.number(unseen.cam)} on pictures that the search did not see"
     st.markdown(
-        f"#### {size_words(best.cost.bytes)}, {best.cost.bytes / best.cost.float_bytes:.0%} of float32: map drift "
+        f"### {size_words(best.cost.bytes)}, {best.cost.bytes / best.cost.float_bytes:.0%} of float32: map drift "
         f"{figures.number(best.searched.cam)} on the searched pictures{words}."
     )
     st.caption(cost_words(best.cost))
@@ -330,7 +330,7 @@ def _attribution_result(result: Attribution) -> None:
     _untrained(result.weights)
     gap = round(result.paper, 3) - round(result.calibrated, 3)
     st.markdown(
-        f"#### At {result.quant.label}, the mean CC is {result.calibrated:.3f} under the calibrated protocol and "
+        f"### At {result.quant.label}, the mean CC is {result.calibrated:.3f} under the calibrated protocol and "
         f"{result.paper:.3f} under the paper's: a gap of {_signed(gap)}."
     )
     st.plotly_chart(figures.attribution_figure(result), key="attribution", config=_PLAIN)

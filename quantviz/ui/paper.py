@@ -98,7 +98,7 @@ def choose() -> Numbers:
 
 def show_table(numbers: Numbers) -> None:
     """Show the figure and the table of published and reproduced numbers, and what of them can be compared."""
-    st.markdown(f"#### {_headline(numbers)}")
+    st.markdown(f"### {_headline(numbers)}")
     metric = _METRICS[_segments("Score", list(_METRICS), "metric")]
     st.plotly_chart(figures.agreement_figure(numbers.rows, metric, numbers.untrained), key="agreement", config=_PLAIN)
     st.caption(
@@ -138,7 +138,7 @@ def show_triangle(numbers: Numbers) -> None:
     checks = published_triangles()
     outside = [check for check in checks if not check.holds]
     st.markdown(
-        f"#### {len(outside)} of the {len(checks)} published SIM values of quantized maps with the ground truth cannot "
+        f"### {len(outside)} of the {len(checks)} published SIM values of quantized maps with the ground truth cannot "
         "be means over the same pictures as the rest of their columns."
     )
     st.markdown(
@@ -363,7 +363,7 @@ def _gap(gap: Attribution) -> None:
     if not gap.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
     st.markdown(
-        f"#### At {gap.quant.label}, {gap.model}'s mean CC with the float maps is {gap.calibrated:.3f} "
+        f"### At {gap.quant.label}, {gap.model}'s mean CC with the float maps is {gap.calibrated:.3f} "
         f"calibrated and {gap.paper:.3f} under the paper's protocol; these seven switches make the difference."
     )
     st.plotly_chart(figures.attribution_figure(gap), key="attribution", config=_PLAIN)

@@ -207,11 +207,13 @@ def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: fl
 
 
 def _tile(comparison: Comparison, floor: float | None) -> None:
-    pictures = [
-        picture for panel, _, picture in figures.panel_pictures(comparison) if panel.kind in ("float", "quantized")
+    shown = [
+        (panel.name, picture)
+        for panel, _, picture in figures.panel_pictures(comparison)
+        if panel.kind in ("float", "quantized")
     ]
-    for column, picture in zip(st.columns(2, gap="small"), pictures, strict=True):
-        column.image(picture, width="stretch")
+    for column, (name, picture) in zip(st.columns(2, gap="small"), shown, strict=True):
+        column.image(picture, width="stretch", alt=f"{comparison.sample.name}, {name}")
     cc, after = comparison.scores["quantized_v_float"].cc, comparison.quantized.predictions[0]
     before = comparison.reference.predictions[0]
     change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)

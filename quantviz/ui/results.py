@@ -101,7 +101,7 @@ def _answer(comparison: Comparison) -> None:
         st.warning(f"At {label} the maps cannot be compared.", icon=":material/visibility_off:")
     else:
         st.markdown(
-            f"#### At {label}, {plain(comparison.model)} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
+            f"### At {label}, {plain(comparison.model)} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
         )
     if comparison.flipped:
         st.error(

@@ -113,7 +113,7 @@ def show_answer(opened: Opened) -> bool:
             paragraphs[-1] += f" {sentence}"
         else:
             paragraphs.append(sentence)
-    st.markdown("\n\n".join(f"##### {paragraph}" for paragraph in paragraphs))
+    st.markdown("\n\n".join(f"### {paragraph}" for paragraph in paragraphs))
     labelled = sum(image.label is not None for image in plan.images)
     part = f"{view.pictures:,} of {len(plan.images):,}" if view.pictures < len(plan.images) else f"{view.pictures:,}"
     st.caption(

@@ -78,7 +78,7 @@ def _card(
     if folder is not None:
         try:
             sha256 = opened.plan.images[drift.index].sha256
-            st.image(_thumbnail(opened, str(folder), drift.index, sha256), width="stretch")
+            st.image(_thumbnail(opened, str(folder), drift.index, sha256), width="stretch", alt=drift.path)
         except ImageError as error:
             st.caption(f":material/broken_image: {plain(error)}")
     before, after = (

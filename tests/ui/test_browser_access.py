@@ -1,0 +1,40 @@
+"""Every page by axe-core's rules, in both themes: nothing moderate or worse."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser_support import PAGES, settled
+
+# Pages, and parts of them, that other tests of this folder do not need anyway.
+_MORE = ("study?part=Pictures", "study?part=Ranking", "paper?part=Triangle+check", "layers?part=Search")
+_QUICK = ("", "yours", "photographs", "paper")
+
+
+def faults(page):
+    """Return what axe-core finds on a page that has come to rest: rule, element, and what is wrong."""
+    for _ in range(10):  # what is drawn anew is faint for a moment, and a new theme fades in
+        report = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        found = [
+            (rule["id"], node["html"][:200], node["failureSummary"])
+            for rule in report
+            for node in rule["nodes"]
+            if rule["impact"] != "minor"
+        ]
+        if not found:
+            break
+        page.wait_for_timeout(1000)
+    return found
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(one, marks=() if one in _QUICK else pytest.mark.slow) for one in ("", *PAGES, *_MORE)]
+)
+def test_a_page_can_be_read_in_both_themes(page, address, place):
+    ground = "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    page.goto(f"{address}/{place}")
+    settled(page)
+    light = page.evaluate(ground)
+    assert faults(page) == []
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"(light) => {ground} != light", arg=light)
+    settled(page)
+    assert faults(page) == []
