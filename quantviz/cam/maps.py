@@ -19,6 +19,7 @@ The test suite holds them against pytorch-grad-cam, which computes the same. Wha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -57,6 +58,8 @@ _BY_GRADIENT: dict[str, Formula] = {
     "layercam": formulas.layercam,
     "eigengradcam": formulas.eigengradcam,
 }
+_OWN = threading.local()
+
 _BY_CHANNEL: dict[str, Scored] = {"scorecam": scorecam, "ablationcam": ablationcam}
 
 
@@ -254,7 +257,8 @@ def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
     """
     if method in _BY_CHANNEL or not is_headed(model):
         return nullcontext()
-    torch.get_num_threads()  # a thread's first call sets how many it has
+    if torch.get_num_threads() == 1:  # a thread's first call sets how many it has
+        return nullcontext()
     limited: AbstractContextManager[Any] = _controller().limit(limits=1)
     return limited
 
@@ -318,7 +322,15 @@ def _heatmaps(raw: Array, magnitude: float, in_logits: bool, size: tuple[int, in
         return Heatmap(np.zeros(size, np.float32), reason), Heatmap(np.zeros(raw.shape, np.float32), reason)
     native = _min_max(np.maximum(raw, 0))
     rows, columns = (_interpolation(*sides) for sides in zip(native.shape, size, strict=True))
-    return _heatmap(_min_max(rows.T @ native @ columns)), _heatmap(native)
+    return _heatmap(_min_max(np.matmul(rows.T @ native, columns, out=_scratch(size)), in_place=True)), _heatmap(native)
+
+
+def _scratch(size: tuple[int, int]) -> Array:
+    """Return this thread's own float64 array of a size: a new one for each map takes as long as what is done to it."""
+    if getattr(_OWN, "size", None) != size:
+        _OWN.size, _OWN.values = size, np.empty(size)
+    values: Array = _OWN.values
+    return values
 
 
 @lru_cache(maxsize=64)
@@ -352,8 +364,8 @@ def _degenerate(raw: Array, magnitude: float, in_logits: bool) -> str:
     return ""
 
 
-def _min_max(values: Array) -> Array:
+def _min_max(values: Array, *, in_place: bool = False) -> Array:
     low, high = float(values.min()), float(values.max())
-    scaled = np.asarray(values - low)
+    scaled = np.subtract(values, low, out=values if in_place else None)
     scaled /= high - low
     return scaled

@@ -140,15 +140,16 @@ class OnnxNetwork(nn.Module):
                 self.gradient([value[at : at + 1] for value in values], [index]) for at, index in enumerate(classes)
             ]
             return None if slopes[0] is None else torch.cat([slope for slope in slopes if slope is not None])
-        rows, shapes = torch.tensor(list(classes)), tuple(value.shape for value in values)
-        if shapes not in self._traced:
-            if len(self._traced) >= _MOST_TRACED:
-                self._traced.clear()
-                self._slopes.clear()
-            self._traced[shapes] = _traced(self._slope, (*values, rows))
-        repeat, constant = self._traced[shapes]
-        slope = self._slopes.get((shapes, classes[0])) if constant else None
+        shapes = tuple(value.shape for value in values)
+        slope = self._slopes.get((shapes, classes[0]))
         if slope is None:
+            rows = torch.tensor(list(classes))
+            if shapes not in self._traced:
+                if len(self._traced) >= _MOST_TRACED:
+                    self._traced.clear()
+                    self._slopes.clear()
+                self._traced[shapes] = _traced(self._slope, (*values, rows))
+            repeat, constant = self._traced[shapes]
             slope = repeat(*values, rows)
             if slope is None:
                 return None
