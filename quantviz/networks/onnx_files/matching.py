@@ -108,7 +108,7 @@ class Matching:
         seen: set[tuple[str, str]] = set()
         waiting = [(self._float.root(self._ends[0]), self._quantized.root(self._ends[1]))]
         while waiting:
-            first, second = waiting.pop()
+            first, second = self._unpadded(*waiting.pop())
             if (first, second) in seen:
                 continue
             seen.add((first, second))
@@ -117,6 +117,16 @@ class Matching:
                 taken.add(second)
             waiting += reversed(list(self._earlier(first, second)))
         return {first: unquantized(self._quantized.graph, second) for first, second in pairs.items()}
+
+    def _unpadded(self, first: str, second: str) -> tuple[str, str]:
+        """Return two tensors, of one that only one file pads apart from its convolution, the one before padding."""
+        node, other = self._float.producer(first), self._quantized.producer(second)
+        padded = [entry is not None and entry.op == "Pad" for entry in (node, other)]
+        if padded == [True, False] and node is not None:
+            return self._float.inputs(node)[0], second
+        if padded == [False, True] and other is not None:
+            return first, self._quantized.inputs(other)[0]
+        return first, second
 
     def _earlier(self, first: str, second: str) -> Iterator[tuple[str, str]]:
         """Yield what has to be the same where two tensors are."""

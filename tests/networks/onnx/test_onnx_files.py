@@ -239,3 +239,20 @@ def small_of(change):
     model = small()
     change(model)
     return model
+
+
+def test_a_padding_that_only_one_file_keeps_apart_is_no_finding(folder, reference):
+    model = small()
+    nodes = list(model.graph.node)
+    at, conv = next((at, node) for at, node in enumerate(nodes) if node.output[0] == "conv_last")
+    next(entry for entry in conv.attribute if entry.name == "pads").ints[:] = [0] * 4
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "pads"))
+    model.graph.node.insert(at, helper.make_node("Pad", [conv.input[0], "pads"], ["padded"]))
+    conv.input[0] = "padded"
+    apart = saved(folder, model, "padded.onnx")
+    int8 = quantized(reference, "not-padded.onnx")
+    pair = pair_of(open_file(apart), open_file(int8))
+    assert pair.findings == ()
+    assert "padded" not in {match.float_tensor for match in pair.matches}
+    assert {match.quantized_tensor for match in pair.matches} >= {"added", LAST}
+    assert pair_of(open_file(reference), open_file(apart)).findings == ()
