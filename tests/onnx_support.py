@@ -1,5 +1,7 @@
 """Small ONNX classifiers, and what toolchains make of them."""
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -165,14 +167,44 @@ REAL_PAIRS = {
 }
 
 
+LITE = "efficientnet_lite0"
+
+
 def real_module(name):
     """Return one of the real networks in torch."""
     spec = networks.spec(name)
-    return build(spec, networks.resolve(spec, str(real_weights(name))))[0]
+    return build(spec, networks.resolve(spec, None if name == LITE else str(real_weights(name))))[0]
 
 
-def real_input(path):
-    return torch.from_numpy(images.normalize(images.crop(images.load(path).rgb, IMAGENET), IMAGENET))
+def real_input(path, name=""):
+    preprocessing = networks.spec(LITE).weights[0].preprocessing if name == LITE else IMAGENET
+    return torch.from_numpy(images.normalize(images.crop(images.load(path).rgb, preprocessing), preprocessing))
+
+
+class Inputs(CalibrationDataReader):
+    def __init__(self, paths):
+        self._left = (real_input(path, LITE).numpy() for path in paths)
+
+    def get_next(self):
+        values = next(self._left, None)
+        return None if values is None else {"input": values}
+
+
+def lite_files(folder, calibration):
+    """Return EfficientNet-Lite0's float file, as torch's older exporter writes it, and ONNX Runtime's int8 file of it.
+
+    The float file keeps arithmetic on shapes for each padding; the int8 file does not.
+    """
+    path, prepared, int8 = (folder / f"{name}.onnx" for name in ("lite0", "prepared", "lite0-int8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and traces shapes
+        names = {"input_names": ["input"], "output_names": ["logits"]}
+        torch.onnx.export(
+            real_module(LITE), real_input(calibration[0], LITE), path, dynamo=False, opset_version=17, **names
+        )
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    quantize_static(str(prepared), str(int8), Inputs(calibration), per_channel=True, weight_type=QuantType.QInt8)
+    return path, int8
 
 
 def module_name(tensor):
@@ -194,7 +226,8 @@ def twin(module, opened, matches):
     convolutions = [node for node in graph.nodes if node.op in ("Conv", "Gemm")]
     for name in [name for name, layer in module.named_modules() if isinstance(layer, nn.BatchNorm2d)]:
         parent, _, last = name.rpartition(".")
-        setattr(module.get_submodule(parent), last, nn.Identity())
+        activation = getattr(module.get_submodule(name), "act", nn.Identity())  # timm's norms have theirs within
+        setattr(module.get_submodule(parent), last, activation)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for node, layer in zip(convolutions, layers, strict=True):
         weight, bias = (real_values(graph, name) for name in node.inputs[1:3])
@@ -209,7 +242,7 @@ def twin(module, opened, matches):
 
     rounded = 0
     for match in matches:
-        grid, place = grids.get(match.quantized_tensor), module_name(match.float_tensor)
+        grid, place = grids.get(match.quantized_tensor), module_name(match.float_tensor).removesuffix(".act")
         if grid is not None and place in modules and place:
             modules[place].register_forward_hook(lambda _module, _inputs, out, grid=grid: rounded_to(grid, out))
             rounded += 1
