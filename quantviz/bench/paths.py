@@ -43,6 +43,7 @@ BACKEND_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
 NCNN_FLOAT, NCNN_PAIR = "float map ncnn", "deployed pair ncnn"
 FIRST, REPEATED = "comparison", "repeated comparison"
 SWEPT, BARE = "sweep", "bare forwards"
+BARE_FILES, FILES_PAIR = "bare onnx files", "onnx files"
 
 TITLES = {
     PLAIN: "plain torch forward",
@@ -58,6 +59,8 @@ TITLES = {
     DEPLOYED_PAIR: "quantviz, float and deployed int8 map, ONNX Runtime",
     NCNN_FLOAT: "quantviz, float map, ncnn",
     NCNN_PAIR: "quantviz, float map by ncnn and deployed int8 map",
+    BARE_FILES: "a float and an int8 ONNX file, bare runs",
+    FILES_PAIR: "quantviz, maps of the two ONNX files",
     FIRST: "quantviz, a whole comparison",
     REPEATED: "quantviz, the same comparison again",
     BARE: "bare forwards of what a sweep runs",

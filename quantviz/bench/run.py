@@ -17,10 +17,13 @@ from pathlib import Path
 import torch
 
 from quantviz import networks
+from quantviz.bench.files import file_calls
 from quantviz.bench.paths import (
     BACKEND_FLOAT,
     BARE,
+    BARE_FILES,
     DEPLOYED_PAIR,
+    FILES_PAIR,
     FIRST,
     FLOAT,
     LIBRARY,
@@ -48,6 +51,7 @@ from quantviz.specs import Phase, Progress, UsageError, no_progress
 from quantviz.store import TensorStore
 
 ROUNDS = 5
+_CLASS = 0  # which one is explained makes no difference
 _MOST_IMAGES = 256
 _SETTLING = 0.015  # seconds; torch's threads spin for up to seven milliseconds after they were needed
 _QUICKER = "float map by the quicker backend and deployed int8 map"
@@ -133,7 +137,10 @@ def _model(made: Bench, request: BenchRequest, pictures: Path, tell: Callable[[s
     """Yield a model's timings."""
     for batch in request.batches:
         tell(f"timing maps, {batch} at a time" if batch > 1 else "timing maps")
-        timed = calls(made, inputs_of(made, batch))
+        inputs = inputs_of(made, batch)
+        timed = calls(made, inputs)
+        if batch == 1:
+            timed |= file_calls(made, inputs, _CLASS, pictures.parent)
         yield from _timings(made, batch, _rounds([timed] * (request.rounds + 1)))
     tell("timing comparisons and a sweep")
     forward = {PLAIN: calls(made, inputs_of(made, 1))[PLAIN]}
@@ -206,6 +213,7 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
         SpeedTarget(f"{_QUICKER} / one plain forward", 0.8, True, median([_QUICKER], PLAIN)),
         SpeedTarget("both maps by pytorch-grad-cam / our float and simulated map", 4.5, False, median(usual, PAIR)),
         SpeedTarget(f"both maps by pytorch-grad-cam / our {_QUICKER}", 12, False, median(usual, _QUICKER)),
+        SpeedTarget("maps of two ONNX files / their two bare runs", 1.15, True, median([FILES_PAIR], BARE_FILES)),
         SpeedTarget("bare forwards of a sweep / the sweep", 0.8, False, median([BARE], SWEPT)),
         SpeedTarget("a repeated comparison / its first computation", 0.05, True, median([REPEATED], FIRST)),
     )
