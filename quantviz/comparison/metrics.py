@@ -31,7 +31,7 @@ from quantviz.specs import (
     no_progress,
 )
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Raised whenever a change of the code changes a metric, so that older cache entries are not read."""
 
 _UNTRAINED_CLASSES = 1000
@@ -248,7 +248,7 @@ def _as_heatmap(truth: GroundTruth) -> Heatmap:
         return saliency.to_heatmap(scores.covered(truth.boxes, truth.shape))
     if truth.points is None:
         assert truth.values is not None
-        return saliency.to_heatmap(truth.values)
+        return saliency.to_heatmap(np.nan_to_num(truth.values))  # what a mask leaves out is no object
     density = np.zeros(truth.shape)
     columns, rows = np.floor(truth.points).astype(int).T
     np.add.at(density, (rows, columns), 1)

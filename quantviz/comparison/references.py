@@ -170,7 +170,7 @@ def read_truth(
         if name.lower().endswith((".npy", ".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")):
             return fixations_from_map(images.read_map(data, name=name), size, name=name)
         return read_fixations(data, size, name=name, image=image)
-    values = images.read_map(data, name=name)
+    values = images.read_map(data, name=name, indexed=kind == "mask")
     return (values, ()) if kind == "map" else to_mask(values)
 
 

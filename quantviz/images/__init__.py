@@ -147,12 +147,13 @@ def digest(source: bytes | Path) -> str:
     return hashlib.sha256(read_bytes(source, "")[1]).hexdigest()
 
 
-def read_map(source: bytes | Path, *, name: str = "") -> npt.NDArray[np.float64]:
+def read_map(source: bytes | Path, *, name: str = "", indexed: bool = False) -> npt.NDArray[np.float64]:
     """Read a map's raw values from a .npy file or a greyscale image; the content decides which it is.
 
     Args:
         source: the file's bytes, or its path.
         name: for messages; the path's last part by default.
+        indexed: take an image with a coloured palette by the numbers of its colours, as masks of class numbers are.
 
     Returns:
         float64 (h, w), finite, not scaled: the array's own values, or the image's grey levels (8-bit 0 to 255,
@@ -164,7 +165,7 @@ def read_map(source: bytes | Path, *, name: str = "") -> npt.NDArray[np.float64]
             numbers, or NaN or infinity.
     """
     name, data = read_bytes(source, name)
-    return decode_map(data, name)
+    return decode_map(data, name, indexed=indexed)
 
 
 def bundled_path(name: str) -> Path:

@@ -108,15 +108,20 @@ def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
         return np.asarray(rgb), notes + more
 
 
-def decode_map(data: bytes, name: str) -> npt.NDArray[np.float64]:
+def decode_map(data: bytes, name: str, *, indexed: bool = False) -> npt.NDArray[np.float64]:
     """Decode a map's raw values, float64 (h, w), from a .npy file's or a greyscale image's bytes.
+
+    Args:
+        data: of the file.
+        name: for messages.
+        indexed: of an image with a coloured palette the colours' numbers are taken: so data sets store class numbers.
 
     Raises:
         ImageError: the map is one that ``quantviz.images.read_map`` refuses.
     """
     with _refusing(name):
         is_array = data.startswith(np.lib.format.MAGIC_PREFIX)
-        values = _npy(data, name) if is_array else _grey(data, name)
+        values = _npy(data, name) if is_array else _grey(data, name, indexed)
         if not np.isfinite(values).all():
             raise ImageError(f"{name} contains NaN or infinity; give a map of finite values.")
         return values
@@ -279,7 +284,7 @@ def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _grey(data: bytes, name: str) -> npt.NDArray[np.float64]:
+def _grey(data: bytes, name: str, indexed: bool) -> npt.NDArray[np.float64]:
     """Return the raw levels of a greyscale image file."""
     picture, _ = _open(data, name)
     if picture.mode in ("1", "L", "F") or picture.mode.startswith("I"):
@@ -288,6 +293,8 @@ def _grey(data: bytes, name: str) -> npt.NDArray[np.float64]:
     if rgba[..., 3].min() < 255:
         raise ImageError(f"{name} is partly transparent, so that its values are unclear; save it without alpha.")
     if (rgba[..., :1] != rgba[..., 1:3]).any():
+        if indexed and picture.mode == "P":
+            return np.asarray(picture).astype(np.float64)
         raise ImageError(f"{name} is a colour image; give a map in greyscale or a .npy file.")
     return rgba[..., 0].astype(np.float64)
 

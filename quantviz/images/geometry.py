@@ -102,19 +102,23 @@ def align_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocess
     """Take a supplied binary mask to the crop's pixels; its size says whether it covers the picture or the crop.
 
     Args:
-        values: real (h, w); what is not 0 is object.
+        values: real (h, w); what is not 0 is object, and NaN is left out.
         image_size: (H, W) of the upright picture.
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float32 (crop, crop) of 0 and 1.
+        float32 (crop, crop) of 0 and 1, NaN where at least half of a pixel is left out.
 
     Raises:
         ImageError: the size is neither the picture's (by aspect ratio, within 1 %) nor the crop's.
     """
     if _is_of_crop(values.shape, image_size, preprocessing, "mask"):
-        return np.asarray(values != 0, np.float32)
-    return crop_mask(values, image_size, preprocessing)
+        return np.where(np.isnan(values), np.float32(np.nan), np.asarray(values != 0, np.float32))
+    void = np.isnan(values)
+    mask = crop_mask(np.where(void, 0, values), image_size, preprocessing)
+    if void.any():
+        mask[crop_mask(void, image_size, preprocessing) == 1] = np.nan
+    return mask
 
 
 def crop_points(

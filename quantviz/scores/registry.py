@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
 
 from quantviz.scores.checks import Array, Undefined, as_float, as_mask, clause, degenerate
 from quantviz.scores.distribution import cc, kld, sim
@@ -29,6 +32,10 @@ from quantviz.scores.salient_object import (
 )
 from quantviz.scores.structure import ssim
 from quantviz.specs import GroundTruth, Metric, Score, TruthKind, UsageError
+
+Void = Literal["dropped", "lowest", "impossible"]
+"""What a metric makes of pixels that a mask leaves out: it does without them; their value is the map's least, where
+distances on the picture count; or it has no value, where their neighbourhood counts."""
 
 FACTS = ("Convention", "In plain words", "Source", "Cost", "Degenerate maps")
 """The sections that every metric's docstring has."""
@@ -98,16 +105,33 @@ def _chosen(metrics: Sequence[str] | None, kind: TruthKind) -> list[str]:
     return names
 
 
-def _score(function: Callable[..., float], as_region: bool, values: Array, truth: GroundTruth) -> Score:
+def _score(
+    function: Callable[..., float], as_region: bool, values: Array, truth: GroundTruth, void: Void = "dropped"
+) -> Score:
     values = as_float(values)
     if values.shape != tuple(truth.shape):
         raise UsageError(
             f"The map's shape {values.shape} differs from the ground truth's, {tuple(truth.shape)}; resize one of them."
         )
     try:
-        return Score(function(values, _content(truth, as_region)))
+        return Score(function(*_without_void(values, truth, _content(truth, as_region), void)))
     except Undefined as undefined:
         return Score(None, undefined.reason)
+
+
+def _without_void(values: Array, truth: GroundTruth, content: Array, void: Void) -> tuple[Array, Array]:
+    """Return a map and what it is scored against without the pixels that a mask leaves out."""
+    left_out = np.isnan(truth.values) if truth.kind == "mask" and truth.values is not None else None
+    if left_out is None or not left_out.any():
+        return values, content
+    if void == "impossible":
+        raise Undefined(
+            "This metric takes whole pictures, and the mask leaves pixels out.",
+            "the mask leaves pixels out, and this metric takes whole pictures",
+        )
+    if void == "lowest":
+        return np.where(left_out, values.min(), values), content
+    return values[~left_out][:, None], content[~left_out][:, None]
 
 
 def _content(truth: GroundTruth, as_region: bool) -> Array:
@@ -119,7 +143,7 @@ def _content(truth: GroundTruth, as_region: bool) -> Array:
         if fault := degenerate(content):
             raise Undefined(f"Nothing can be scored against a map that {fault}.", clause(fault, "the ground truth"))
     if truth.kind == "mask":
-        return as_mask(content, tuple(truth.shape))
+        return as_mask(np.nan_to_num(content), tuple(truth.shape))
     return covered(content, truth.shape) if truth.kind == "boxes" and as_region else content
 
 
@@ -136,6 +160,7 @@ class _Row:
     higher_is_closer: bool = True
     as_region: bool = False
     threshold: float | None = None
+    void: Void = "dropped"
 
     @property
     def name(self) -> str:
@@ -159,7 +184,7 @@ class _Row:
             explanation=words["In plain words"],
             source=words["Source"],
             cost=words["Cost"],
-            compute=partial(_score, function, self.as_region),
+            compute=partial(_score, function, self.as_region, void=self.void),
         )
 
 
@@ -178,8 +203,8 @@ _ROWS = (
     _Row(f_beta_max, "Max Fβ", "salient object", ("mask",)),
     _Row(f_beta_mean, "Mean Fβ", "salient object", ("mask",)),
     _Row(f_beta_adaptive, "Adaptive Fβ", "salient object", ("mask",)),
-    _Row(weighted_f, "Weighted F", "salient object", ("mask",)),
-    _Row(s_measure, "S-measure", "salient object", ("mask",)),
+    _Row(weighted_f, "Weighted F", "salient object", ("mask",), void="impossible"),
+    _Row(s_measure, "S-measure", "salient object", ("mask",), void="impossible"),
     _Row(e_measure_max, "Max E-measure", "salient object", ("mask",)),
     _Row(e_measure_mean, "Mean E-measure", "salient object", ("mask",)),
     _Row(e_measure_adaptive, "Adaptive E-measure", "salient object", ("mask",)),
@@ -187,7 +212,7 @@ _ROWS = (
     *(_Row(box_iou, f"Box IoU at {t:.0%}", "localisation", ("boxes",), threshold=t) for t in BOX_THRESHOLDS),
     _Row(box_iou_max, "Best box IoU", "localisation", ("boxes",)),
     _Row(energy_pointing, "Energy pointing", "localisation", ("mask", "boxes"), as_region=True),
-    _Row(pointing_game, "Pointing game", "localisation", ("mask", "boxes"), as_region=True),
+    _Row(pointing_game, "Pointing game", "localisation", ("mask", "boxes"), as_region=True, void="lowest"),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row.metric() for row in _ROWS})

@@ -21,7 +21,8 @@ class GroundTruth:
     Attributes:
         kind: ``"map"``: a density; ``"mask"``: a binary object mask; ``"fixations"``: points; ``"boxes"``.
         shape: (H, W) of the grid that it is on.
-        values: float32 (H, W) in any range for a map, 0 or 1 for a mask, else None; read-only.
+        values: float32 (H, W) in any range for a map; 0, 1, or NaN (left out of the scores) for a mask; else None;
+            read-only.
         points: float64 (n, 2) for fixations, else None: x in [0, W), y in [0, H), the centre of pixel
             (row, column) being (column + 0.5, row + 0.5); read-only.
         boxes: float64 (n, 4) for boxes, else None: x0, y0, x1, y1 with x0 < x1 and y0 < y1, pixel edges; read-only.

@@ -62,7 +62,8 @@ def to_truth(
 
     Args:
         kind: ``"map"``, ``"mask"``, ``"fixations"`` or ``"boxes"``.
-        array: in the crop's pixels: a map or a mask of 0 and 1, real (H, W); points (n, 2); or boxes (n, 4).
+        array: in the crop's pixels: a map, or a mask of 0, 1 and NaN (left out), real (H, W); points (n, 2); or
+            boxes (n, 4).
         shape: (H, W) of the crop.
         source: the file's or the method's name, always shown.
         predicted: True for a computed prediction.
@@ -87,9 +88,9 @@ def to_truth(
 
 def _values(kind: TruthKind, array: npt.NDArray[Any], shape: tuple[int, int]) -> tuple[FloatMap, list[str]]:
     values = np.asarray(array, np.float32)
-    if values.shape != tuple(shape) or (kind == "mask" and not np.isin(values, (0.0, 1.0)).all()):
+    if values.shape != tuple(shape) or (kind == "mask" and not (np.isin(values, (0.0, 1.0)) | np.isnan(values)).all()):
         raise ValueError(f"a {kind} of shape {values.shape} is none for a crop of {shape}")
-    empty = kind == "mask" and not values.any()
+    empty = kind == "mask" and not (values == 1).any()
     return values, ["the mask holds no object in the crop"] if empty else []
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from truth_support import SIZE, TABLE, annotation, big_endian, fixations, mat, salicon
 
-from quantviz import images, truth
+from quantviz import images, scores, truth
 from quantviz.specs import GroundTruth, ImageError, Preprocessing
 
 PREP = Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.5,) * 3)
@@ -52,11 +55,46 @@ def test_mask_of_more_values_is_thresholded_and_says_so():
     assert truth.to_mask(np.full((3, 4), 255.0))[0].all()
 
 
+def labelled(*labels):
+    """Return a mask of class numbers, a square of 8 x 8 for each, and a ring of 255 around the first."""
+    values = np.zeros((40, 60))
+    values[1:11, 1:11] = 255
+    for place, label in enumerate(labels):
+        values[2:10, 2 + 12 * place : 10 + 12 * place] = label
+    return values
+
+
+@pytest.mark.parametrize("labels", [(1,), (15,), (26,), (150,), (1, 2, 90)])
+def test_class_numbers_above_0_are_the_object_and_255_is_left_out(labels):
+    values = labelled(*labels)
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(mask == 1, (values > 0) & (values < 255))
+    assert np.array_equal(np.isnan(mask), values == 255)
+    (note,) = notes
+    assert ", ".join(map(str, labels)) in note
+    assert "255 (void, 1.5% of it) left out" in note
+    values[values == 255] = 0  # without void every class is the object, too
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(mask, values > 0)
+    assert (notes == ()) == (len(labels) == 1)
+
+
+def test_a_mask_with_a_few_soft_levels_is_no_mask_of_class_numbers():
+    soft = np.zeros((40, 40))
+    soft[10:30, 10:30] = 255
+    soft[9, 10:30], soft[30, 10:30], soft[10:30, 9] = 64, 128, 191
+    mask, notes = truth.to_mask(soft)
+    assert np.array_equal(mask == 1, soft > 127.5)
+    assert notes[0].startswith("thresholded")
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=12))
 def test_any_values_give_a_binary_mask(values):
-    mask, _ = truth.to_mask(np.array([values]))
-    assert set(np.unique(mask)) <= {0.0, 1.0}
-    if len(set(values)) > 1:
+    mask, notes = truth.to_mask(np.array([values]))
+    void = np.isnan(mask)
+    assert set(np.unique(mask[~void])) <= {0.0, 1.0}
+    assert void.any() == any("left out" in note for note in notes)
+    if len(set(values)) > 1 and not void.any():
         assert mask[0, int(np.argmax(values))] == 1.0
         assert mask[0, int(np.argmin(values))] == 0.0
 
@@ -134,6 +172,36 @@ def test_fixations_reach_the_crop():
     assert (made.kind, made.shape, made.source, made.predicted) == ("fixations", (224, 224), "f.csv", False)
     assert not made.points.flags.writeable
     assert made.boxes is made.values is None
+
+
+def test_void_is_taken_to_the_crop_and_left_out_of_the_scores():
+    values = np.zeros(SIZE)
+    values[100:300, 200:400], values[100:120, 200:400] = 3, 255
+    mask, _ = truth.to_mask(values)
+    made = truth.to_truth("mask", images.align_mask(mask, SIZE, PREP), (224, 224), source="m.png")
+    void, inside = np.isnan(made.values), made.values == 1
+    assert void.any()
+    assert inside.any()
+    perfect = inside.astype(float)
+    for lit in (0.0, 1.0):  # whatever the map says of void
+        found = scores.measure(np.where(void, lit, perfect), made)
+        assert found["mae"].value == 0
+        assert found["f_beta_max"].value == pytest.approx(1)
+        assert found["energy_pointing"].value == pytest.approx(1)
+        assert found["e_measure_max"].value == pytest.approx(1)
+        assert "leaves pixels out" in found["s_measure"].reason
+    assert scores.measure(np.where(void, 2.0, perfect), made)["pointing_game"].value == 1
+
+
+def test_a_palette_of_colours_is_read_by_its_numbers_for_a_mask_alone():
+    file = io.BytesIO()
+    picture = Image.fromarray(labelled(15).astype(np.uint8), "L").convert("P")
+    picture.putpalette([0, 0, 0, *[128, 0, 0] * 254, 224, 224, 192])
+    picture.save(file, "PNG")
+    values = images.read_map(file.getvalue(), name="voc.png", indexed=True)
+    assert np.array_equal(values, labelled(15))
+    with pytest.raises(ImageError, match="colour image"):
+        images.read_map(file.getvalue(), name="voc.png")
 
 
 def test_boxes_and_masks_reach_the_crop_at_the_same_place():

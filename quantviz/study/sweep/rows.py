@@ -95,7 +95,7 @@ class Truths:
             fault = scores.degenerate(truth.values)
             return f"{name} carries no evidence ({fault})." if fault else truth
         content = {"fixations": truth.points, "boxes": truth.boxes}.get(truth.kind, truth.values)
-        empty = content is None or not content.size or (truth.kind == "mask" and not content.any())
+        empty = content is None or not content.size or (truth.kind == "mask" and not (content == 1).any())
         return f"{name}: {truth.notes[-1]}." if empty else truth
 
     def scores(self, side: str, heatmap: Heatmap | None, truth: GroundTruth | str | None) -> dict[str, float | None]:
