@@ -124,8 +124,7 @@ def _measures(summary: StudySummary) -> Sequence[figures.AccuracyMeasure]:
 
 def _places(summary: StudySummary) -> list[tuple[str, str]]:
     places = dict.fromkeys((cell.setting, cell.protocol) for cell in summary.cells)
-    labels = [quant.label for quant in summary.plan.quants]
-    order = sorted(labels, key=lambda label: label != _FIRST_SETTING)
+    order = sorted(summary.plan.settings, key=lambda label: label != _FIRST_SETTING)
     return sorted(places, key=lambda place: order.index(place[0]))
 
 

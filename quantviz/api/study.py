@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantviz.api.page import Page, PageTable
-from quantviz.specs import Progress, QuantSpec, UsageError, no_progress
+from quantviz.specs import Progress, UsageError, no_progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.shipped import shipped_studies
 from quantviz.study.specs.plan import StudyModel, StudyPlan
@@ -137,7 +137,7 @@ class Study:
         warning = f"UNTRAINED (random) weights, a sanity control: {untrained}" if untrained else ""
         made = (
             f"{len(plan.images):,} pictures of {Path(plan.dataset).name or 'a data set'}",
-            *(", ".join(names) for names in (map(_name, plan.models), map(_label, plan.quants), plan.protocols)),
+            *(", ".join(names) for names in (map(_name, plan.models), plan.settings, plan.protocols)),
             plan.cam.method,
         )
         name = f"Study {self.path.name}"
@@ -152,10 +152,6 @@ class Study:
 
 def _name(model: StudyModel) -> str:
     return model.name
-
-
-def _label(quant: QuantSpec) -> str:
-    return quant.label
 
 
 def _table(summary: StudySummary) -> PageTable:

@@ -48,6 +48,10 @@ def report_command(
 @click.option(
     "--weights", multiple=True, metavar="MODEL=FILE", help="Weights that are elsewhere than they were; for each model."
 )
+@click.option(
+    "--card", "cards", multiple=True, type=_FILE, metavar="FILE.toml",
+    help="A network card of the study that is elsewhere than it was.",
+)  # fmt: skip
 @click.option("--calibration", type=_FILE, metavar="FOLDER", help="Folder of the study's calibration pictures.")
 @click.option("--truth", type=_FILE, metavar="FOLDER", help="Folder of the study's ground truth.")
 @click.option("--limit", type=click.IntRange(min=1), help="So many pictures; 8 if not given.")
@@ -67,6 +71,7 @@ def replay_command(
     everything: bool,
     cache_dir: Path | None,
     json_path: str | None,
+    cards: tuple[Path, ...],
     **rest: Any,
 ) -> None:
     """Compute pictures of a study again and compare every number with EVIDENCE, a bundle or a study's folder.
@@ -81,7 +86,7 @@ def replay_command(
     if everything and limit is not None:
         raise UsageError(f"Both --all and --limit {limit} are given; give one of them.")
     count = None if everything else limit or LIMIT
-    request = ReplayRequest(evidence, weights=weights_of(weights), limit=count, **rest)
+    request = ReplayRequest(evidence, weights=weights_of(weights), limit=count, cards=cards, **rest)
     with progress_bar() as progress:
         replayed = _replayed(request, cache_dir, progress)
     if json_path is not None:

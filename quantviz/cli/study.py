@@ -19,12 +19,13 @@ from quantviz.cli.terminal import (
     progress_bar,
     watched_store,
 )
-from quantviz.comparison import TRUTH_KINDS
+from quantviz.comparison import TRUTH_KINDS, card_of
 from quantviz.networks.classes import names_of_file
 from quantviz.specs import (
     CALIBRATED,
     CAM_METHODS,
     DEVIATIONS,
+    GIVEN,
     PRESETS,
     RANGE_METHODS,
     SCHEME_WORDS,
@@ -43,9 +44,20 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
 
 @click.command("sweep")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--models", required=True, metavar="NAMES", help="Names that `quantviz models` lists, by commas.")
 @click.option(
-    "--bits", default="8", show_default=True, metavar="BITS", help="16, 8, W4 (weight-only) or W4A8, say; by commas."
+    "--models",
+    metavar="NAMES",
+    help="Names that `quantviz models` lists, timm:NAME, torchvision:NAME, network cards (.toml); by commas.",
+)
+@click.option(
+    "--card", "cards", multiple=True, metavar="FILE.toml", help="A network card, as among --models; more than once."
+)
+@click.option(
+    "--bits",
+    default="8",
+    show_default=True,
+    metavar="BITS",
+    help="16, 8, W4 (weight-only) or W4A8, say; by commas. Those of network cards if not given.",
 )
 @click.option(
     "--weights", multiple=True, metavar="MODEL=CHOICE", help="A file, published weights or untrained; for each model."
@@ -133,6 +145,9 @@ def sweep_command(
 ) -> None:
     """Compare float and quantized networks on every picture of the folder DATASET, and keep the results in STUDY.
 
+    Network cards bring files and bits of their own: files stand beside the bits that are simulated of a model, and
+    beside the float file of a card of ONNX files, of which nothing is simulated.
+
     Interrupted or killed, the same command goes on where it was, to the same results. A picture that cannot be used is
     recorded with the reason. Pictures in folders that are named as a class, or as ImageNet's synsets (n02123045), have
     labels, and so have ILSVRC's validation pictures where its annotations, LOC_val_solution.csv or its devkit lie in
@@ -169,8 +184,7 @@ def merge_command(shards: tuple[Path, ...], out: Path) -> None:
     with stoppable("Interrupted; the same command goes on from there.", lambda: None):
         with progress_bar() as progress:
             plan = merge(shards, out, progress)
-    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
-    click.echo(f"Study {out} is finished ({what}). Sum it up by: quantviz summary {shlex.quote(str(out))}")
+    click.echo(f"Study {out} is finished ({plan.size}). Sum it up by: quantviz summary {shlex.quote(str(out))}")
 
 
 def _withdraw(out: Path, state: Path | None) -> None:
@@ -188,7 +202,6 @@ def _show_result(swept: Swept, out: Path, shard: str | None) -> None:
     plan = swept.plan
     for note in plan.notes:
         click.echo(note)
-    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
     state = f"{swept.computed} of {swept.pieces} pieces computed" if swept.computed else "nothing to compute"
     speed = f", {swept.rate:.2f} images/s" if swept.rate else ""
     if plan.shard is None:
@@ -196,11 +209,12 @@ def _show_result(swept: Swept, out: Path, shard: str | None) -> None:
     else:
         name = f"Shard {shard} of the study, {out},"
         then = "It has no results of its own; put all shards together by: quantviz merge SHARD... --out STUDY"
-    click.echo(f"{name} is finished ({what}; {state}{speed}). {then}")
+    click.echo(f"{name} is finished ({plan.size}; {state}{speed}). {then}")
 
 
 def _request(
-    models: str,
+    models: str | None,
+    cards: tuple[str, ...],
     bits: str,
     weights: tuple[str, ...],
     scheme: str,
@@ -211,18 +225,47 @@ def _request(
     classes: Path | None,
     **rest: Any,
 ) -> SweepRequest:
-    widths, names = [parse_bits(part) for part in bits.split(",")], _words(models)
+    names = (*(_words(models) if models else ()), *cards)
+    if not names:
+        raise UsageError("No model is given; name one or more by --models, or a network card by --card.")
+    widths, run_under = _variants(names, bits, protocols)
     return SweepRequest(
         models=names,
-        quants=tuple(spec_of(scheme, *width, ranges=ranges) for width in widths),
+        quants=tuple(spec_of(scheme, *parse_bits(width), ranges=ranges) for width in widths),
         weights=weights_of(weights),
         layers=_layers(layers, names),
-        protocols=_words(protocols),
+        protocols=run_under,
         cam=CamSpec(method),
         names=() if classes is None else names_of_file(classes),
         command=_command(),
         **rest,
     )
+
+
+def _variants(names: Sequence[str], bits: str, protocols: str) -> tuple[Sequence[str], tuple[str, ...]]:
+    """Return the bits to simulate, () where nothing is simulated, and the protocols.
+
+    Bits that are not given are those of the network cards, if they have some. Cards that have files alone add none.
+    """
+    cards = {name: card_of(name) for name in names}
+    in_torch = [name for name, card in cards.items() if card is None or card.float_file is None]
+    asked = [option for option in ("bits", "protocols") if _is_given(option)]
+    files = (GIVEN,) if any(card is not None and card.files for card in cards.values()) else ()
+    if not in_torch and asked:
+        raise UsageError(
+            f"--{asked[0]} simulates networks in torch, and {names[0]} is of ONNX files; leave it out, or add a model."
+        )
+    own = dict.fromkeys(width for card in cards.values() if card is not None for width in card.bits)
+    plain = [name for name in in_torch if (card := cards[name]) is None or not card.variants]
+    if not (asked or own or plain):
+        return (), (GIVEN,)
+    widths = bits.split(",") if _is_given("bits") or not own else list(own)
+    words = _words(protocols)
+    return widths, (*words, *(name for name in files if name not in words))
+
+
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -80,11 +80,11 @@ def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
     labelled = sum(image.label is not None for image in plan.images)
     classes = f" of {len(plan.classes)} classes" if plan.classes else ""
     click.echo(f"{len(plan.images)} pictures of {plan.dataset}, {labelled} with a label{classes}")
-    quant = plan.quants[0]
-    click.echo(
-        f"{plan.cam.method}, scheme {scheme_name(quant)}, ranges {quant.ranges}, calibrated on "
-        f"{plan.calibration.source}; the saliency is predicted ({plan.saliency})"
-    )
+    made = "ONNX files as they are"
+    if plan.quants:
+        quant = plan.quants[0]
+        made = f"scheme {scheme_name(quant)}, ranges {quant.ranges}, calibrated on {plan.calibration.source}"
+    click.echo(f"{plan.cam.method}, {made}; the saliency is predicted ({plan.saliency})")
     if plan.truth is not None:
         names = ", ".join(scores.METRICS[metric].title for metric in plan.truth.metrics)
         source = f"ground truth ({plan.truth.kind}) from {plan.truth.folder}"

@@ -21,6 +21,7 @@ from quantviz.specs import (
     CamResult,
     CamSpec,
     FloatMap,
+    GivenQuant,
     Heatmap,
     ImageSample,
     Phase,
@@ -188,7 +189,7 @@ def target_of(target: Literal["float", "own"] | int, quant: QuantSpec) -> Litera
     return "own" if "own_class" in quant.deviations else target
 
 
-def finished(result: CamResult, quant: QuantSpec, image_size: tuple[int, int]) -> CamResult:
+def finished(result: CamResult, quant: QuantSpec | GivenQuant, image_size: tuple[int, int]) -> CamResult:
     """Return the result with its map as the protocol of ``quant`` finishes it.
 
     With ``eight_bit_maps`` the map on the target layer's grid, ReLU applied, is resized to the picture (Pillow's

@@ -92,8 +92,8 @@ class Card:
 
     @property
     def bits(self) -> tuple[str, ...]:
-        """The bits of the variants that are simulated."""
-        return tuple(variant.bits for variant in self.variants if variant.file is None)
+        """The bits of the variants that are simulated, as labels: ``"W4A8"``."""
+        return tuple(variant.name for variant in self.variants if variant.file is None)
 
     def preprocessing(self, usual: Preprocessing) -> Preprocessing:
         """Return how a picture becomes the input.
@@ -214,6 +214,8 @@ class _Reader:
             variant = self._variant(content, ("variants", number), entry, of_files)
             if variant.name in [other.name for other in variants]:
                 self._refuse(("variants", number), f"two variants are called {variant.name!r}; name one otherwise")
+            if variant.file is not None and variant.file in [other.file for other in variants]:
+                self._refuse(("variants", number, "file"), f"file {variant.file.name!r} is given twice; give it once")
             variants.append(variant)
         return tuple(variants)
 

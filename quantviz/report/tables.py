@@ -155,10 +155,11 @@ def headline(summary: StudySummary) -> tuple[str, ...]:
     where the study lacks it), how many top-1 classes change there, and where the agreement is lowest; of the deployed
     protocol also how its networks agree with the simulated ones.
     """
-    plan = summary.plan
-    labels = [quant.label for quant in plan.quants]
-    setting = _PREFERRED if _PREFERRED in labels else labels[0]
-    return tuple(" ".join(_headline(summary, protocol, setting)) for protocol in plan.protocols)
+    sentences = []
+    for protocol in summary.plan.protocols:
+        labels = [cell.setting for cell in summary.cells if cell.protocol == protocol]
+        sentences.append(" ".join(_headline(summary, protocol, _PREFERRED if _PREFERRED in labels else labels[0])))
+    return tuple(sentences)
 
 
 def model_title(model: StudyModel) -> str:
@@ -186,11 +187,11 @@ def _table_1(summary: StudySummary) -> ReportTable:
         for comparison, metrics in first.scores.items():
             # What no quantized map takes part in is the same at every bit-width, and is shown once.
             for setting in settings if "quantized" in comparison else settings[:1]:
-                cells = [places[protocol, model.name, setting] for model in plan.models]
+                cells = [places.get((protocol, model.name, setting)) for model in plan.models]
                 title = comparison_title(comparison, setting)
                 bits = setting if "quantized" in comparison else ""
                 for metric in metrics:
-                    estimates = [cell.scores.get(comparison, {}).get(metric) for cell in cells]
+                    estimates = [cell.scores.get(comparison, {}).get(metric) if cell else None for cell in cells]
                     rows.append((protocol, title, bits, metric_title(metric), *estimates))
     columns = (
         Column("protocol", "protocol"),

@@ -70,7 +70,17 @@ from quantviz.specs.settings import (
     PublishedWeights,
     WeightsRef,
 )
-from quantviz.specs.variants import DEPLOYED, PROTOCOLS, Variant, check_deployable, parse_bits, variants_of
+from quantviz.specs.variants import (
+    DEPLOYED,
+    GIVEN,
+    PROTOCOLS,
+    AnyVariant,
+    FileVariant,
+    Variant,
+    check_deployable,
+    parse_bits,
+    variants_of,
+)
 
 __all__ = [
     "CALIBRATED",
@@ -78,6 +88,7 @@ __all__ = [
     "COMPUTATION_VERSION",
     "DEPLOYED",
     "DEVIATIONS",
+    "GIVEN",
     "GRADIENT_FREE",
     "LATER",
     "LAYOUT",
@@ -91,6 +102,7 @@ __all__ = [
     "ROUNDINGS",
     "SCHEME_WORDS",
     "UNUSED",
+    "AnyVariant",
     "CalibrationRef",
     "CamResult",
     "CamSpec",
@@ -98,6 +110,7 @@ __all__ = [
     "Comparison",
     "Cost",
     "Deployed",
+    "FileVariant",
     "FloatMap",
     "GivenQuant",
     "Granularity",

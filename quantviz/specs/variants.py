@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from quantviz.specs.errors import UsageError
-from quantviz.specs.quantization import CALIBRATED, DEVIATIONS, PAPER, QuantSpec
+from quantviz.specs.quantization import CALIBRATED, DEVIATIONS, PAPER, GivenQuant, QuantSpec
 
 DEPLOYED: Final = "deployed"
 """How commands, rows and files name the protocol of deployed networks."""
+
+GIVEN: Final = "given"
+"""How rows and files name the protocol of networks that came to us quantized, as files."""
 
 PROTOCOLS: Final = (CALIBRATED, PAPER, DEPLOYED)
 """The protocols with a name of their own; others are written ``calibrated+NAME+NAME``."""
@@ -69,6 +72,58 @@ class Variant:
             )
         differences = (words for name, words in DEVIATIONS.items() if name in self.quant.deviations)
         return ("Differs from the calibrated protocol in this:", *differences)
+
+
+@dataclass(frozen=True, slots=True)
+class FileVariant:
+    """A quantized network that came as a file, beside the float one.
+
+    Attributes:
+        label: what rows call the setting: its name in the network's card.
+        file: the file's name.
+        sha256: of the file's bytes, in hex.
+        bits: of its weights and activations, and its format, in short words: ``"W8A8 QDQ"``.
+        layer: tensor that its maps are taken at; "" where it is found by the float network's layer.
+    """
+
+    label: str
+    file: str
+    sha256: str
+    bits: str
+    layer: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return self.label
+
+    @property
+    def quant(self) -> GivenQuant:
+        """What is known of its quantization."""
+        return GivenQuant(self.label, {"source": "file", "name": self.file, "sha256": self.sha256, "bits": self.bits})
+
+    @property
+    def deployed(self) -> bool:
+        """False: it is no deployed form of a network that we simulate."""
+        return False
+
+    @property
+    def protocol(self) -> str:
+        """The name of its protocol in rows and files."""
+        return GIVEN
+
+    @property
+    def sequential(self) -> bool:
+        """False: a file has no observers."""
+        return False
+
+    @property
+    def protocol_words(self) -> tuple[str, ...]:
+        """What its protocol does, in a sentence."""
+        return ("Quantized ONNX files as they are, run by ONNX Runtime; both maps explain the float top-1.",)
+
+
+AnyVariant = Variant | FileVariant
 
 
 def variants_of(protocol: str, quants: Sequence[QuantSpec]) -> tuple[Variant, ...]:

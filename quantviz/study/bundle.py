@@ -124,12 +124,11 @@ def _images(plan: StudyPlan) -> bytes:
 
 def _readme(summary: StudySummary) -> str:
     plan = summary.plan
-    what = f"{len(plan.images)} pictures, {len(plan.models)} models, {len(plan.quants)} bit-widths"
     protocols = ", ".join(plan.protocols)
     libraries = ", ".join(f"{name} {version}" for name, version in sorted(plan.versions.items()))
     return f"""Evidence of a study made with quantviz
 
-{what}, protocols {protocols}
+{plan.size}, protocols {protocols}
 Digest of the study: {plan.digest}
 Libraries: {libraries}
 
@@ -217,7 +216,8 @@ def _check(folder: Path, name: str, own: bool) -> None:
             _check_path(image.path)
         places = list(range(len(plan.images)))
         for name, setting, protocol in plan.cells:
-            networks.spec(name)
+            if not plan.cell((name, setting, protocol))[0].origin:  # a card's networks have names of their own
+                networks.spec(name)
             if results.numbers(name, setting, protocol, "index").tolist() != places:
                 raise ValueError(f"it has not one row a picture of {name} at {setting}")
     except _ODD as error:

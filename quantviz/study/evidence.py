@@ -9,7 +9,7 @@ from pathlib import Path
 from quantviz import images, networks
 from quantviz.comparison.calibration import calibration_set
 from quantviz.specs import ImageError, Phase, Progress, UsageError
-from quantviz.study.pictures import calibration_folder, weights_choice
+from quantviz.study.pictures import calibration_folder, model_choice, weights_choice
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 
 _NAMED = 3  # files that a sentence names
@@ -36,7 +36,7 @@ def found_weights(plan: StudyPlan, model: StudyModel, given: str | None, progres
             f"The weights of {model.name} are the file {ref.name!r} (sha256 {ref.sha256}), which is not where the "
             f"study's command names it; {again}."
         ) from None
-    digest = networks.resolve(networks.spec(model.name), choice, progress=progress).ref.sha256
+    digest = networks.resolve(networks.spec(model_choice(plan, model)), choice, progress=progress).ref.sha256
     if digest != (ref.sha256 if ref.trained else ""):  # untrained weights have no file to tell them by
         raise UsageError(
             f"The weights {choice!r} of {model.name} have the sha256 {digest or 'of none'}, not the study's "

@@ -259,7 +259,11 @@ def _plan_of(plan: StudyPlan, cells: Sequence[StudyCell]) -> StudyPlan:
     models, settings, protocols = ({getattr(cell, name) for cell in cells} for name in ("model", "setting", "protocol"))
     return replace(
         plan,
-        models=tuple(model for model in plan.models if model.name in models),
+        models=tuple(
+            replace(model, files=tuple(file for file in model.files if file.label in settings))
+            for model in plan.models
+            if model.name in models
+        ),
         quants=tuple(quant for quant in plan.quants if quant.label in settings),
         protocols=tuple(protocol for protocol in plan.protocols if protocol in protocols),
     )

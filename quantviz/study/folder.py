@@ -127,7 +127,7 @@ class StudyFolder:
 
     def has(self, plan: StudyPlan, piece: Piece) -> bool:
         """Tell whether a piece is there; one that cannot be read or is of another study is not."""
-        rows = (piece.stop - piece.start) * len(plan.variants_of(piece.protocol))
+        rows = (piece.stop - piece.start) * len(plan.variants_at(piece.model, piece.protocol))
         try:
             notes, found = read_notes(self._piece(piece.number))
         except BROKEN:

@@ -8,11 +8,22 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from quantviz import images
+from quantviz import images, networks
 from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.cards import compare_card
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Comparison, ImageError, ImageSample, Progress, UsageError, no_progress
+from quantviz.networks.card import is_card, read_card
+from quantviz.specs import (
+    Comparison,
+    FileVariant,
+    GivenQuant,
+    ImageError,
+    ImageSample,
+    Progress,
+    UsageError,
+    no_progress,
+)
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 
@@ -85,13 +96,33 @@ def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareReque
         CheckpointError: as ``weights_choice``.
     """
     model, variant = plan.cell(cell)
+    if isinstance(variant, FileVariant):
+        raise UsageError(f"{variant.label} of {model.name} is a file; compare it by its card.")
     return CompareRequest(
-        model=model.name,
+        model=model_choice(plan, model),
         weights=weights_choice(plan, model),
         quant=variant.quant,
         cam=replace(plan.cam, layer=model.layer),
         calibration=calibration_folder(plan),
         deployed=variant.deployed,
+        names=model.weights.names,
+    )
+
+
+def model_choice(plan: StudyPlan, model: StudyModel) -> str:
+    """Return a study's model as ``CompareRequest`` takes it: its name, or the path of its card.
+
+    Raises:
+        UsageError: the card is not where the study's command names it, or is another one.
+    """
+    if not model.origin:
+        return model.name
+    for path in (*_options(plan.command, "--card"), *",".join(_options(plan.command, "--models")).split(",")):
+        if is_card(path) and Path(path).is_file() and read_card(Path(path)).name == model.name:
+            return path
+    raise UsageError(
+        f"The card of {model.name} is not where the study's command names it on this machine; put it there, or name "
+        "it by --card."
     )
 
 
@@ -104,6 +135,9 @@ def weights_choice(plan: StudyPlan, model: StudyModel) -> str:
     ref = model.weights
     if ref.source != "file":
         return ref.name
+    if model.origin:
+        located = networks.resolve(networks.spec(model_choice(plan, model)))
+        return str(located.path or located.ref.name)
     named = dict(entry.partition("=")[::2] for entry in _options(plan.command, "--weights"))
     path = named.get(model.name)
     if path and Path(path).is_file():
@@ -160,7 +194,7 @@ def picture_grid(
     digests = {model.name: model.weights.sha256 for model in plan.models}
     rows: dict[str, list[Comparison]] = {}
     for cell in cells:
-        comparison = bench.compare(compare_request(plan, cell), sample, progress)
+        comparison = _compared(bench, plan, cell, sample, progress)
         if comparison.weights.sha256 != digests[cell[0]]:
             raise UsageError(
                 f"The weights of {cell[0]} here (sha256 {comparison.weights.sha256[:_SHOWN]}) are not the study's "
@@ -168,6 +202,22 @@ def picture_grid(
             )
         rows.setdefault(cell[0], []).append(comparison)
     return tuple(map(tuple, rows.values()))
+
+
+def _compared(
+    bench: Workbench, plan: StudyPlan, cell: tuple[str, str, str], sample: ImageSample, progress: Progress
+) -> Comparison:
+    model, variant = plan.cell(cell)
+    if not isinstance(variant, FileVariant):
+        return bench.compare(compare_request(plan, cell), sample, progress)
+    card = read_card(Path(model_choice(plan, model)))
+    card = replace(card, variants=tuple(entry for entry in card.variants if entry.name == variant.label))
+    request = CompareRequest(str(card.path), cam=replace(plan.cam, layer=model.layer), names=model.weights.names)
+    comparison = compare_card(bench, card, request, sample, progress).get(variant.label)
+    given = comparison.quant.details.get("sha256") if comparison and isinstance(comparison.quant, GivenQuant) else ""
+    if comparison is None or given != variant.sha256:
+        raise UsageError(f"File {variant.file!r} of card {card.path.name!r} is not the study's; put that in its place.")
+    return comparison
 
 
 def _options(command: str, name: str) -> list[str]:

@@ -11,27 +11,29 @@ import numpy as np
 
 from quantviz import images, networks, saliency, scores
 from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.cards import card_of
 from quantviz.comparison.loaded import versions
 from quantviz.comparison.machine import deployed_versions
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.specs import (
     CALIBRATED,
     COMPUTATION_VERSION,
+    GIVEN,
+    AnyVariant,
     CamSpec,
+    FileVariant,
     ImageError,
-    ModelSpec,
     Phase,
     Progress,
     QuantSpec,
     TruthKind,
     UsageError,
-    Variant,
-    WeightsRef,
     no_progress,
     variants_of,
 )
 from quantviz.study.labels import class_folders, folder_labels, table_labels
 from quantviz.study.layouts import Labels, labels_of, pictures_of
+from quantviz.study.models import AskedModel, planned_model
 from quantviz.study.specs.plan import IMAGENET_CLASSES, StudyImage, StudyModel, StudyPlan, StudyTruth, TruthFile
 from quantviz.truth import pair
 
@@ -46,10 +48,10 @@ class SweepRequest:
 
     Attributes:
         dataset: a folder of pictures, in a layout of ``study.layouts``, which also gives their labels.
-        models: names of architectures.
+        models: names of architectures, or paths of network cards.
         quants: bit-widths and scheme; their protocol is ignored.
         weights: model -> its weights, as in ``CompareRequest``; the default ones where absent.
-        protocols: as in ``StudyPlan``.
+        protocols: as in ``StudyPlan``; with ``GIVEN`` the files of cards are swept.
         cam: the CAM method; the layers are named by ``layers``.
         layers: model -> name of its target layer; its default where absent.
         calibration: folder of calibration pictures, or None for the bundled photographs.
@@ -90,8 +92,12 @@ class SweepRequest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
         _once("Model", self.models)
-        _once("Bit-width", tuple(quant.label for quant in self.quants))
-        spelled = tuple(variants_of(protocol, self.quants)[0].protocol for protocol in self.protocols)
+        if self.protocols != (GIVEN,):
+            _once("Bit-width", tuple(quant.label for quant in self.quants))
+        spelled = tuple(
+            protocol if protocol == GIVEN else variants_of(protocol, self.quants)[0].protocol
+            for protocol in self.protocols
+        )
         object.__setattr__(self, "protocols", spelled)
         _once("Protocol", self.protocols)
         if self.cam.layer is not None:
@@ -105,11 +111,6 @@ class SweepRequest:
         for what, value, least in (("limit", self.limit, 1), ("batch", self.batch, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise UsageError(f"The {what} {value} is below {least}; give {least} or more.")
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """As in ``StudyPlan``."""
-        return tuple(variant for protocol in self.protocols for variant in variants_of(protocol, self.quants))
 
 
 def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Progress = no_progress) -> StudyPlan:
@@ -126,18 +127,15 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         ImageError: no picture, or no ground truth for any of them.
         WeightsUnavailable: weights are neither on disk nor reachable.
     """
-    for name in request.models:  # refuse before anything takes long
-        networks.spec(name)
+    _check_named(request)
     calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
     places = [request.dataset / image.path for image in request.images] or files
     pairs = None if request.truth is None else _pairs(places, request.truth)
     found = labels_of(files, progress)
-    names = request.names or _by_folders(request, found)
-    models = tuple(_model(name, request, names, known, progress) for name in request.models)
-    _check_names(request, models)
+    models, notes = _models(request, request.names or _by_folders(request, found), known, progress)
     labels = _labels(request, files, models, found, progress)
     pictures = request.images or _pictures(request.dataset, files, labels, progress)
-    return StudyPlan(
+    plan = StudyPlan(
         models=models,
         quants=request.quants,
         protocols=request.protocols,
@@ -148,18 +146,20 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         limit=request.limit,
         seed=request.seed,
         batch=request.batch,
-        versions={**deciding(request.variants), "pyarrow": version("pyarrow")},
+        versions={},
         computation=COMPUTATION_VERSION,
         dataset=str(request.dataset),
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
-        notes=labels.notes,
+        notes=(*labels.notes, *notes),
     )
+    return replace(plan, versions={**deciding(plan.variants), "pyarrow": version("pyarrow")})
 
 
-def deciding(variants: Sequence[Variant]) -> dict[str, str]:
+def deciding(variants: Sequence[AnyVariant]) -> dict[str, str]:
     """Return the versions on this machine of everything that decides the numbers of some variants."""
-    return versions() | (deployed_versions() if any(variant.deployed for variant in variants) else {})
+    on_kernels = any(variant.deployed or isinstance(variant, FileVariant) for variant in variants)
+    return versions() | (deployed_versions() if on_kernels else {})
 
 
 def _once(what: str, names: Sequence[str]) -> None:
@@ -170,52 +170,35 @@ def _once(what: str, names: Sequence[str]) -> None:
             raise UsageError(f"{what} {name!r} is given twice; name it once.")
 
 
-def _model(
-    name: str, request: SweepRequest, names: tuple[str, ...], known: StudyPlan | None, progress: Progress
-) -> StudyModel:
-    spec = networks.spec(name)
-    layer = request.layers.get(name, spec.layer)
-    swept = {(entry.name, entry.layer) for entry in known.models} if known else set()
-    if layer != spec.layer and (name, layer) not in swept:
-        from quantviz.networks.build import check_layer
-
-        check_layer(spec, layer)
-    located = networks.resolve(spec, request.weights.get(name), progress=progress)
-    ref = located.ref
-    if not ref.sha256:
-        ref = _known(name, known) or _built(spec, located)
-    return StudyModel(name, _with_names(ref, spec, located, names), layer)
+def _models(
+    request: SweepRequest, names: tuple[str, ...], known: StudyPlan | None, progress: Progress
+) -> tuple[tuple[StudyModel, ...], list[str]]:
+    """Return the networks, and notes on them; ``names`` are of the classes of those that have as many."""
+    planned = [
+        planned_model(AskedModel(name, request.weights.get(name), request.layers.get(name), names), known, progress)
+        for name in request.models
+    ]
+    models = tuple(model for model, _ in planned)
+    _check_models(request, models)
+    return models, [f"{model.name}: {note}" for model, notes in planned for note in notes]
 
 
-def _known(name: str, plan: StudyPlan | None) -> WeightsRef | None:
-    models = plan.models if plan is not None else ()
-    return next((entry.weights for entry in models if entry.name == name and not entry.weights.trained), None)
+def _check_named(request: SweepRequest) -> None:
+    """Refuse unknown models and wrong cards, before anything takes long."""
+    for name in request.models:
+        card = card_of(name)
+        if card is None or card.float_file is None:
+            networks.spec(name)
 
 
-def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
-    from quantviz.networks.build import build
-
-    return build(spec, located)[1]
-
-
-def _with_names(
-    ref: WeightsRef, spec: ModelSpec, located: networks.LocatedWeights, names: tuple[str, ...]
-) -> WeightsRef:
-    """Return weights with the names of their classes: the model's own, else ``names`` where they are as many."""
-    if not (spec.class_names or names):
-        return ref
-    # How many classes a user's file has is known once it is read.
-    classes = _built(spec, located).classes if ref.source == "file" else ref.classes
-    if spec.class_names and len(spec.class_names) != classes:
-        raise UsageError(
-            f"{len(spec.class_names)} class names were given for {spec.name}, which has {classes} classes; give a name "
-            "for each."
-        )
-    names = spec.class_names or names
-    return replace(ref, classes=classes, names=names if len(names) == classes else ())
-
-
-def _check_names(request: SweepRequest, models: Sequence[StudyModel]) -> None:
+def _check_models(request: SweepRequest, models: Sequence[StudyModel]) -> None:
+    """Refuse models of one name, those that no protocol runs, and class names that are of none of them."""
+    _once("Model", tuple(model.name for model in models))
+    simulated = any(protocol != GIVEN for protocol in request.protocols)
+    for model in models:
+        if not (model.in_torch and simulated) and not (model.files and GIVEN in request.protocols):
+            how = f"protocol {GIVEN!r}" if model.files else "a quantized file, or a model in torch"
+            raise UsageError(f"Nothing of {model.name} would be swept; it needs {how}.")
     if request.names and not any(model.weights.names == request.names for model in models):
         counts = ", ".join(f"{model.name} has {model.weights.classes:,}" for model in models)
         raise UsageError(f"{len(request.names):,} class names were given, but {counts}; give a name for each class.")

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz.comparison.machine import KERNELS
+from quantviz.networks.card import read_card
 from quantviz.specs import COMPUTATION_VERSION, Progress, UsageError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.bundle import opened
 from quantviz.study.evidence import found_calibration, found_weights, gathered
 from quantviz.study.folder import StudyFolder
+from quantviz.study.pictures import model_choice
 from quantviz.study.planning import SweepRequest, deciding, plan_of
 from quantviz.study.results import Results
 from quantviz.study.specs.plan import StudyPlan
@@ -38,6 +40,7 @@ class ReplayRequest:
             study's command is tried.
         calibration: folder of the calibration pictures; None for that of the study's command, or the bundled ones.
         truth: folder of the ground truth; None for the one that the study was made with, if any.
+        cards: of the study's models that have one, where they are not where the study's command names them.
         limit: at most so many pictures, 1 or more; None for all.
         tolerance: largest absolute difference of two numbers that agree, 0 or more.
 
@@ -52,6 +55,7 @@ class ReplayRequest:
     truth: Path | None = None
     limit: int | None = LIMIT
     tolerance: float = TOLERANCE
+    cards: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -157,16 +161,20 @@ def _asked(plan: StudyPlan, request: ReplayRequest, progress: Progress) -> Sweep
     for name in request.weights:
         if name not in [model.name for model in plan.models]:
             raise UsageError(f"Weights are given for {name!r}, which is not in the study; leave them out.")
-    weights = {}
+    cards = {read_card(path).name: str(path) for path in request.cards}
+    weights, names = {}, {}
     for model in plan.models:
-        weights[model.name] = found_weights(plan, model, request.weights.get(model.name), progress)
+        names[model.name] = cards.get(model.name) or model_choice(plan, model)
+        if not model.origin:  # a card says where its weights are; their digests are compared as part of the plan
+            weights[model.name] = found_weights(plan, model, request.weights.get(model.name), progress)
     return SweepRequest(
         dataset=Path(plan.dataset),
-        models=tuple(weights),
+        models=tuple(names.values()),
         quants=plan.quants,
         weights=weights,
+        protocols=plan.protocols,
         cam=plan.cam,
-        layers={model.name: model.layer for model in plan.models},
+        layers={names[model.name]: model.layer for model in plan.models},
         calibration=found_calibration(plan, request.calibration),
         names=plan.classes,
     )

@@ -31,10 +31,11 @@ from quantviz.specs import (
 )
 from quantviz.store import TensorStore
 from quantviz.study.evidence import found_calibration, found_weights
+from quantviz.study.pictures import model_choice
 from quantviz.study.planning import deciding
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 from quantviz.study.specs.summary import MapTimes
-from quantviz.study.sweep.rows import study_subject
+from quantviz.study.sweep.networks import study_subject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,6 +85,8 @@ def measure_times(
     folder = found_calibration(plan, calibration)
     times = []
     for model in plan.models:
+        if not model.in_torch:
+            continue
         choice = found_weights(plan, model, (weights or {}).get(model.name), progress)
         for variant in plan.deployed:
             # Each model has a workbench of its own, so that its networks go when it is done.
@@ -167,7 +170,8 @@ def _measured(
 ) -> MapTimes:
     import torch
 
-    subject = study_subject(bench, plan, model, variant, weights, calibration, progress)
+    asked = model_choice(plan, model)
+    subject = study_subject(bench, plan, model, variant, weights, calibration, progress, asked)
     cam = replace(plan.cam, layer=subject.layer)
     split = bench.backends.reference(subject, progress)
     networks: dict[str, tuple[Locked[nn.Module], CamSpec]] = {

@@ -62,8 +62,13 @@ class StudyLink:
 
 
 def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], index: int, elsewhere: Path | None) -> str:
-    """Return the address, relative to the Study page's, of a picture on Compare with the settings of a cell."""
+    """Return the address, relative to the Study page's, of a picture on Compare with the settings of a cell.
+
+    "" where Compare does not have the network: that of a card, and a file.
+    """
     model, variant = plan.cell(cell)
+    if model.origin or not isinstance(variant, Variant):
+        return ""
     quant, ref = variant.quant, model.weights
     query: dict[str, str | list[str]] = {_STUDY: study, _PICTURE: str(index)}
     if elsewhere is not None:

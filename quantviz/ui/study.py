@@ -117,8 +117,8 @@ def show_answer(opened: Opened) -> bool:
     labelled = sum(image.label is not None for image in plan.images)
     part = f"{view.pictures:,} of {len(plan.images):,}" if view.pictures < len(plan.images) else f"{view.pictures:,}"
     st.caption(
-        f"{part} pictures, {labelled:,} with a known class; {len(plan.models)} models, {len(plan.quants)} bit-widths, "
-        f"{len(plan.protocols)} protocols; {plan.cam.method}."
+        f"{part} pictures, {labelled:,} with a known class; {len(plan.models)} models, {len(plan.settings)} "
+        f"bit-widths, {len(plan.protocols)} protocols; {plan.cam.method}."
     )
     return True
 
@@ -201,7 +201,7 @@ def show_ranking(opened: Opened) -> None:
     view, plan = opened.view, opened.view.summary.plan
     columns = st.columns(2)
     with columns[0]:
-        setting = segments("Bit-width", [quant.label for quant in plan.quants], "ranked", "W8A8")
+        setting = segments("Bit-width", plan.settings, "ranked", "W8A8")
     with columns[1]:
         protocol = segments("Protocol", opened.protocols_at(setting), "ranked_protocol")
     resampled = view.filters.every_picture
@@ -240,7 +240,7 @@ def show_made(opened: Opened) -> None:
     labelled = sum(image.label is not None for image in plan.images)
     lines = [
         f"**Pictures**: {len(plan.images):,} of `{plan.dataset}` ({chosen}, {drawn}), {labelled:,} with a known class",
-        f"**Bit-widths**: {', '.join(quant.label for quant in plan.quants)}; {scheme_words(plan.quants[0])}",
+        f"**Bit-widths**: {', '.join(plan.settings)}{f'; {scheme_words(plan.quants[0])}' if plan.quants else ''}",
         f"**Protocols**: {', '.join(plan.protocols)}",
         f"**Calibration**: {plan.calibration.images} inputs from {plan.calibration.source}, sha256 "
         f"`{plan.calibration.sha256}`",
@@ -274,7 +274,7 @@ def _filters(linked: Linked, table: StudyTable) -> Filters:
         return tuple(st.multiselect(label, options, key=key, bind="query-params", placeholder=_ANY))
 
     models = some("Models", [model.name for model in plan.models], "models")
-    settings = some("Bit-widths", [quant.label for quant in plan.quants], "settings")
+    settings = some("Bit-widths", plan.settings, "settings")
     protocols = some("Protocols", plan.protocols, "protocols")
     low, high = st.slider(
         "Float network's confidence",

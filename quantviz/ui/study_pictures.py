@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image, ImageOps
 
 from quantviz import figures
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, Variant
 from quantviz.study.filters import PictureDrift, extremes, picture_drift
 from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.ui import visible_progress, workbench
@@ -45,9 +45,11 @@ def _cell(opened: Opened) -> Cell:
     model = str(st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params"))
     columns = st.columns([3, 2])
     with columns[0]:
-        setting = segments("Bit-width", [quant.label for quant in plan.quants], "shown_bits", "W8A8")
+        settings = list(dict.fromkeys(cell[1] for cell in plan.cells if cell[0] == model))
+        setting = segments("Bit-width", settings, "shown_bits", "W8A8")
     with columns[1]:
-        protocol = segments("Protocol", opened.protocols_at(setting), "shown_protocol")
+        protocols = [cell[2] for cell in plan.cells if cell[:2] == (model, setting)]
+        protocol = segments("Protocol", protocols, "shown_protocol")
     return model, setting, protocol
 
 
@@ -103,6 +105,8 @@ def _card(
 def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: str) -> None:
     # A link of its own, not one of the app's: within a session the Compare page's widgets keep what they were set to.
     address = compare_address(opened.name, opened.plan, cell, index, elsewhere)
+    if not address:
+        return
     st.link_button("Compare", address, key=f"compare_{key}", icon=":material/compare:", type="tertiary")
 
 
@@ -137,7 +141,8 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
                 return
     place.empty()
     st.session_state["grid_asked"] = asked
-    if not exported([compare_request(plan, entry) for entry in cells]):
+    simulated = [entry for entry in cells if isinstance(plan.cell(entry)[1], Variant)]
+    if not exported([compare_request(plan, entry) for entry in simulated]):
         return
     with visible_progress() as progress:
         rows = picture_grid(workbench(), plan, index, folder, cells, progress)

@@ -79,7 +79,7 @@ def test_a_card_of_a_model_changes_its_entry(write):
     assert (made.name, made.layer, made.class_names) == ("net", "features.5", ("oak", "beech"))
     assert made.chosen_weights == str(card.path.parent / "mine.pth")
     assert (made.constructor, made.weights) == (entry.constructor, entry.weights)
-    assert card.bits == ("4",)
+    assert card.bits == ("W4A4",)
     assert card.variants[0].name == "W4A4"
     published = read_card(write('model = "squeezenet1_1"\nweights = "untrained"\n[input]\nsize = 128\n'))
     assert published.weights == "untrained"
@@ -100,6 +100,7 @@ def test_a_card_of_a_model_changes_its_entry(write):
             "key 'path' of variants is unknown; use file, bits",
         ),
         (('name = "by hand"', 'bits = "W4A8"'), 13, "a variant is a file or has bits"),
+        (('"nets/leaves-int4.onnx"', '"nets/leaves-int8.onnx"'), 14, "file 'leaves-int8.onnx' is given twice"),
         (('"by hand"', '"leaves-int8"'), 13, "two variants are called 'leaves-int8'"),
         (("size = 48", "size = 48.5"), 18, r"size 48\.5 is no side in pixels; use 16 to 4096"),
         (('"bicubic"', '"nearest"'), 20, "interpolation 'nearest' is unknown; use bilinear or bicubic"),

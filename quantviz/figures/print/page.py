@@ -118,7 +118,7 @@ def _settings(plan: StudyPlan) -> dict[str, Any]:
         "pictures": len(plan.images),
         "models": {model.name: [model.weights.name, model.weights.sha256, model.layer] for model in plan.models},
         "untrained": [model.name for model in plan.models if not model.weights.trained],
-        "bits": [quant.label for quant in plan.quants],
+        "bits": list(plan.settings),
         "protocols": list(plan.protocols),
         "cam": plan.cam.method,
         "saliency": plan.saliency,

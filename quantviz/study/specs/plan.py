@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any, Final
 
-from quantviz.specs.basics import digest_of
+from quantviz.specs.basics import LATER, digest_of
 from quantviz.specs.errors import UsageError
 from quantviz.specs.metrics import TruthKind
 from quantviz.specs.quantization import QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
-from quantviz.specs.variants import Variant, variants_of
+from quantviz.specs.variants import GIVEN, AnyVariant, FileVariant, Variant, variants_of
 
 COMPARISONS: Final = ("float_v_saliency", "quantized_v_saliency", "quantized_v_float")
 STUDY_METRICS: Final = ("sim", "cc", "kld")
@@ -25,6 +25,9 @@ SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in ST
 """The columns that compare a deployed network with its simulation."""
 
 IMAGENET_CLASSES: Final = 1000
+
+ONNX: Final = "onnx"
+"""Origin of a network that is an ONNX file."""
 
 _DECIDES = {
     "models": "models",
@@ -60,11 +63,26 @@ class StudyImage:
 
 @dataclass(frozen=True, slots=True)
 class StudyModel:
-    """One network of a study: the architecture's name, its weights, and the layer that its maps are taken at."""
+    """One network of a study.
+
+    Attributes:
+        name: what rows call it: the architecture's name, or that of a network card.
+        weights: of the float network.
+        layer: that its maps are taken at.
+        origin: of a card: the model that it names, or ``ONNX``; "" of a network without a card.
+        files: of a card: its quantized files.
+    """
 
     name: str
     weights: WeightsRef
     layer: str
+    origin: str = field(default="", metadata=LATER)
+    files: tuple[FileVariant, ...] = field(default=(), metadata=LATER)
+
+    @property
+    def in_torch(self) -> bool:
+        """True where the float network is a torch module, so that its quantization can be simulated."""
+        return self.origin != ONNX
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +141,7 @@ class StudyPlan:
     Attributes:
         models: the networks.
         quants: the bit-widths, each under the calibrated protocol.
-        protocols: names as ``variants_of`` takes them.
+        protocols: names as ``variants_of`` takes them, or ``GIVEN`` for the files of the models.
         cam: the CAM method; the layers are the models'.
         calibration: what activation ranges come from.
         saliency: what maps are compared with, the key of the prediction.
@@ -201,18 +219,37 @@ class StudyPlan:
         return SIMULATION_COLUMNS if self.deployed else ()
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
-        """The quantized networks beside each model, by protocol and bit-width."""
+    def variants(self) -> tuple[AnyVariant, ...]:
+        """The quantized networks beside the models, by protocol and bit-width."""
         return tuple(variant for protocol in self.protocols for variant in self.variants_of(protocol))
 
     @property
     def deployed(self) -> tuple[Variant, ...]:
-        """Those of ``variants`` that integer kernels run."""
-        return tuple(variant for variant in self.variants if variant.deployed)
+        """Those of ``variants`` that are deployed forms of simulated networks."""
+        return tuple(variant for variant in self.variants if isinstance(variant, Variant) and variant.deployed)
 
-    def variants_of(self, protocol: str) -> tuple[Variant, ...]:
-        """Return the variants that run under one of the study's protocols, by bit-width."""
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The labels of all variants, each once: what rows call settings."""
+        return tuple(dict.fromkeys((*(quant.label for quant in self.quants), *(each.label for each in self.variants))))
+
+    @property
+    def size(self) -> str:
+        """How large the study is, in words: ``"10 pictures, 2 models, 3 bit-widths"``."""
+        what = "variants" if GIVEN in self.protocols else "bit-widths"
+        return f"{len(self.images)} pictures, {len(self.models)} models, {len(self.settings)} {what}"
+
+    def variants_of(self, protocol: str) -> tuple[AnyVariant, ...]:
+        """Return the variants that run under one of the study's protocols, by bit-width; files by model."""
+        if protocol == GIVEN:
+            return tuple(variant for model in self.models for variant in model.files)
         return variants_of(protocol, self.quants)
+
+    def variants_at(self, model: int, protocol: str) -> tuple[AnyVariant, ...]:
+        """Return the variants of one model, by its place, that run under a protocol; () where none does."""
+        if protocol == GIVEN:
+            return self.models[model].files
+        return self.variants_of(protocol) if self.models[model].in_torch else ()
 
     def sequential(self, protocol: str) -> bool:
         """Tell whether a picture's rows under a protocol depend on the pictures before it."""
@@ -224,11 +261,11 @@ class StudyPlan:
         return tuple(
             (model.name, variant.label, protocol)
             for protocol in self.protocols
-            for model in self.models
-            for variant in self.variants_of(protocol)
+            for place, model in enumerate(self.models)
+            for variant in self.variants_at(place, protocol)
         )
 
-    def cell(self, name: tuple[str, str, str]) -> tuple[StudyModel, Variant]:
+    def cell(self, name: tuple[str, str, str]) -> tuple[StudyModel, AnyVariant]:
         """Return the model and the variant of a cell.
 
         Args:
@@ -237,11 +274,12 @@ class StudyPlan:
         Raises:
             UsageError: the study has no such cell.
         """
-        model = next((entry for entry in self.models if entry.name == name[0]), None)
-        variant = next((entry for entry in self.variants if (entry.label, entry.protocol) == name[1:]), None)
-        if model is None or variant is None:
-            raise UsageError(f"The study has no cell {' '.join(name)!r}; choose another.")
-        return model, variant
+        for place, model in enumerate(self.models):
+            variants = self.variants_at(place, name[2]) if model.name == name[0] and name[2] in self.protocols else ()
+            for variant in variants:
+                if variant.label == name[1]:
+                    return model, variant
+        raise UsageError(f"The study has no cell {' '.join(name)!r}; choose another.")
 
     @property
     def runs(self) -> tuple[tuple[Piece, ...], ...]:
@@ -250,6 +288,8 @@ class StudyPlan:
         runs = []
         for model in range(len(self.models)):
             for place, protocol in enumerate(self.protocols):
+                if not self.variants_at(model, protocol):
+                    continue
                 first = (model * len(self.protocols) + place) * count
                 ends = [(at * self.batch, min((at + 1) * self.batch, len(self.images))) for at in range(count)]
                 runs.append(tuple(Piece(first + at, model, protocol, *end) for at, end in enumerate(ends)))
@@ -299,8 +339,16 @@ def _model_words(value: tuple[StudyModel, ...], other: tuple[StudyModel, ...]) -
     moved = [entry for entry in value if known.get((entry.name, entry.weights.sha256)) not in (None, entry.layer)]
     if moved:
         return ", ".join(f"{entry.name} at layer {entry.layer}" for entry in moved)
+    files = {entry.name: entry.files for entry in other}
+    changed = [entry for entry in value if entry.files != files.get(entry.name, entry.files)]
+    if changed:
+        return "; ".join(f"{entry.name} with {_file_words(entry)}" for entry in changed)
     unlike = [entry for entry in value if (entry.name, entry.weights.sha256) not in known] or value
     return ", ".join(f"{entry.name} ({entry.weights.name} {entry.weights.sha256[:8]})" for entry in unlike)
+
+
+def _file_words(model: StudyModel) -> str:
+    return ", ".join(f"{file.label} ({file.file} {file.sha256[:8]})" for file in model.files) or "no file"
 
 
 def _image_words(value: tuple[StudyImage, ...], other: tuple[StudyImage, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quantviz import images, saliency, scores
-from quantviz.cam import Locked
-from quantviz.comparison.loaded import Subject
-from quantviz.comparison.protocols import explained, finished, seed_of, subject_of
+from quantviz.comparison.protocols import explained, finished, seed_of
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TruthSource
-from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
+    AnyVariant,
     CamResult,
-    CamSpec,
+    FileVariant,
     GroundTruth,
     Heatmap,
     ImageError,
@@ -28,13 +26,13 @@ from quantviz.specs import (
     Preprocessing,
     Progress,
     QuantvizError,
-    Variant,
     no_progress,
     scheme_name,
 )
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import Piece, StudyImage, StudyModel, StudyPlan, TruthFile
+from quantviz.study.specs.plan import Piece, StudyImage, StudyPlan, TruthFile
 from quantviz.study.specs.row import StudyRow
+from quantviz.study.sweep.networks import AtLayer, networks_of_piece
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,38 +107,6 @@ class Truths:
         return {f"{side}_v_truth_{name}": value for name, value in columns.items()}
 
 
-def study_subject(
-    bench: Workbench,
-    plan: StudyPlan,
-    model: StudyModel,
-    variant: Variant,
-    weights: str | None,
-    calibration: Path | None,
-    progress: Progress,
-) -> Subject:
-    """Return a model of a study, with the preprocessing of a variant's protocol.
-
-    Args:
-        bench: holds the networks.
-        plan: of the study.
-        model: of the plan.
-        variant: of the plan.
-        weights: as in ``CompareRequest``.
-        calibration: folder of the calibration pictures, or None for the bundled photographs.
-        progress: reports what is being loaded.
-
-    Raises:
-        QuantvizError: its weights or the calibration pictures are no longer those that were planned.
-    """
-    cam = replace(plan.cam, layer=model.layer)
-    asked = CompareRequest(model.name, weights, variant.quant, cam, calibration=calibration)
-    subject = subject_of(bench.subject(asked, progress), variant.quant)
-    ref = bench.networks.load(subject.spec, subject.located, progress).ref
-    if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
-        raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
-    return subject
-
-
 class RowMaker:
     """Makes the rows of one model under one protocol: holds its networks, with what their observers have seen.
 
@@ -153,22 +119,12 @@ class RowMaker:
     ) -> None:
         model = plan.models[piece.model]
         self.plan, self.model, self.folder = plan, model.name, request.dataset
-        self.variants = plan.variants_of(piece.protocol)
-        first = self.variants[0]
+        self.variants = plan.variants_at(piece.model, piece.protocol)
         self.truths = Truths(plan, request.truth)
-        weights = request.weights.get(model.name)
-        subject = study_subject(bench, plan, model, first, weights, request.calibration, progress)
-        ref = bench.networks.load(subject.spec, subject.located, progress).ref
-        self.labelled = plan.counts_labels(model, ref.classes)
-        self.preprocessing: Preprocessing = subject.ref.preprocessing
-        cam = replace(plan.cam, layer=subject.layer)
-        self.float_network = bench.protocols.reference(subject, first.quant, progress), cam
-        self.networks = {variant.label: bench.network(subject, variant, cam, progress) for variant in self.variants}
-        self.simulated = {
-            variant.label: bench.network(subject, Variant(variant.quant), cam, progress)
-            for variant in self.variants
-            if variant.deployed
-        }
+        made = networks_of_piece(bench, plan, request, piece, progress)
+        self.labelled = plan.counts_labels(model, made.classes)
+        self.preprocessing: Preprocessing = made.preprocessing
+        self.float_network, self.networks, self.simulated = made.reference, made.variants, made.simulated
 
     def load(self, image: StudyImage) -> Picture | str:
         """Return a picture ready for the networks, or a sentence on why it cannot be used.
@@ -218,13 +174,13 @@ class RowMaker:
                     columns["simulation"] |= self._simulation(picture, variant, quantized, compared)
             columns["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
             columns["truth_error"] = truth if isinstance(truth, str) else ""
-            scheme = scheme_name(variant.quant)
+            scheme = variant.bits if isinstance(variant, FileVariant) else scheme_name(variant.quant)
             known = (index, image.sha256, self.model, variant.label, scheme, variant.protocol)
             rows.append(StudyRow(*known, **columns))
         return rows
 
     def _simulation(
-        self, picture: Picture, variant: Variant, deployed: CamResult, compared: _Compared
+        self, picture: Picture, variant: AnyVariant, deployed: CamResult, compared: _Compared
     ) -> dict[str, float | bool | None]:
         """Return the columns that compare the simulated with the deployed network; {} where one has no result."""
         if not variant.deployed:
@@ -237,7 +193,7 @@ class RowMaker:
         return columns | {"simulated_flipped": flipped}
 
     def _result(
-        self, picture: Picture, network: tuple[Locked[nn.Module], CamSpec], variant: Variant | None, target: int | None
+        self, picture: Picture, network: AtLayer, variant: AnyVariant | None, target: int | None
     ) -> CamResult | str:
         """Return a network's result, or a sentence on why it has none; ``variant`` is None for the float network."""
         import torch

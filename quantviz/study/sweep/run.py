@@ -18,8 +18,8 @@ from quantviz.study.specs.plan import Piece, StudyPlan
 from quantviz.study.sweep.executor import LEFT_BEHIND, Executor, Team
 from quantviz.study.sweep.executors import assemble, check
 from quantviz.study.sweep.merge import share
+from quantviz.study.sweep.networks import study_subject
 from quantviz.study.sweep.pace import Pace
-from quantviz.study.sweep.rows import study_subject
 from quantviz.study.sweep.schedule import Schedule, before
 from quantviz.study.sweep.worker import Computed, PieceWorker, job_of, one_thread
 
@@ -114,7 +114,8 @@ def _begun(
 def _check(plan: StudyPlan) -> None:
     """Refuse, before anything is written, a quantization that its protocol does not define."""
     for variant in plan.variants:
-        network_quant(variant.quant)
+        if isinstance(variant, Variant):
+            network_quant(variant.quant)
 
 
 def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
@@ -122,10 +123,12 @@ def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, 
     for variant in plan.deployed:
         # The form does not depend on learned weights, and learning can take long.
         plain = Variant(replace(variant.quant, rounding="nearest", bias_correction=False), deployed=True)
-        for model in plan.models:
-            bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(model.name)
+        for model, asked in zip(plan.models, request.models, strict=True):
+            if not model.in_torch:
+                continue
+            bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(asked)
             with one_thread():
-                subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress)
+                subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress, asked)
                 bench.network(subject, plain, plan.cam, progress)
 
 

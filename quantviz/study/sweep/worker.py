@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from quantviz.comparison.machine import KERNELS
 from quantviz.comparison.workbench import Workbench
+from quantviz.networks.card import is_card
 from quantviz.specs import Phase, Progress, QuantvizError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest, deciding
@@ -69,10 +70,13 @@ def job_of(plan: StudyPlan, request: SweepRequest, store: TensorStore, *, foreig
         for entry in fields(request)
         if isinstance(value := getattr(request, entry.name), Path)
     }
+    names = {name: str(Path(name).absolute()) if is_card(name) else name for name in request.models}
     weights = {
-        name: str(Path(path).absolute()) if Path(path).is_file() else path for name, path in request.weights.items()
+        names[name]: str(Path(path).absolute()) if Path(path).is_file() else path
+        for name, path in request.weights.items()
     }
-    request = replace(request, weights=weights, **absolute)
+    layers = {names[name]: layer for name, layer in request.layers.items()}
+    request = replace(request, models=tuple(names.values()), weights=weights, layers=layers, **absolute)
     return Job(plan, request, info.directory, info.size_limit, os.getcwd(), foreign)
 
 
@@ -99,7 +103,7 @@ class PieceWorker:
         if self._at == (piece.model, piece.protocol):
             return
         self._maker, self._at = None, None  # before the next ones are made: two sets may not fit into memory
-        bench = Workbench(self.store, float_models=1, quantized_models=len(self.plan.quants))
+        bench = Workbench(self.store, float_models=1, quantized_models=max(1, len(self.plan.quants)))
         with one_thread():
             self._maker = RowMaker(bench, self.plan, self.request, piece, progress)
         self._at = piece.model, piece.protocol

@@ -1,0 +1,178 @@
+"""The networks of a piece of a study: of one model under one protocol, simulated or as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantviz.cam import Locked, lockable
+from quantviz.comparison.cards import beside_file, card_of
+from quantviz.comparison.files import files_of_card, networks_of, pairs_of
+from quantviz.comparison.loaded import Subject
+from quantviz.comparison.protocols import subject_of
+from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.workbench import Workbench
+from quantviz.networks import Network
+from quantviz.networks.card import Card
+from quantviz.specs import CamSpec, FileVariant, Preprocessing, Progress, QuantSpec, QuantvizError, Variant
+from quantviz.study.planning import SweepRequest
+from quantviz.study.specs.plan import Piece, StudyModel, StudyPlan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AtLayer = tuple[Locked["nn.Module"], CamSpec]
+"""A network, and the CAM at its own target layer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PieceNetworks:
+    """The networks of one model under one protocol.
+
+    Attributes:
+        preprocessing: of all of them.
+        classes: of the float network.
+        reference: the float network.
+        variants: label of a variant -> its network.
+        simulated: label of a deployed variant -> its simulation.
+    """
+
+    preprocessing: Preprocessing
+    classes: int
+    reference: AtLayer
+    variants: dict[str, AtLayer]
+    simulated: dict[str, AtLayer] = field(default_factory=dict)
+
+
+def networks_of_piece(
+    bench: Workbench, plan: StudyPlan, request: SweepRequest, piece: Piece, progress: Progress
+) -> PieceNetworks:
+    """Return the networks of a piece.
+
+    Args:
+        bench: holds the networks.
+        plan: of the study.
+        request: what the plan was made from.
+        piece: of the plan.
+        progress: reports what is being loaded.
+
+    Raises:
+        QuantvizError: a network cannot be made, or is no longer the one that was planned.
+    """
+    model, asked = plan.models[piece.model], request.models[piece.model]
+    variants = plan.variants_at(piece.model, piece.protocol)
+    files = [variant for variant in variants if isinstance(variant, FileVariant)]
+    if not model.in_torch:
+        return _of_files(plan, model, _card(asked), files)
+    simulated = [variant for variant in variants if isinstance(variant, Variant)]
+    first = simulated[0] if simulated else Variant(QuantSpec())
+    weights = request.weights.get(asked)
+    subject = study_subject(bench, plan, model, first, weights, request.calibration, progress, asked)
+    if files:
+        return _beside_files(bench, plan, subject, _card(asked), files, progress)
+    cam = replace(plan.cam, layer=subject.layer)
+    return PieceNetworks(
+        preprocessing=subject.ref.preprocessing,
+        classes=bench.networks.load(subject.spec, subject.located, progress).ref.classes,
+        reference=(bench.protocols.reference(subject, first.quant, progress), cam),
+        variants={variant.label: bench.network(subject, variant, cam, progress) for variant in simulated},
+        simulated={
+            variant.label: bench.network(subject, Variant(variant.quant), cam, progress)
+            for variant in simulated
+            if variant.deployed
+        },
+    )
+
+
+def study_subject(
+    bench: Workbench,
+    plan: StudyPlan,
+    model: StudyModel,
+    variant: Variant,
+    weights: str | None,
+    calibration: Path | None,
+    progress: Progress,
+    asked: str = "",
+) -> Subject:
+    """Return a model of a study, with the preprocessing of a variant's protocol.
+
+    Args:
+        bench: holds the networks.
+        plan: of the study.
+        model: of the plan.
+        variant: of the plan.
+        weights: as in ``CompareRequest``.
+        calibration: folder of the calibration pictures, or None for the bundled photographs.
+        progress: reports what is being loaded.
+        asked: the model as ``networks.spec`` takes it, where that is not its name: the path of its card.
+
+    Raises:
+        QuantvizError: its weights or the calibration pictures are no longer those that were planned.
+    """
+    cam = replace(plan.cam, layer=model.layer)
+    names = model.weights.names
+    request = CompareRequest(asked or model.name, weights, variant.quant, cam, calibration=calibration, names=names)
+    subject = subject_of(bench.subject(request, progress), variant.quant)
+    ref = bench.networks.load(subject.spec, subject.located, progress).ref
+    if ref.sha256 != model.weights.sha256 or subject.calibration.ref != plan.calibration:
+        raise QuantvizError("The weights or calibration pictures changed meanwhile; begin a new study.")
+    return subject
+
+
+def _of_files(plan: StudyPlan, model: StudyModel, card: Card, files: list[FileVariant]) -> PieceNetworks:
+    """Return ONNX files beside an ONNX file."""
+    request = files_of_card(card, model.layer)
+    pairs = pairs_of(request)
+    networks: dict[str, AtLayer] = {}
+    for file in files:
+        pair = pairs.get(file.label)
+        if pair is None or (pair.reference.file.sha256, pair.quantized.file.sha256) != _digests(model, file):
+            raise _changed(card)
+        reference, quantized = networks_of(request, file.label, pair)
+        networks[file.label] = _at_layer(plan, quantized)
+    weights = reference.weights
+    return PieceNetworks(weights.preprocessing, weights.classes, _at_layer(plan, reference), networks)
+
+
+def _beside_files(
+    bench: Workbench,
+    plan: StudyPlan,
+    subject: Subject,
+    card: Card,
+    files: list[FileVariant],
+    progress: Progress,
+) -> PieceNetworks:
+    """Return ONNX files beside a network in torch."""
+    paths = {variant.name: variant.file for variant in card.files}
+    networks: dict[str, AtLayer] = {}
+    for file in files:
+        path = paths.get(file.label)
+        if path is None:
+            raise _changed(card)
+        reference, quantized = beside_file(bench, card, path, subject, progress)
+        if quantized.weights.sha256 != file.sha256:
+            raise _changed(card)
+        networks[file.label] = _at_layer(plan, quantized)
+    weights = reference.weights
+    return PieceNetworks(weights.preprocessing, weights.classes, _at_layer(plan, reference), networks)
+
+
+def _at_layer(plan: StudyPlan, network: Network) -> AtLayer:
+    module: Any = network.module
+    return lockable(module), replace(plan.cam, layer=network.layer)
+
+
+def _digests(model: StudyModel, file: FileVariant) -> tuple[str, str]:
+    return model.weights.sha256, file.sha256
+
+
+def _card(asked: str) -> Card:
+    card = card_of(asked)
+    if card is None:
+        raise QuantvizError(f"{asked!r} is no network card; begin a new study.")
+    return card
+
+
+def _changed(card: Card) -> QuantvizError:
+    return QuantvizError(f"The files of card {card.path.name!r} changed meanwhile; begin a new study.")
