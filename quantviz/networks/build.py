@@ -20,6 +20,8 @@ from quantviz.networks.table import MODELS
 from quantviz.networks.weights import LocatedWeights, check_published, digest_with
 from quantviz.specs import LAYOUT, UNUSED, CheckpointError, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
 
+_TABLE = frozenset((entry.library, entry.constructor) for entry in MODELS.values())
+
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
@@ -83,7 +85,8 @@ def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module
         ref = replace(located.ref, sha256=state_digest(model), classes=_structure(spec).classes, note=spec.note)
         return model, ref
     if located.path is None:
-        model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision")
+        side = None if (spec.library, spec.constructor) in _TABLE else spec.weights[0].preprocessing.crop
+        model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision", side=side)
         return model, replace(located.ref, sha256=_digest(model))
     data = _checked_bytes(spec, located, located.path)
     published = next((entry for entry in spec.weights if entry.source and entry.name == located.ref.name), None)

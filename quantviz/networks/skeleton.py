@@ -56,7 +56,7 @@ def blank(module: nn.Module, side: int, batch: int = 1) -> Tensor:
     return torch.zeros(batch, 3, side, side, device=device)
 
 
-def untrained(make: Callable[[], nn.Module], *, scaled: bool) -> nn.Module:
+def untrained(make: Callable[[], nn.Module], *, scaled: bool, side: int | None = None) -> nn.Module:
     """Return a network on the CPU in float32 with weights drawn with seed 0.
 
     A head that starts as zeros, as in torchvision's vision transformers, is drawn, too: else every class had the same
@@ -65,6 +65,8 @@ def untrained(make: Callable[[], nn.Module], *, scaled: bool) -> nn.Module:
     Args:
         make: makes the network on the default device.
         scaled: also undo what makes the signal vanish in torchvision's initialisation.
+        side: of the input, for batch norms whose variances fit the signal; None leaves them at 1, behind which
+            GoogLeNet's signal, for one, ends at 1e-11.
     """
     with drawn():
         model = make().float()
@@ -75,6 +77,8 @@ def untrained(make: Callable[[], nn.Module], *, scaled: bool) -> nn.Module:
                     nn.init.normal_(head.weight, std=_HEAD)
     if scaled:
         _keep_signal(model)
+    if side is not None:
+        _fit_variances(model, side)
     return model
 
 
@@ -92,3 +96,30 @@ def _keep_signal(model: nn.Module) -> None:
             module.weight.mul_(math.sqrt(module.groups))
         elif isinstance(module, SqueezeExcitation) and module.fc2.bias is not None:
             module.fc2.bias.fill_(4.0)  # sigmoid(4) = 0.98: open
+
+
+@torch.no_grad()
+def _fit_variances(model: nn.Module, side: int) -> None:
+    """Set the variance of every batch norm to the power of two next to what it reads of seeded noise.
+
+    Powers of two, so that rounding on another machine hardly ever changes the weights' digest.
+    """
+
+    def fit(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        variance = float(inputs[0].double().square().mean())
+        running = norm.running_var
+        if isinstance(running, Tensor) and math.isfinite(variance) and variance > 0:
+            running.fill_(2.0 ** round(math.log2(variance)))
+
+    norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
+    handles = [norm.register_forward_pre_hook(fit) for norm in norms]
+    training = model.training
+    try:
+        noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(_SEED))
+        model.eval()(noise)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(training)

@@ -63,6 +63,9 @@ def test_heads_that_only_train_are_left_alone_and_said():
     assert ref.note == "6 layers are left alone, which only training uses (in aux1, aux2)"
     assert entry.layer == "inception5b"
     assert model.training is False
+    # Left as torchvision starts it, the signal would end at 1e-11, and no map could be made.
+    with torch.no_grad():
+        assert 0.01 < float(model(torch.randn(1, 3, 224, 224)).std()) < 100
 
 
 def test_a_network_without_a_grid_says_so():
