@@ -37,6 +37,8 @@ from quantviz.specs import (
 
 Command = Callable[..., None]
 
+_SHOWN = 3  # pairs of equal pictures that a message names
+
 _IN_FILE = {
     "weight_bits": "--weight-bits",
     "act_bits": "--act-bits",
@@ -138,7 +140,6 @@ def samples_of(places: Sequence[str], limit: int | None) -> list[ImageSample]:
 
     Raises:
         ImageError: a picture cannot be used.
-        UsageError: a picture is named twice.
     """
     found: list[ImageSample] = []
     for place in places:
@@ -147,10 +148,17 @@ def samples_of(places: Sequence[str], limit: int | None) -> list[ImageSample]:
         else:
             found += dataset(Path(place), limit)
     seen: dict[str, str] = {}
+    same = []
     for sample in found:
         if sample.id in seen:
-            raise UsageError(f"Pictures {seen[sample.id]!r} and {sample.name!r} are the same; name each once.")
-        seen[sample.id] = sample.name
+            same.append(f"{sample.name!r} and {seen[sample.id]!r}")
+        seen.setdefault(sample.id, sample.name)
+    if same:
+        more = f", and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else ""
+        click.echo(
+            f"Pictures {', '.join(same[:_SHOWN])}{more} are the same; each is computed once and counts for each file.",
+            err=True,
+        )
     return found
 
 

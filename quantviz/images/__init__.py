@@ -37,7 +37,7 @@ from quantviz.images.geometry import (
     normalize,
     resize_map,
 )
-from quantviz.specs import ImageError, ImageSample, UsageError
+from quantviz.specs import ImageError, ImageSample, UsageError, files_below
 
 __all__ = [
     "BUNDLED",
@@ -206,14 +206,14 @@ def folder(path: Path, limit: int | None = None) -> list[Path]:
     """List the image files of a folder and the folders in it, by suffix.
 
     Args:
-        path: the folder. Hidden files and folders are passed over; links to folders are not followed.
+        path: the folder; ``files_below`` says what of it counts.
         limit: list only the first so many.
 
     Returns:
         At least one path, sorted by the path relative to the folder in POSIX form.
 
     Raises:
-        ImageError: the folder does not exist, is no folder, or holds no image file.
+        ImageError: the folder does not exist, is no folder, holds no image file, or one in it cannot be read.
         UsageError: the limit is below 1.
     """
     if limit is not None and limit < 1:
@@ -221,11 +221,7 @@ def folder(path: Path, limit: int | None = None) -> list[Path]:
     if not os.path.isdir(path):
         what = "is not a folder" if os.path.exists(path) else "does not exist"
         raise ImageError(f"{path} {what}; give the path of a folder of images.")
-    paths = []
-    for top, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(top, name) for name in files if not name.startswith(".")]
-    paths = [file for file in paths if file.suffix.lower() in SUFFIXES]
+    paths = files_below(path, SUFFIXES, "pictures")
     if not paths:
         raise ImageError(f"{path} holds no image file; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
-    return sorted(paths, key=lambda file: file.relative_to(path).as_posix())[:limit]
+    return paths[:limit]

@@ -195,11 +195,12 @@ class Drifts:
         if not self._before:
             progress("Maps of the float network", 0.0, Phase.EXPLAINING)  # before torch is imported
             network = self.bench.networks.reference(self.subject, progress)
-            answers = []
-            for place, crop in enumerate(self.crops):
+            found: dict[str, MapAndLogits] = {}  # a picture that is there twice is computed once
+            for place, (sample, crop) in enumerate(zip(self.samples, self.crops, strict=True)):
                 progress("Maps of the float network", place / len(self.crops), Phase.EXPLAINING)
-                answers.append(answer(network, self._input(crop), self.cam, None, self.passes))
-            self._before = answers
+                if sample.id not in found:
+                    found[sample.id] = answer(network, self._input(crop), self.cam, None, self.passes)
+            self._before = [found[sample.id] for sample in self.samples]
         return self._before
 
     @property
@@ -225,15 +226,17 @@ class Drifts:
 
         Args:
             network: float or quantized.
-            crops: one for each picture.
+            crops: one for each picture, decided by it.
             progress: reports the part done.
             kept: ``passes`` for the float network.
         """
-        answers = []
-        for place, (crop, first) in enumerate(zip(crops, self.before(progress), strict=True)):
+        found: dict[str, MapAndLogits] = {}
+        rows = zip(self.samples, crops, self.before(progress), strict=True)
+        for place, (sample, crop, first) in enumerate(rows):
             progress("Maps", place / len(crops), Phase.EXPLAINING)
-            answers.append(answer(network, self._input(crop), self.cam, first.class_index, kept))
-        return answers
+            if sample.id not in found:
+                found[sample.id] = answer(network, self._input(crop), self.cam, first.class_index, kept)
+        return [found[sample.id] for sample in self.samples]
 
     def _input(self, crop: RGB) -> Tensor:
         import torch

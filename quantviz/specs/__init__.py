@@ -25,6 +25,7 @@ from quantviz.specs.basics import (
 )
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
+from quantviz.specs.listing import files_below
 from quantviz.specs.marks import LAYOUT, UNUSED, GridLayout
 from quantviz.specs.metrics import GroundTruth, Metric, MetricTable, Score, TruthKind
 from quantviz.specs.quantization import (
@@ -147,6 +148,7 @@ __all__ = [
     "WeightsUnavailable",
     "check_deployable",
     "digest_of",
+    "files_below",
     "frozen",
     "headroom",
     "no_progress",

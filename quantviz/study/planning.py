@@ -151,9 +151,19 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         dataset=str(request.dataset),
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
-        notes=(*labels.notes, *notes),
+        notes=(*labels.notes, *notes, *_repeated(pictures)),
     )
     return replace(plan, versions={**deciding(plan.variants), "pyarrow": version("pyarrow")})
+
+
+def _repeated(pictures: Sequence[StudyImage]) -> tuple[str, ...]:
+    """Return a sentence about pictures that are there several times, byte for byte; () where there are none."""
+    first: dict[str, str] = {}
+    again = [one for one in pictures if one.sha256 and first.setdefault(one.sha256, one.path) != one.path]
+    if not again:
+        return ()
+    count, one = "1 picture repeats" if len(again) == 1 else f"{len(again)} pictures repeat", again[0]
+    return (f"{count} another ({one.path!r} is {first[one.sha256]!r}); each file counts.",)
 
 
 def deciding(variants: Sequence[AnyVariant]) -> dict[str, str]:

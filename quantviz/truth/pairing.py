@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, files_below
 
 SUFFIXES = frozenset(".npy .png .jpg .jpeg .bmp .gif .tif .tiff .webp .csv .tsv .txt .mat .xml".split())
 """Endings of the files that count as ground truth."""
@@ -40,11 +40,10 @@ def pair(images: Sequence[Path], truths: Path) -> Pairing:
 
     Args:
         images: paths, which need not exist.
-        truths: a folder. Hidden files and folders and other endings than ``SUFFIXES`` are passed over; links to
-            folders are not followed.
+        truths: a folder; ``files_below`` says what of it counts.
 
     Raises:
-        ImageError: there is no such folder, or it holds no file of ground truth.
+        ImageError: there is no such folder, it holds no file of ground truth, or one in it cannot be read.
     """
     files, wanted = _listed(truths), list(dict.fromkeys(images))
     pairs: dict[Path, Path] = {}
@@ -93,11 +92,7 @@ def _listed(top: Path) -> list[Path]:
     if not os.path.isdir(top):
         what = "is not a folder" if os.path.exists(top) else "does not exist"
         raise ImageError(f"{top} {what}; give the path of a folder of ground truth.")
-    paths = []
-    for place, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(place, name) for name in files if not name.startswith(".")]
-    paths = [file for file in paths if file.suffix.lower() in SUFFIXES]
+    paths = files_below(top, SUFFIXES, "files of ground truth")
     if not paths:
         raise ImageError(f"{top} holds no ground truth; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
     return paths

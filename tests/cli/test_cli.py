@@ -14,6 +14,7 @@ from PIL import Image
 
 from quantviz import images
 from quantviz.cli import cli
+from quantviz.cli.options import samples_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -285,3 +286,10 @@ def test_rows_of_a_shared_table_belong_to_their_picture(run, tmp_path):
         assert code == 0
         found.append(json.loads(out)["metrics"][-1]["columns"]["float"]["nss"]["value"])
     assert found[0] != found[1]
+
+
+def test_a_picture_that_is_named_twice_is_told(capfd):
+    found = samples_of(["coffee", "rocket", "coffee"], None)
+    assert [sample.name for sample in found] == ["coffee", "rocket", "coffee"]
+    told = capfd.readouterr().err
+    assert told == "Pictures 'coffee' and 'coffee' are the same; each is computed once and counts for each file.\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +63,37 @@ def test_folder_lists_images_in_order(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in images.folder(tmp_path)]
     assert names == ["a.jpg", "a/deep/y.tif", "a/z.jpeg", "b.PNG"]
     assert len(images.folder(tmp_path, limit=2)) == 2
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    for name in ("data/n01440764/1.jpg", "elsewhere/2.jpg", "elsewhere/deep/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    data = tmp_path / "data"
+    (data / "a_copy").symlink_to(data / "n01440764")  # a folder goes by its own name
+    (data / "n01496331").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(data)
+    names = [path.relative_to(data).as_posix() for path in images.folder(data)]
+    assert names == ["n01440764/1.jpg", "n01496331/2.jpg", "n01496331/deep/3.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_or_a_link_that_leads_nowhere_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(folder):  # as root may read everything
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refusing)
+        with pytest.raises(ImageError, match=r"closed cannot be read \(Permission denied\), and its pictures would be"):
+            images.folder(tmp_path)
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ImageError, match="lost leads nowhere"):
+        images.folder(tmp_path)
 
 
 def test_folder_errors(tmp_path):

@@ -347,3 +347,19 @@ def test_sixteen_bits_are_at_the_noise_floor_of_real_data(store, model):
     print(f"\n{model}: W16A16 {drift.cam:.2e}, grey {floor.grey.cam:.2e}, shift {floor.shift.cam:.2e}")
     assert drift.cam <= floor.floor
     assert drift.flips <= floor.shift.flips + 0.1
+
+
+def test_a_picture_that_is_there_twice_is_computed_once_and_counts_twice(store):
+    bench, coffee = Workbench(store), images.bundled("coffee")
+    subject, cam = resolved(bench, REQUEST, no_progress)
+    network, passes = bench.networks.reference(subject, no_progress), []
+    hook = opened(network).get_submodule("features.0").register_forward_hook(lambda *_: passes.append(1))
+    drifts = Drifts(bench, subject, cam, [coffee, images.bundled("rocket"), replace(coffee, name="again")])
+    before = drifts.before(no_progress)
+    after = drifts.answers(network, drifts.crops, no_progress)
+    hook.remove()
+    assert len(passes) == 2 * 2
+    assert [name for _, name in drifts.images] == ["coffee", "rocket", "again"]
+    for found in (before, after):
+        assert found[0] is found[2]
+    assert len(Changes.of(before, after).drift(drifts.labels).cams) == 3

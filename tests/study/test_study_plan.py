@@ -250,3 +250,12 @@ def test_ground_truth_of_no_picture_or_of_several_files_is_refused(asked, tmp_pa
         plan_of(request)
     with pytest.raises(ImageError, match="does not exist; give the path of a folder of ground truth"):
         plan_of(replace(request, truth=tmp_path / "absent"))
+
+
+def test_pictures_that_repeat_another_are_told_and_count(asked, tmp_path):
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(images.bundled_path("astronaut").read_bytes())
+    (tmp_path / "3.png").write_bytes(images.bundled_path("coffee").read_bytes())
+    plan = plan_of(replace(asked, dataset=tmp_path))
+    assert len(plan.images) == 3
+    assert plan.notes == ("1 picture repeats another ('2.png' is '1.png'); each file counts.",)

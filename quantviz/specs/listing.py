@@ -1,0 +1,61 @@
+"""Which files lie in a folder and below: one rule for every reader, so that none of them vanishes in silence."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Collection
+from pathlib import Path
+
+from quantviz.specs.errors import ImageError
+
+
+def files_below(top: Path, suffixes: Collection[str], what: str) -> list[Path]:
+    """Return the files of a folder and of the folders in it whose names have one of some endings.
+
+    Hidden files and folders, whose names begin with a dot, are passed over. Links are followed, as torchvision's
+    ImageFolder does; a folder that is reached twice counts once, under its own name rather than a link's, so that loops
+    end.
+
+    Args:
+        top: the folder.
+        suffixes: lower case, with the dot.
+        what: what such files are called, for messages: ``"pictures"``.
+
+    Returns:
+        Paths below ``top``, sorted by the path relative to it in POSIX form.
+
+    Raises:
+        ImageError: a folder cannot be read, or a link leads nowhere; its files would be missing.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    own, linked = deque([top]), deque[Path]()
+    while own or linked:
+        folder = (own or linked).popleft()
+        for entry in _entries(folder, seen, what):
+            path = Path(folder, entry.name)
+            if entry.is_dir():
+                (linked if entry.is_symlink() else own).append(path)
+            elif path.suffix.lower() in suffixes:
+                found.append(path)
+            elif entry.is_symlink() and not path.exists():
+                raise ImageError(f"Link {path} leads nowhere, and {what} may be missing; mend it or remove it.")
+    return sorted(found, key=lambda file: file.relative_to(top).as_posix())
+
+
+def _entries(folder: Path, seen: set[tuple[int, int]], what: str) -> list[os.DirEntry[str]]:
+    """Return a folder's entries that are not hidden; none where the folder is in ``seen``, which it becomes."""
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return []
+        seen.add((status.st_dev, status.st_ino))
+        return sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda entry: entry.name
+        )
+    except OSError as error:
+        raise ImageError(
+            f"Folder {folder} cannot be read ({error.strerror}), and its {what} would be missing; make it readable, or "
+            "leave it out by a name that begins with a dot."
+        ) from None
