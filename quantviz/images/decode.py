@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from quantviz.specs import RGB, ImageError, UsageError
+from quantviz.images.png import without_long_texts
+from quantviz.specs import RGB, ImageError, UsageError, reason_of
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
@@ -143,8 +144,7 @@ def _refusing(name: str) -> Iterator[None]:
     except MemoryError:
         raise ImageError(f"{name} needs more memory than there is; give a smaller image.") from None
     except Exception as error:  # parsers of hostile bytes raise nearly anything
-        reason = " ".join(str(error).split()).rstrip(".")[:120] or type(error).__name__
-        raise ImageError(f"{name} is damaged or incomplete ({reason}); {_DAMAGED}.") from None
+        raise ImageError(f"{name} is damaged or incomplete ({reason_of(error)}); {_DAMAGED}.") from None
 
 
 _hushing = threading.Lock()
@@ -171,7 +171,7 @@ def _hush_parsers() -> None:
 
 def _open(data: bytes, name: str, check: Check | None = None) -> tuple[Image.Image, list[str]]:
     """Decode the first frame, upright, judging the size from the header before any pixel is decoded."""
-    picture: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    picture: Image.Image = Image.open(io.BytesIO(without_long_texts(data)), formats=FORMATS)
     (check or _check_pixels)(picture, name)
     packing = _packing(picture)
     turn = _orientation(picture) if picture.format == "TIFF" else 1  # which turns itself as it loads

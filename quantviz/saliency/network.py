@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from quantviz.saliency.maps import resized, to_heatmap
-from quantviz.specs import RGB, CheckpointError, Heatmap
+from quantviz.specs import RGB, CheckpointError, Heatmap, reason_of, too_new
 
 MAX_BYTES = 512 * 2**20
 """Largest .onnx file that is opened; the full U2-Net has 168 MiB."""
@@ -98,7 +98,7 @@ class OnnxSaliency:
             output = np.asarray(self._session.run([self._output], {self._input: pixels})[0])
         except Exception as error:  # a supplied network may fail in any way
             raise CheckpointError(
-                f"{self.name} failed on an input of {self.side} x {self.side} ({_reason(error)}); "
+                f"{self.name} failed on an input of {self.side} x {self.side} ({reason_of(error)}); "
                 "give a network like U2-Net."
             ) from None
         shape = output.shape
@@ -187,8 +187,9 @@ def _session(data: bytes, name: str) -> Any:
             raise CheckpointError(
                 f"{name} keeps weights in another file, which is not read; save the network as one file."
             ) from None
+        advice = "for an older ONNX version, a lower opset and IR version" if too_new(error) else "as one .onnx file"
         raise CheckpointError(
-            f"{name} is no ONNX network that can be run here ({_reason(error)}); export it again as one .onnx file."
+            f"{name} is no ONNX network that can be run here ({reason_of(error)}); export it again {advice}."
         ) from None
 
 
@@ -219,9 +220,3 @@ def _output_of(session: Any, name: str) -> str:
     if not outputs:
         raise CheckpointError(f"{name} has no output; give a network whose first output is one map.")
     return str(outputs[0].name)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    return text[:160].rstrip(" .") or type(error).__name__

@@ -50,6 +50,7 @@ from quantviz.specs.quantization import (
     spec_of,
     with_layers,
 )
+from quantviz.specs.reasons import reason_of, too_new
 from quantviz.specs.results import (
     CamResult,
     Comparison,
@@ -154,8 +155,10 @@ __all__ = [
     "no_progress",
     "parse_bits",
     "plain",
+    "reason_of",
     "scheme_name",
     "spec_of",
+    "too_new",
     "variants_of",
     "with_layers",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from quantviz.specs import CheckpointError
+from quantviz.specs import CheckpointError, reason_of
 
 MAX_BYTES: Final = 512 << 20
 """Largest .onnx file that is opened."""
@@ -60,7 +60,7 @@ def read(path: Path, *, external: bool = True) -> OnnxFile:
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # a parser of untrusted bytes raises nearly anything
-        raise CheckpointError(f"{path.name} is no ONNX file ({_reason(error)}); export the network again.") from None
+        raise CheckpointError(f"{path.name} is no ONNX file ({reason_of(error)}); export the network again.") from None
     if not model.graph.node:
         raise CheckpointError(f"{path.name} holds no ONNX network; export the network again.")
     opset = _opset(model, path.name)
@@ -174,7 +174,8 @@ def _load_external(model: Any, path: Path, digest: Any, allowed: bool) -> None:
             load_external_data_for_tensor(tensor, str(path.absolute().parent))
         except Exception as error:  # whatever the library does not bear of the entries
             raise CheckpointError(
-                f"{path.name} keeps weights in {place.name}, which cannot be read ({_reason(error)}); export it again."
+                f"{path.name} keeps weights in {place.name}, which cannot be read ({reason_of(error)}); export it "
+                "again."
             ) from None
         tensor.data_location = tensor.DEFAULT
         del tensor.external_data[:]
@@ -208,7 +209,3 @@ def _length(entries: dict[str, str], size: int, name: str) -> int:
     if offset < 0 or length < 0 or offset > size or ("length" in entries and offset + length > size):
         raise CheckpointError(f"{name} names a part of another file that does not exist; export the network again.")
     return min(length, size - offset)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(" .") or type(error).__name__

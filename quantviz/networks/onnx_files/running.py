@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from quantviz.networks.onnx_files.files import OnnxFile
 from quantviz.networks.onnx_files.grids import Grid
 from quantviz.networks.onnx_files.nodes import Array
-from quantviz.specs import CheckpointError
+from quantviz.specs import CheckpointError, reason_of, too_new
 
 _NO_FOLDER = os.devnull  # no file can lie under it
 
@@ -78,7 +77,9 @@ class Runner:
         try:
             given = self._session.run(self._wanted, {self._input.name: values})
         except Exception as error:  # its errors have no common class
-            raise CheckpointError(f"ONNX Runtime fails on an input of shape {values.shape}: {reason(error)}.") from None
+            raise CheckpointError(
+                f"ONNX Runtime fails on an input of shape {values.shape}: {reason_of(error)}."
+            ) from None
         return [tap.real(np.asarray(value)) for tap, value in zip(self.taps, given, strict=True)]
 
 
@@ -109,10 +110,11 @@ def session(model: Any, file: OnnxFile, threads: int | None = None, *, optimized
             model.SerializeToString(), options, ["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # its errors have no common class
-        known = "find an implementation" not in str(error)
-        advice = "again" if known else f"with an older opset than {file.opset}"
+        older = "find an implementation" in str(error)
+        advice = f"with an older opset than {file.opset}" if older else "again"
+        advice = "for an older ONNX version, a lower opset and IR version" if too_new(error) else advice
         raise CheckpointError(
-            f"{file.name} cannot be run by ONNX Runtime ({reason(error)}); export the network {advice}."
+            f"{file.name} cannot be run by ONNX Runtime ({reason_of(error)}); export the network {advice}."
         ) from None
 
 
@@ -187,7 +189,7 @@ def shapes(file: OnnxFile, values: Array) -> dict[str, tuple[int, ...]]:
     try:
         given = opened.run(kept, {opened.get_inputs()[0].name: values})
     except Exception as error:  # as above
-        raise CheckpointError(f"{file.name} fails on an input of shape {values.shape}: {reason(error)}.") from None
+        raise CheckpointError(f"{file.name} fails on an input of shape {values.shape}: {reason_of(error)}.") from None
     found = {measured[name]: tuple(int(side) for side in shape) for name, shape in zip(kept, given, strict=True)}
     return {opened.get_inputs()[0].name: values.shape, **found}
 
@@ -196,9 +198,3 @@ def values_of(file: OnnxFile, names: Sequence[str], values: Array) -> Mapping[st
     """Return tensors of a file for an input, as they are, by running it without optimization."""
     opened = session(with_outputs(file.model, names), file, 1, optimized=False)
     return dict(zip(names, opened.run(list(names), {opened.get_inputs()[0].name: values}), strict=True))
-
-
-def reason(error: Exception) -> str:
-    """Return ONNX Runtime's error as part of a sentence."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
-    return text[:160].rstrip(" .") or type(error).__name__
