@@ -10,6 +10,7 @@ import click
 
 from quantviz import __version__
 from quantviz.cli.bench import bench_command
+from quantviz.cli.card import card_command
 from quantviz.cli.compare import compare
 from quantviz.cli.inspect import inspect_command
 from quantviz.cli.layers import search_command, sensitivity_command
@@ -62,5 +63,5 @@ for _command in (compare, sensitivity_command, search_command, attribute, score,
     cli.add_command(_command)
 for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
     cli.add_command(_command)
-for _command in (prepare, bench_command, serve_command, inspect_command):
+for _command in (prepare, bench_command, serve_command, inspect_command, card_command):
     cli.add_command(_command)

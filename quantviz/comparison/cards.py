@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from quantviz import images
+from quantviz import images, networks
 from quantviz.cam import lockable
-from quantviz.comparison.files import EXAMPLES, compare_files, file_network, files_of_card
+from quantviz.comparison.calibration import calibration_set
+from quantviz.comparison.files import EXAMPLES, compare_files, file_network, files_of_card, preprocessing_of_card
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
@@ -73,6 +74,30 @@ def compare_card(
             pair = beside_file(bench, card, variant.file, bench.subject(request, progress), progress)
             comparisons[variant.name] = compare_pair(*pair, sample, wanted, store=bench.store, progress=progress)
     return comparisons
+
+
+def float_network(bench: Workbench, card: Card, progress: Progress = no_progress) -> Network:
+    """Return the float network of a card.
+
+    Args:
+        bench: with the networks and the store.
+        card: of any origin.
+        progress: reports what is being loaded.
+
+    Raises:
+        CheckpointError: a file cannot be used.
+        UsageError: an unknown model or layer, or a wrong number of class names.
+        WeightsUnavailable: weights are neither on disk nor reachable.
+    """
+    if card.float_file is not None:
+        preprocessing = preprocessing_of_card(card, open_file(card.float_file))
+        return file_network(card.float_file, preprocessing, card.layer, card.classes)
+    spec = card.of_spec(networks.spec(card.model))
+    located = networks.resolve(spec, progress=progress)
+    ref = bench.networks.load(spec, located, progress).ref
+    ref = replace(ref, names=spec.class_names)
+    subject = Subject(spec, located, ref, spec.layer, calibration_set(None))
+    return subject_network(bench, subject, progress)
 
 
 def beside_file(

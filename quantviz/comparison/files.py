@@ -172,17 +172,38 @@ def preprocessing_of_files(files: FilesRequest) -> Preprocessing:
         UsageError: the words or the card are wrong, or the float file takes another size or layout.
     """
     opened = open_file(files.reference, external=files.external)
-    side = opened.form.side or IMAGENET.crop
-    # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
-    usual = replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))
-    if files.card is not None and not files.input:
-        return _of_card(files.card, opened, usual)
     if not files.input:
-        return usual
-    chosen = of_words(files.input, usual)
-    if opened.form.side not in (None, chosen.crop):
+        return _usual(opened) if files.card is None else preprocessing_of_card(files.card, opened)
+    chosen, side = of_words(files.input, _usual(opened)), opened.form.side
+    if side not in (None, chosen.crop):
         raise UsageError(f"{opened.file.name} takes {side} pixels, not {chosen.crop}; leave crop out of --input.")
     return chosen
+
+
+def preprocessing_of_card(card: Card, opened: Opened) -> Preprocessing:
+    """Return how a picture becomes the input of a card's float file.
+
+    Args:
+        card: of the file.
+        opened: the file.
+
+    Raises:
+        UsageError: the file takes another size or layout.
+    """
+    made = card.preprocessing(IMAGENET if "crop" in card.settings else _usual(opened))
+    form, file = opened.form, opened.file.name
+    if form.side not in (None, made.crop):
+        raise UsageError(f"{file} takes {form.side} pixels, not {made.crop}; correct size in card {card.path.name!r}.")
+    if card.layout not in ("", form.layout):
+        raise UsageError(f"{file} takes {form.layout}, not {card.layout}; correct layout in card {card.path.name!r}.")
+    return made
+
+
+def _usual(opened: Opened) -> Preprocessing:
+    """Return what ImageNet networks usually take, at a file's size."""
+    side = opened.form.side or IMAGENET.crop
+    # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
+    return replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))
 
 
 def target_of(files: FilesRequest, pair: FilePair) -> tuple[Target, TensorMatch]:
@@ -233,16 +254,6 @@ def file_network(
         backend="onnxruntime",
         notes=_running_notes(opened, module),
     )
-
-
-def _of_card(card: Card, opened: Opened, usual: Preprocessing) -> Preprocessing:
-    made = card.preprocessing(IMAGENET if "crop" in card.settings else usual)
-    form, file = opened.form, opened.file.name
-    if form.side not in (None, made.crop):
-        raise UsageError(f"{file} takes {form.side} pixels, not {made.crop}; correct size in card {card.path.name!r}.")
-    if card.layout not in ("", form.layout):
-        raise UsageError(f"{file} takes {form.layout}, not {card.layout}; correct layout in card {card.path.name!r}.")
-    return made
 
 
 def _name(files: FilesRequest, path: Path) -> str:

@@ -150,14 +150,28 @@ def read_card(path: Path) -> Card:
         if len(data) > _MOST_BYTES:
             raise UsageError(f"Card {path.name!r} has {len(data):,} bytes; give one of at most {_MOST_BYTES:,}.")
         text = data.decode()
-        content = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"Card {str(path)!r} cannot be read ({error.strerror}); check the path.") from None
     except UnicodeDecodeError:
         raise UsageError(f"Card {str(path)!r} is no text in UTF-8; save it as such.") from None
+    return parse_card(text, path)
+
+
+def parse_card(text: str, path: Path) -> Card:
+    """Read the text of a card.
+
+    Args:
+        text: of the card.
+        path: where it lies or is to lie; its paths start in that folder.
+
+    Raises:
+        UsageError: as ``read_card``.
+    """
+    try:
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"Card {path.name!r} is no TOML: {_lowered(str(error))}; correct that line.") from None
-    return _Reader(path.absolute(), text).card(content, hashlib.sha256(data).hexdigest())
+    return _Reader(path.absolute(), text).card(content, hashlib.sha256(text.encode()).hexdigest())
 
 
 class _Reader:
