@@ -45,7 +45,7 @@ from quantviz.specs import QuantvizError, UsageError
     "--model",
     "models",
     multiple=True,
-    help="A network of your own, package.module:function, that visitors may name; repeat it for more.",
+    help="A network of your own, package.module:function, that visitors may choose; repeat it for more.",
 )
 def serve_command(port: int, address: str, upload_limit: int, cards: tuple[Path, ...], models: tuple[str, ...]) -> None:
     """Start the dashboard and serve it until Ctrl-C.
@@ -54,9 +54,9 @@ def serve_command(port: int, address: str, upload_limit: int, cards: tuple[Path,
     """
     read = [read_card(path) for path in cards]
     for name in models:
-        networks.spec(name)  # refused now, and not when somebody names it
+        networks.spec(name)  # refused now, and not when somebody chooses it
     networks.allow((*models, *(card.model for card in read)))
-    offered = Serving(upload_limit << 20, tuple(card.path for card in read))
+    offered = Serving(upload_limit << 20, tuple(card.path for card in read), models)
     names = [path.name for path in offered.cards]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"Two cards are called {twice!r}, and visitors choose by name; rename one of them.")

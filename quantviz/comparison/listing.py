@@ -22,7 +22,9 @@ def target_layers(store: TensorStore, model: str) -> dict[str, str]:
         UsageError: the model is unknown.
     """
     spec = networks.spec(model)
-    key = digest_of(["layers", COMPUTATION_VERSION, deciding_versions(), model])
+    # Behind the name of a card or of a user's function, another network may stand tomorrow.
+    decides = [model, spec.constructor, spec.family, spec.parameters, spec.layer]
+    key = digest_of(["layers", COMPUTATION_VERSION, deciding_versions(), *decides])
     record = store.get(key)
     if record is not None:
         return {name: text for name, text in record.metadata["layers"]}

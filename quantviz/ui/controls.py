@@ -29,7 +29,7 @@ from quantviz.specs import (
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
-from quantviz.ui.network import choose_model, weights_at_hand
+from quantviz.ui.network import OF_CARD, choose_model, weights_at_hand
 from quantviz.ui.opacity import choose_opacity
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
@@ -166,18 +166,18 @@ def choose_picture(linked: Linked, study: StudyLink | None = None) -> tuple[Call
     return lambda: images.load(data, name=file_name), (file_name,)
 
 
-def _weights(linked: Linked, model: str, study: StudyLink | None) -> str:
-    spec = networks.spec(model)
-    names = weights_at_hand(spec)
-    told = {name: networks.weights_state(spec, name) for name in names} | {"untrained": "random, a sanity control"}
+def _weights(linked: Linked, model: str, study: StudyLink | None) -> str | None:
+    known = weights_at_hand(model)
     file = None if study is None else study.weights(model)
     value = linked.select(
         "Weights",
-        [*names, "untrained", *([OF_STUDY] if file else [])],
+        [*known, *([OF_STUDY] if file else [])],
         "weights",
         help="Untrained: seeded random weights, a sanity control. Files of your own: on the command line.",
     )
-    st.caption(told.get(value) or f"the study's file {code(Path(file or '').name)}")
+    st.caption(plain(known[value]) if value in known else f"the study's file {code(Path(file or '').name)}")
+    if value == OF_CARD:
+        return None
     return file if file and value == OF_STUDY else value
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 import streamlit as st
 
 from quantviz import networks
+from quantviz.networks.card import read_card
 from quantviz.specs import ModelSpec, UsageError
 from quantviz.ui import guarded
 from quantviz.ui.links import Linked
+from quantviz.ui.serving import serving
 
 BY_NAME: Final = "another of timm or torchvision"
 """The choice that a name below it completes."""
+
+UNTRAINED: Final = "untrained"
+
+OF_CARD: Final = "of the card"
+"""The choice among weights that stands for those that a card names."""
 
 # Nothing else that a name can stand for: a factory would run code, a card would open files.
 _NAME = re.compile(r"(timm|torchvision):[A-Za-z0-9_.]{1,100}")
@@ -26,7 +34,13 @@ def choose_model(linked: Linked) -> str:
     Args:
         linked: the values of the address.
     """
-    chosen = linked.select("Model", [*networks.MODELS, BY_NAME], "model", _family)
+    offered = _offered()
+    chosen = linked.select("Model", [*networks.MODELS, *offered, BY_NAME], "model", _family)
+    if chosen in offered:
+        with guarded():  # a card, or a function's code, may have become wrong
+            networks.spec(offered[chosen])
+            return offered[chosen]
+        return _meanwhile()
     if chosen != BY_NAME:
         return chosen
     typed = st.text_input(
@@ -43,8 +57,26 @@ def choose_model(linked: Linked) -> str:
                 return allowed(typed).name
         st.caption(f"Until a name is given, {networks.DEFAULT_MODEL} is shown.")
         return networks.DEFAULT_MODEL
+    return _meanwhile()
+
+
+def _meanwhile() -> str:
     st.caption(f"Meanwhile, {networks.DEFAULT_MODEL} is shown.")
     return networks.DEFAULT_MODEL
+
+
+def _offered() -> dict[str, str]:
+    """Return what the server was started with: what visitors read -> the model's name."""
+    cards = {path.name: str(path) for path in serving().cards if _names_model(path)}
+    return cards | {name: name for name in serving().models}
+
+
+def _names_model(path: Path) -> bool:
+    """Tell whether a card names a model, whose bits can be chosen; a pair of files is for the page Your network."""
+    try:
+        return bool(read_card(path).model)
+    except UsageError:  # which is told where it is chosen
+        return True
 
 
 def allowed(name: str) -> ModelSpec:
@@ -64,16 +96,25 @@ def allowed(name: str) -> ModelSpec:
     return spec
 
 
-def weights_at_hand(spec: ModelSpec) -> list[str]:
-    """Return the names of a network's weights that visitors may choose.
+def weights_at_hand(model: str) -> dict[str, str]:
+    """Return the weights of a network that visitors may choose -> where they are.
 
-    Those of our table, which are fetched where they are missing; of other networks only what is on this machine.
+    Those of our table are fetched where they are missing; of other networks there is only what is on this machine.
+
+    Args:
+        model: name of the network.
     """
-    names = [weights.name for weights in spec.weights]
-    if spec.name in networks.MODELS:
-        return names
-    return [name for name in names if networks.weights_state(spec, name) in ("bundled", "cached")]
+    spec = networks.spec(model)
+    if spec.library == "module":
+        return {weights.name: "as its function makes it" for weights in spec.weights}
+    states = {weights.name: networks.weights_state(spec, weights.name) for weights in spec.weights}
+    if model not in networks.MODELS:
+        states = {name: state for name, state in states.items() if state in ("bundled", "cached")}
+    known = {OF_CARD: Path(spec.chosen_weights).name} if spec.chosen_weights is not None else {}
+    return {**known, **states, UNTRAINED: "random, a sanity control"}
 
 
 def _family(name: str) -> str:
-    return "any classifier of these libraries" if name == BY_NAME else networks.spec(name).family
+    if name in networks.MODELS:
+        return networks.spec(name).family
+    return "any classifier of these libraries" if name == BY_NAME else "a network that this server offers"

@@ -7,6 +7,7 @@ from onnx_support import CLASSES, quantized, saved, small
 from streamlit.testing.v1 import AppTest
 
 from quantviz.comparison.serving import Serving
+from quantviz.networks.permission import VARIABLE
 from quantviz.ui.cards import UPLOADED
 from quantviz.ui.serving import serving
 
@@ -27,6 +28,7 @@ def page(tmp_path, monkeypatch):
     for name, value in Serving(cards=(card,)).environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("QUANTVIZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, "")  # as the page leaves it, and as it was before after the test
     serving.clear()
     yield AppTest.from_file(APP, default_timeout=600).run().switch_page("pages/yours.py").run()
     serving.clear()

@@ -1,14 +1,13 @@
 """Which networks a visitor can name."""
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from quantviz.comparison.serving import Serving
+from quantviz.networks import MODELS
 from quantviz.specs import UsageError
 from quantviz.ui.network import BY_NAME, allowed
-
-APP = Path(__file__).parents[2] / "app.py"
+from quantviz.ui.serving import serving
 
 
 @pytest.mark.parametrize(
@@ -21,17 +20,68 @@ def test_a_name_that_would_open_a_file_or_run_code_is_refused(name):
 
 def test_a_network_too_large_for_a_shared_server_is_refused():
     with pytest.raises(UsageError, match="and the dashboard takes 138 million"):
-        allowed("timm:convnext_xxlarge")
+        allowed("torchvision:vgg19")
 
 
-def test_a_named_network_is_compared_and_labelled_untrained(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("QUANTVIZ_CACHE", str(tmp_path))
-    page = AppTest.from_file(APP, default_timeout=600).run().switch_page("pages/compare.py").run()
-    page = next(box for box in page.sidebar.selectbox if box.label == "Model").select(BY_NAME).run()
-    page = page.sidebar.text_input[0].set_value("timm:test_resnet").run()
+def chooser():
+    """Draw the choice of a network, and show what it is and which weights it has."""
+    import streamlit as st
+
+    from quantviz.ui.links import Linked
+    from quantviz.ui.network import choose_model, weights_at_hand
+
+    model = choose_model(Linked())
+    st.text(model)
+    st.text(", ".join(weights_at_hand(model)))
+
+
+@pytest.fixture
+def choices(tmp_path, monkeypatch):
+    """Return a function that draws the choice as a server with empty caches does, started with what is offered."""
+    for name in ("TORCH_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+    def opened(offered=None):
+        for name, value in (offered or Serving()).environment().items():
+            monkeypatch.setenv(name, value)
+        serving.clear()
+        return AppTest.from_function(chooser, default_timeout=600).run()
+
+    yield opened
+    serving.clear()
+
+
+def chosen(page):
+    """Return the network and its weights; where it cannot be used, the page says why."""
     assert not page.exception
-    assert [entry.value for entry in page.error] == []
-    assert any("timm\\:test\\_resnet looks" in entry.value for entry in page.markdown)
-    assert any("UNTRAINED" in entry.value for entry in page.warning)
+    return [entry.value for entry in page.text]
+
+
+def test_a_classifier_of_a_library_has_only_the_weights_that_are_here(choices):
+    page = choices().selectbox[0].select(BY_NAME).run()
+    assert chosen(page) == ["efficientnet_lite0", "IMAGENET1K, untrained"]
+    page = page.text_input[0].set_value("timm:test_resnet").run()
+    assert chosen(page) == ["timm:test_resnet", "untrained"]
+    page = page.text_input[0].set_value("net.toml").run()
+    assert "is not available here" in page.error[0].value
+    assert chosen(page) == ["efficientnet_lite0", "IMAGENET1K, untrained"]
+
+
+def test_what_the_server_was_started_with_can_be_chosen(choices, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    layers = "nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)"
+    source = f"from torch import nn\n\n\ndef make():\n    return nn.Sequential({layers})\n"
+    tmp_path.joinpath("net_of_ours.py").write_text(source)
+    card, pair = tmp_path / "lite.toml", tmp_path / "pair.toml"
+    card.write_text('name = "ours"\nmodel = "efficientnet_lite0"\nweights = "untrained"\n')
+    tmp_path.joinpath("float.onnx").write_bytes(b"")
+    pair.write_text('float = "float.onnx"\n')
+    page = choices(Serving(cards=(card, pair), models=("net_of_ours:make",)))
+    assert page.selectbox[0].options[len(MODELS) :] == ["lite.toml", "net_of_ours:make", BY_NAME]
+    assert chosen(page.selectbox[0].select("net_of_ours:make").run()) == ["net_of_ours:make", "as made"]
+    page = page.selectbox[0].select("lite.toml").run()
+    assert chosen(page) == [str(card), "of the card, IMAGENET1K, untrained"]
+    card.write_text("model = 1\n")
+    page = page.run()
+    assert page.error
+    assert chosen(page)[0] == "efficientnet_lite0"
