@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -22,11 +23,14 @@ from quantviz.cli.score import pair, score
 from quantviz.cli.serve import serve_command
 from quantviz.cli.study import merge_command, sweep_command
 from quantviz.cli.summary import summary_command
-from quantviz.specs import QuantvizError
+from quantviz.specs import QuantvizError, printable
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):  # names of files have any letters, and terminals not all of them
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="quantviz", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:  # whose message is the whole page, of many lines
@@ -49,7 +53,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("quantviz: " + " ".join(message.split()), file=sys.stderr)
+    print("quantviz: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)
 
 

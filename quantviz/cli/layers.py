@@ -18,7 +18,7 @@ from quantviz.layerwise.output import report_layers
 from quantviz.layerwise.search import search
 from quantviz.layerwise.sensitivity import sensitivity
 from quantviz.layerwise.specs import Candidate, Drift, NoiseFloor, SearchResult, Sensitivity
-from quantviz.specs import QuantvizError, WeightsRef, scheme_name
+from quantviz.specs import QuantvizError, WeightsRef, scheme_name, utf8
 
 _COLUMNS = ("cam", "kl", "sqnr", "flips", "accuracy")
 _FLOORS = {
@@ -231,4 +231,4 @@ def _csv(found: Sensitivity) -> bytes:
         cost, numbers = layer.cost, [getattr(getattr(layer, side), name) for side, name in sides]
         row = ["" if number is None else repr(number) for number in numbers]
         writer.writerow([layer.depth, cost.name, cost.kind, cost.weights, cost.macs, *row])
-    return text.getvalue().encode()
+    return utf8(text.getvalue())

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from quantviz.report.tables import Column, headline, model_title, shown, study_tables
-from quantviz.specs import scheme_name
+from quantviz.specs import scheme_name, utf8
 from quantviz.study.specs.summary import StudySummary
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
@@ -59,7 +59,7 @@ def study_html(summary: StudySummary, figures: Sequence[ReportFigure], plotly: s
             scripts=(Markup(plotly), _source("study.js")),
         )
     )
-    return page.encode()
+    return utf8(page)
 
 
 def _environment() -> Environment:

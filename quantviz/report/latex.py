@@ -8,6 +8,7 @@ from typing import Final
 from pandas import DataFrame
 
 from quantviz.report.tables import Column, ReportTable, Value, shown
+from quantviz.specs import utf8
 
 _MOST_ROWS = 48  # that a page holds
 _LATIN = 0x180  # letters below are known to LaTeX without a package
@@ -39,7 +40,7 @@ def latex_bytes(table: ReportTable, protocols: Sequence[str]) -> bytes:
             caption = f"{table.title}. Protocol {protocol}{more}."
             label = f"tab:{table.name}-{protocol}" + (f"-{part}" if more else "")
             parts.append(_environment(table.shown_columns, rows[start : start + _MOST_ROWS], caption, label))
-    return "\n".join(parts).encode()
+    return utf8("\n".join(parts))
 
 
 def escaped(text: str) -> str:

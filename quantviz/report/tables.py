@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from quantviz.specs import DEPLOYED
+from quantviz.specs import DEPLOYED, utf8
 from quantviz.study.specs.plan import STUDY_METRICS, StudyModel, StudyPlan
 from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary
 from quantviz.study.summary import title as title_of
@@ -124,7 +124,7 @@ def csv_bytes(table: ReportTable) -> bytes:
     for row in table.rows:
         cells = [_numbers(value, names) for value, names in zip(row, parts, strict=True)]
         writer.writerow(["" if cell is None else cell for group in cells for cell in group])
-    return text.getvalue().encode()
+    return utf8(text.getvalue())
 
 
 def shown(column: Column, value: Value) -> str:

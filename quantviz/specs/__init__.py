@@ -72,6 +72,7 @@ from quantviz.specs.settings import (
     PublishedWeights,
     WeightsRef,
 )
+from quantviz.specs.text import cell, printable, utf8
 from quantviz.specs.variants import (
     DEPLOYED,
     GIVEN,
@@ -147,6 +148,7 @@ __all__ = [
     "Variant",
     "WeightsRef",
     "WeightsUnavailable",
+    "cell",
     "check_deployable",
     "digest_of",
     "files_below",
@@ -155,10 +157,12 @@ __all__ = [
     "no_progress",
     "parse_bits",
     "plain",
+    "printable",
     "reason_of",
     "scheme_name",
     "spec_of",
     "too_new",
+    "utf8",
     "variants_of",
     "with_layers",
 ]

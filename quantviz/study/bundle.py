@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from quantviz import networks
-from quantviz.specs import QuantvizError, StoreError, UsageError
+from quantviz.specs import QuantvizError, StoreError, UsageError, cell, utf8
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
@@ -60,7 +60,7 @@ def bundle_bytes(study: Path, summary: StudySummary) -> bytes:
         StoreError: the study cannot be read.
     """
     parts = {
-        "README.txt": _readme(summary).encode(),
+        "README.txt": utf8(_readme(summary)),
         "versions.json": _json(dict(summary.plan.versions)),
         "images.csv": _images(summary.plan),
         "summary.json": _json(report_summary(summary)),
@@ -118,8 +118,9 @@ def _images(plan: StudyPlan) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "sha256", "label"])
-    writer.writerows([image.path, image.sha256, "" if image.label is None else image.label] for image in plan.images)
-    return text.getvalue().encode()
+    for image in plan.images:
+        writer.writerow([cell(image.path), image.sha256, "" if image.label is None else image.label])
+    return utf8(text.getvalue())
 
 
 def _readme(summary: StudySummary) -> str:
@@ -140,7 +141,8 @@ What is here:
 
     plan.json        every setting; weights, calibration and pictures by their sha256
     versions.json    the library versions that decide results
-    images.csv       the pictures: path in their folder, sha256, class
+    images.csv       the pictures: path in their folder, sha256, class; \\udcXX stands for a byte XX that is
+                     no UTF-8, and an apostrophe is put before what a spreadsheet would take for a formula
     results.parquet  a row for each model, protocol, picture and bit-width
     summary.json     means, intervals, tests, rates
     summary.csv      the same numbers, one a line

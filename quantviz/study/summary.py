@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quantviz import statistics
-from quantviz.specs import Phase, Progress, digest_of, no_progress, scheme_name
+from quantviz.specs import Phase, Progress, digest_of, no_progress, scheme_name, utf8
 from quantviz.statistics import PairedResult
 from quantviz.store import TensorStore
 from quantviz.study.cells import estimate_of, sum_up
@@ -81,7 +81,7 @@ def summary_table(study_summary: StudySummary) -> bytes:
             mean, sd = (number.value, None) if isinstance(number, Rate) else (number.mean, number.sd)
             fields = (number.n, mean, sd, number.low, number.high, number.method)
             writer.writerow([cell.protocol, cell.model, cell.setting, comparison, metric, *fields])
-    return text.getvalue().encode()
+    return utf8(text.getvalue())
 
 
 def report_summary(study_summary: StudySummary) -> dict[str, Any]:

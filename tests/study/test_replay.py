@@ -281,3 +281,22 @@ def test_ground_truth_and_layers_are_those_of_the_study(tmp_path):
     assert checks["quantized_v_truth_cc"].rows == 3
     assert "truth_error" in checks
     assert found.agrees
+
+
+def test_names_of_any_bytes_are_bundled_and_found_again(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    names = ["=1+1.png", os.fsdecode(b"caf\xe9.png"), "\x1b[31mred.png"]
+    for name, photo in zip(names, ("coffee", "rocket", "chelsea"), strict=True):
+        Image.fromarray(images.bundled(photo).rgb).save(pictures / name)
+    asked = SweepRequest(pictures, ("squeezenet1_1",), (spec_of("standard"),), {"squeezenet1_1": "untrained"})
+    with TensorStore(tmp_path / "store") as store:
+        sweep(asked, tmp_path / "study", store)
+        bundle = tmp_path / "bundle.zip"
+        bundle.write_bytes(bundle_bytes(tmp_path / "study", summary(tmp_path / "study")))
+        again = replay(ReplayRequest(bundle, dataset=pictures), store)
+    assert again.agrees
+    with zipfile.ZipFile(bundle) as file:
+        lines = file.read("images.csv").decode().splitlines()
+        assert rb"caf\udce9.png" in file.read("plan.json")
+    assert [line.split(",")[0] for line in lines[1:]] == ["\x1b[31mred.png", "'=1+1.png", r"caf\udce9.png"]
