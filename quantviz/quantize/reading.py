@@ -86,10 +86,14 @@ def lead_through(model: nn.Module, example: Tensor) -> bool:
     with found.watching(), torch.no_grad():
         model(example)
     names = {module: name for name, module in model.named_modules()}
-    for owner in dict.fromkeys((*found.products, *found.layers)):
-        inner = [names[layer].removeprefix(f"{names[owner]}.") for layer in found.layers.get(owner, ())]
+    owners = dict.fromkeys((*found.products, *found.layers))
+    for inner in {module for owner in owners for module in owner.modules()} - set(owners):
+        inner.register_forward_pre_hook(_begin_inner)
+        inner.register_forward_hook(_end_inner, always_call=True)
+    for owner in owners:
+        used = [names[layer].removeprefix(f"{names[owner]}.") for layer in found.layers.get(owner, ())]
         sites = [[Reading(anchor) for _ in range(count)] for count, anchor in found.products.get(owner, ())]
-        owner.add_module(_READ, _Products(sites, inner).eval())
+        owner.add_module(_READ, _Products(sites, used).eval())
         owner.register_forward_pre_hook(_enter)
         owner.register_forward_hook(_leave, always_call=True)
     for norm, anchor in found.norms.items():
@@ -165,7 +169,7 @@ class _Leading(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if _RUNNING.modes[-1] is not self:  # a module inside, or a function that is led already
+        if _running()[-1] is not self:  # a module inside, or a function that is led already
             return func(*args, **kwargs)
         if func is functional.linear:
             values, weight, bias = _linear(args, kwargs)
@@ -239,18 +243,34 @@ def _by_layer(layer: nn.Module, values: Tensor, bias: Tensor | None) -> Tensor:
     return result if bias is None else result + bias
 
 
+def _running() -> list[Any]:
+    """Return what runs in this thread, the innermost last: a mode, or a module that calls no products by itself."""
+    if not hasattr(_RUNNING, "modules"):
+        _RUNNING.modules = []
+    running: list[Any] = _RUNNING.modules
+    return running
+
+
 def _enter(module: nn.Module, _inputs: Any) -> None:
-    if not hasattr(_RUNNING, "modes"):
-        _RUNNING.modes = []
     mode = _Leading(module)
-    _RUNNING.modes.append(mode)
+    _running().append(mode)
     mode.__enter__()  # type: ignore[no-untyped-call]
 
 
 def _leave(module: nn.Module, _inputs: Any, _output: Any) -> None:
-    modes = getattr(_RUNNING, "modes", [])
-    if modes and modes[-1].owner is module:  # else a hook before ours failed, and the module never began
-        modes.pop().__exit__(None, None, None)
+    running = _running()
+    if running and getattr(running[-1], "owner", None) is module:  # else a hook before ours failed
+        running.pop().__exit__(None, None, None)
+
+
+def _begin_inner(module: nn.Module, _inputs: Any) -> None:
+    _running().append(module)  # what its hooks multiply is none of the owner's products
+
+
+def _end_inner(module: nn.Module, _inputs: Any, _output: Any) -> None:
+    running = _running()
+    if running and running[-1] is module:
+        running.pop()
 
 
 def _read_given(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from quantviz import networks
 from quantviz.networks.attention import SeparateAttention, separate
 from quantviz.networks.build import build
-from quantviz.quantize import Switchboard, assemble, calibrate, float_base
+from quantviz.quantize import Switchboard, assemble, calibrate, float_base, learn
 from quantviz.quantize.reading import lead_through, readings
 from quantviz.specs import LayerBits, QuantSpec
 
@@ -134,6 +134,24 @@ def test_an_error_inside_leaves_no_mode_behind(vit):
     assert torch.overrides._get_current_function_mode() is None
     with pytest.raises(ZeroDivisionError):
         model(images)
+
+
+def test_what_hooks_multiply_is_none_of_the_products(vit):
+    model, images = copy.deepcopy(vit[0]), vit[1]
+    lead_through(model, images[:1])
+    model.blocks[0].attn.qkv.register_forward_pre_hook(lambda _module, inputs: (inputs[0] @ torch.eye(24),))
+    assert torch.allclose(model(images), vit[0](images), atol=1e-5)
+
+
+def test_weights_of_a_transformer_can_be_learned(vit):
+    model, images = vit
+    spec = QuantSpec(weight_bits=4, rounding="gptq")
+    base = float_base(model, spec, images[:1])
+    ranges = calibrate(base, [images])
+    learned = learn(base, spec, ranges, lambda: iter([images]), lambda count: images[:count])
+    assert {name for name, _ in learned.items()} >= {"blocks.0.attn.qkv", "blocks.1.mlp.fc2", "head"}
+    errors = [float((assemble(base, spec, ranges, given)(images) - model(images)).norm()) for given in (None, learned)]
+    assert errors[1] < errors[0]
 
 
 def test_torchs_attention_apart_computes_what_it_computed_together():
