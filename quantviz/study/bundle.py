@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from quantviz import networks
+from quantviz.networks.card import is_card
 from quantviz.specs import QuantvizError, StoreError, UsageError, cell, utf8
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyPlan
@@ -33,6 +34,7 @@ PARTS: Final = (
 """The files of a bundle beside its manifest."""
 
 _MANIFEST = "MANIFEST"
+_LIBRARIES = ("timm", "torchvision")
 _KEPT = ("plan.json", "results.parquet")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can tell: the bytes must not depend on the day
 _PLAIN_FILE = 0o100644 << 16
@@ -218,7 +220,10 @@ def _check(folder: Path, name: str, own: bool) -> None:
             _check_path(image.path)
         places = list(range(len(plan.images)))
         for name, setting, protocol in plan.cells:
-            if not plan.cell((name, setting, protocol))[0].origin:  # a card's networks have names of their own
+            model, _ = plan.cell((name, setting, protocol))
+            if not own:
+                _check_code(model.origin or name)
+            if not model.origin:  # a card's networks have names of their own
                 networks.spec(name)
             if results.numbers(name, setting, protocol, "index").tolist() != places:
                 raise ValueError(f"it has not one row a picture of {name} at {setting}")
@@ -227,6 +232,13 @@ def _check(folder: Path, name: str, own: bool) -> None:
             raise UsageError(str(error)) from None
         reason = str(error).replace(str(folder), "bundle").rstrip(".")
         raise UsageError(f"{name} cannot be used: {_short(reason)}.") from None
+
+
+def _check_code(name: str) -> None:
+    """Refuse a model whose name has code run or a file read, which the sender of a bundle would have chosen."""
+    library, colon, _ = name.partition(":")
+    if is_card(name) or (colon and library not in _LIBRARIES):
+        raise UsageError(f"its model {name!r} is code or a file of yours, which a bundle may not name")
 
 
 def _check_path(path: str) -> None:

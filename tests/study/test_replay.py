@@ -15,11 +15,12 @@ import report_support
 from cli_support import assert_refused
 from PIL import Image
 from report_support import HOSTILE, listed, make_bundle, packed
+from study_support import synthetic_plan, synthetic_study
 
-from quantviz import images
+from quantviz import images, networks
 from quantviz.specs import UsageError, spec_of
 from quantviz.store import TensorStore
-from quantviz.study.bundle import PARTS, bundle_bytes
+from quantviz.study.bundle import PARTS, bundle_bytes, opened
 from quantviz.study.plan_file import plan_bytes, read_plan
 from quantviz.study.planning import SweepRequest
 from quantviz.study.replay import ReplayRequest, _numbers, replay
@@ -300,3 +301,13 @@ def test_names_of_any_bytes_are_bundled_and_found_again(tmp_path):
         lines = file.read("images.csv").decode().splitlines()
         assert rb"caf\udce9.png" in file.read("plan.json")
     assert [line.split(",")[0] for line in lines[1:]] == ["\x1b[31mred.png", "'=1+1.png", r"caf\udce9.png"]
+
+
+@pytest.mark.parametrize("name", ["os:getcwd", "net.toml"])
+def test_a_bundle_has_no_code_run_and_no_file_of_ones_own_read(name, tmp_path, monkeypatch):
+    study = synthetic_study(tmp_path / "study", synthetic_plan(3, models=(name,), bits=("8",)))
+    (tmp_path / "bundle.zip").write_bytes(bundle_bytes(study, summary(study)))
+    monkeypatch.setattr(networks, "spec", lambda name: pytest.fail(f"{name} was looked up"))
+    with pytest.raises(UsageError, match=f"its model '{name}' is code or a file of yours, which a bundle may not name"):
+        with opened(tmp_path / "bundle.zip"):
+            pass
