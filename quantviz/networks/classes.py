@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from quantviz.specs import UsageError
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
 _NAMES = "imagenet_synset_to_lemma.txt"
+_SHOWN = 3
 
 
 def synset_class(name: str) -> int | None:
@@ -51,6 +54,58 @@ def names_of_file(path: Path) -> tuple[str, ...]:
     while lines and not lines[-1].strip():
         lines.pop()
     return tuple(line.strip() for line in lines)
+
+
+class ClassNames:
+    """Finds classes by what people write: a name, ImageNet's synset, or an index.
+
+    A name is found as it is; else without regard to capitals, and with ``_`` and ``-`` as spaces. A name that several
+    classes have finds none.
+
+    Args:
+        names: of the classes, in the order of the logits; () for ImageNet's 1,000.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names) or class_names()
+        self._imagenet = len(self.names) == 1000
+        self._exact, self._plain = unique(self.names), unique([_plain(name) for name in self.names])
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+    def find(self, text: str) -> int | None:
+        """Return the index of a class, or None where the text names none."""
+        found = self._exact.get(text)
+        if found is None and self._imagenet:
+            found = synset_class(text)
+        if found is None:
+            found = self._plain.get(_plain(text))
+        if found is None and text.isascii() and text.isdigit() and int(text) < len(self.names):
+            return int(text)
+        return found
+
+    def near(self, text: str) -> str:
+        """Return a name that is nearly the text, for a message; else the first names."""
+        close = difflib.get_close_matches(text, self.names, n=1)
+        return f"{close[0]!r} is near" if close else f"the classes are {some_of(self.names)}"
+
+
+def unique(names: Sequence[str]) -> Mapping[str, int]:
+    """Return the places of the names that are there once."""
+    counts = Counter(names)
+    return {name: place for place, name in enumerate(names) if counts[name] == 1}
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names in quotation marks, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 @lru_cache(maxsize=1)

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from quantviz import networks
+from quantviz.networks.classes import ClassNames, some_of, unique
 from quantviz.specs import UsageError
 from quantviz.study.layouts import Labels
 
 _MOST_BYTES: Final = 256 << 20
 _HEADS: Final = (("file", "filename", "image", "path", "picture"), ("label", "class", "category"))
-_SHOWN = 3
-
-
-class ClassNames:
-    """Finds classes by what people write: a name, ImageNet's synset, or an index.
-
-    A name is found as it is; else without regard to capitals, and with ``_`` and ``-`` as spaces. A name that several
-    classes have finds none.
-
-    Args:
-        names: of the classes, in the order of the logits; () for ImageNet's 1,000.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names) or networks.class_names()
-        self._imagenet = len(self.names) == 1000
-        self._exact, self._plain = _unique(self.names), _unique([_plain(name) for name in self.names])
-
-    def __len__(self) -> int:
-        """Return the number of classes."""
-        return len(self.names)
-
-    def find(self, text: str) -> int | None:
-        """Return the index of a class, or None where the text names none."""
-        found = self._exact.get(text)
-        if found is None and self._imagenet:
-            found = networks.synset_class(text)
-        if found is None:
-            found = self._plain.get(_plain(text))
-        if found is None and text.isascii() and text.isdigit() and int(text) < len(self.names):
-            return int(text)
-        return found
-
-    def near(self, text: str) -> str:
-        """Return a name that is nearly the text, for a message; else the first names."""
-        close = difflib.get_close_matches(text, self.names, n=1)
-        return f"{close[0]!r} is near" if close else f"the classes are {_some(self.names)}"
 
 
 def folder_labels(dataset: Path, files: Sequence[Path], names: Sequence[str]) -> Labels:
@@ -76,7 +37,7 @@ def folder_labels(dataset: Path, files: Sequence[Path], names: Sequence[str]) ->
 
     labels = tuple(of_folder(file.parent) for file in files)
     without = {_top(dataset, file) for file, label in zip(files, labels, strict=True) if label is None} - {""}
-    note = f"No class is called as the folders {_some(sorted(without))}; their pictures have no label."
+    note = f"No class is called as the folders {some_of(sorted(without))}; their pictures have no label."
     return Labels(labels, (note,) if without else ())
 
 
@@ -103,7 +64,7 @@ def table_labels(table: Path, dataset: Path, files: Sequence[Path], names: Seque
     """
     classes = ClassNames(names)
     places = {file.relative_to(dataset).as_posix(): file for file in files}
-    alone = _unique([file.name for file in files])
+    alone = unique([file.name for file in files])
     labels: dict[Path, int] = {}
     for line, name, text in _rows(table):
         found = classes.find(text)
@@ -154,22 +115,7 @@ def _rows(table: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _unique(names: Sequence[str]) -> Mapping[str, int]:
-    """Return the places of the names that are there once."""
-    counts = Counter(names)
-    return {name: place for place, name in enumerate(names) if counts[name] == 1}
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
-
-
 def _top(dataset: Path, file: Path) -> str:
     """Return the name of the folder in the data set that a picture lies in, or "" where it lies in none."""
     parts = file.relative_to(dataset).parts
     return parts[-2] if len(parts) > 1 else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -4,8 +4,9 @@ import pytest
 from own_data_support import CLASSES_OF, NAMES, own_network, own_pictures
 
 from quantviz import images
+from quantviz.networks.classes import ClassNames
 from quantviz.specs import UsageError, spec_of
-from quantviz.study.labels import ClassNames, class_folders, folder_labels, table_labels
+from quantviz.study.labels import class_folders, folder_labels, table_labels
 from quantviz.study.planning import SweepRequest, plan_of
 
 
