@@ -66,7 +66,7 @@ def sensitivity_command(
     bundled photographs' names. Beside it, drift that is not quantization: the noise floor.
     """
     check_outputs(json_path, csv_path)
-    samples = samples_of(pictures, limit)
+    samples = samples_of(pictures, limit, request.model)
     with working(cache_dir) as (bench, progress):
         found = sensitivity(bench, request, samples, progress)
     if csv_path is not None:
@@ -109,7 +109,7 @@ def search_command(
     status is 1 where nothing is within the budgets.
     """
     check_outputs(json_path, written)
-    samples = samples_of(pictures, limit)
+    samples = samples_of(pictures, limit, request.model)
     budgets: dict[str, Any] = {"max_drift": max_drift, "max_flips": max_flips, "widths": widths}
     with working(cache_dir) as (bench, progress):
         found = search(bench, request, samples, **budgets, progress=progress)

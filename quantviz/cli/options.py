@@ -131,22 +131,24 @@ def request_options(
     return decorate
 
 
-def samples_of(places: Sequence[str], limit: int | None) -> list[ImageSample]:
+def samples_of(places: Sequence[str], limit: int | None, model: str = "") -> list[ImageSample]:
     """Return the pictures that a user named: files, folders, and bundled photographs, in their order.
 
     Args:
         places: paths and names.
         limit: at most so many of each folder, evenly spaced.
+        model: whose classes the folders may be called as, where a network card names them; "" for ImageNet's.
 
     Raises:
         ImageError: a picture cannot be used.
     """
     found: list[ImageSample] = []
+    names = networks.spec(model).class_names if model else ()
     for place in places:
         if place in images.BUNDLED and not Path(place).exists():
             found.append(images.bundled(place))
         else:
-            found += dataset(Path(place), limit)
+            found += dataset(Path(place), limit, names)
     seen: dict[str, str] = {}
     same = []
     for sample in found:

@@ -34,7 +34,7 @@ def attribute(
     are measured on all pictures in their order; what is done is kept, so that an interrupted run goes on.
     """
     check_outputs(json_path)
-    samples = samples_of(pictures, limit)
+    samples = samples_of(pictures, limit, request.model)
     with working(cache_dir) as (bench, progress):
         found = attribution(bench, request, samples, progress)
     if json_path is not None:

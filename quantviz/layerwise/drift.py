@@ -139,7 +139,7 @@ class Drifts:
         if not samples:
             raise UsageError("There is no picture to measure on; name one, or a folder of some.")
         self.bench, self.subject, self.cam, self.samples = bench, subject, cam, tuple(samples)
-        known = subject.ref.classes == _CLASSES
+        known = bool(subject.ref.names) or subject.ref.classes == _CLASSES
         self.labels = tuple(sample.label if known else None for sample in samples)
         self._crops: list[RGB] = []
         self._before: list[MapAndLogits] = []

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from cli_support import assert_refused
+from own_data_support import NAMES, own_network, own_pictures
 from PIL import Image
 
 MODEL = ("--model", "squeezenet1_1", "--weights", "untrained")
@@ -141,3 +142,17 @@ def test_a_folder_is_limited_evenly(run, tmp_path, noise_picture):
     found = json.loads(out)
     assert [picture["name"] for picture in found["searched"] + found["held_out"]] == ["0.png", "2.png"]
     assert {bits["weight_bits"] for bits in found["found"]["bits"]} == {4}
+
+
+def test_a_cards_classes_and_names_are_those_of_single_layers(run, tmp_path):
+    pictures = own_pictures(tmp_path / "photos")
+    own_network(tmp_path / "own.safetensors")
+    card = tmp_path / "own.toml"
+    card.write_text(
+        f"model = 'squeezenet1_1'\nweights = 'own.safetensors'\nclasses = {list(NAMES)}\n[input]\nsize = 96\n"
+    )
+    asked = ["sensitivity", pictures, "--card", card, "--weight-bits", "4", "--cam", "gradcam", "--json", "-"]
+    status, out, error = run(*asked)
+    assert status == 0, error
+    told = json.loads(out)
+    assert (told["model"], told["labelled"]) == ("own", 3)
