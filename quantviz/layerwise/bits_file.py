@@ -96,7 +96,7 @@ def read_bits(data: bytes, name: str, model: str) -> QuantSpec:
             that does not exist.
     """
     entry = _parsed(data, name)
-    if entry["model"] != model:
+    if entry["model"] != networks.spec(model).name:  # a card's path stands for the network's name
         raise UsageError(f"Bits file {name!r} is for the model {entry['model']!r}, not {model!r}; choose that model.")
     if not isinstance(entry["scheme"], str):
         raise UsageError(f"Bits file {name!r} has the scheme {entry['scheme']!r}; give its words as a text.")

@@ -190,7 +190,8 @@ def _models(
     ]
     models = tuple(model for model, _ in planned)
     _check_models(request, models)
-    return models, [f"{model.name}: {note}" for model, notes in planned for note in notes]
+    told = ((model.name, note) for model, notes in planned for note in notes)
+    return models, [note if note.startswith(name) else f"{name}: {note}" for name, note in told]
 
 
 def _check_named(request: SweepRequest) -> None:

@@ -156,3 +156,10 @@ def test_a_cards_classes_and_names_are_those_of_single_layers(run, tmp_path):
     assert status == 0, error
     told = json.loads(out)
     assert (told["model"], told["labelled"]) == ("own", 3)
+    bits = tmp_path / "bits.json"
+    budgets = ["--max-drift", "0.5", "--max-flips", "1", "--widths", "4,8", "--cam", "gradcam"]
+    status, _, error = run("search", pictures, "--card", card, *budgets, "--bits-file", bits)
+    assert status == 0, error
+    status, out, error = run("compare", "coffee", "--card", card, "--bits-file", bits)
+    assert status == 0, error
+    assert all(name in out for name in NAMES)

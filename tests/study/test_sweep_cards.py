@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from cli_support import assert_refused
-from onnx_support import quantized, saved, small
+from onnx_support import lite_files, quantized, saved, small
 from own_data_support import NAMES, exported, own_network, own_pictures
+from PIL import Image
 from study_support import rows_of
 
 from quantviz.comparison import card_of, compare_card
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
-from quantviz.images import load
+from quantviz.images import bundled, load
 from quantviz.specs import GIVEN, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
@@ -154,3 +155,28 @@ def test_what_cannot_be_swept_is_told(run, folder, study, tmp_path):
     changed = folder / "changed.toml"
     changed.write_text(shapes.read_text().replace("[[variants]]\nfile = 'other.onnx'\n", ""))
     assert_refused(swept(run, folder, study, "--card", changed), "was made with models shapes with shipped (int8.onnx")
+
+
+@pytest.mark.slow
+def test_a_real_networks_export_is_swept_and_reported(run, tmp_path):
+    pictures = tmp_path / "photos"
+    for synset, name in (("n02123159", "chelsea"), ("n07920052", "coffee"), ("n03773504", "rocket")):
+        (pictures / synset).mkdir(parents=True)
+        Image.fromarray(bundled(name).rgb).save(pictures / synset / f"{name}.png")
+    lite_files(tmp_path, sorted(pictures.rglob("*.png")))
+    card = tmp_path / "lite0.toml"
+    half = "mean = 0.5\nstd = 0.5\ninterpolation = 'bicubic'\n"
+    card.write_text(f"float = 'lite0.onnx'\n[[variants]]\nfile = 'lite0-int8.onnx'\n[input]\n{half}")
+    study, page = tmp_path / "study", tmp_path / "study.html"
+    status, told, error = run("sweep", pictures, "--card", card, "--out", study)
+    assert status == 0, error
+    rows = rows_of(study)
+    assert [row["float_correct"] for row in rows] == [True] * 3
+    assert all(row["quantized_v_float_cc"] > 0.9 for row in rows)
+    assert run("report", study, "--html", page)[0] == 0
+    assert "<dt>File lite0-int8</dt>" in page.read_text()
+    # Told nothing of it, the input is another one than the network was trained with.
+    card.write_text("float = 'lite0.onnx'\n[[variants]]\nfile = 'lite0-int8.onnx'\n[input]\nrange = '0-255'\n")
+    status, told, error = run("sweep", pictures, "--card", card, "--out", tmp_path / "wrong")
+    assert status == 0, error
+    assert "lite0 may have been trained with another normalization" in told
