@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.backends.grids import ActivationGrid, IntegerLayer
+from quantviz.backends.grids import ROOM, ActivationGrid, IntegerLayer
 
 _MOST = 127
-_ROOM = 2.0**30  # of the bias in int32, for the products that are added to it
 
 
 def depthwise(
@@ -85,7 +84,7 @@ def whole_mean(node: Any, constant: Callable[[str], npt.NDArray[Any]], rank: int
 
 def _affine(weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], source: ActivationGrid) -> IntegerLayer:
     """Return weight * x + bias of each channel; the weight is 127 steps, or fewer where the bias needs the room."""
-    step = np.maximum(np.abs(weight) / _MOST, np.abs(bias) / (_ROOM * source.scale))
+    step = np.maximum(np.abs(weight) / _MOST, np.abs(bias) / (ROOM * source.scale))
     step = np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)
     integers = np.rint(weight / step).astype(np.int8)[:, None, None, None]
     return IntegerLayer(integers, step, bias.astype(np.float32), source)

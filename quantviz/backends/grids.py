@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+ROOM: Final = 2.0**30
+"""Steps in int32 that a bias may take: as many are left for the products that are added to it."""
 
 LEVELS: Final = 255
 """Steps between the ends of a grid of uint8."""
@@ -42,6 +45,24 @@ class IntegerLayer:
     scale: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32] | None
     source: ActivationGrid
+
+    def with_room(self) -> tuple[IntegerLayer, int]:
+        """Return the layer with a bias that fits into ``ROOM``, and in how many channels its scale was raised for that.
+
+        A nearly pruned channel's scale may be so small that its bias would be clipped, in silence, to what int32 holds.
+        Its weight is rounded to steps of the larger scale, as toolkits do (onnxruntime's quantize_static since 1.20).
+        """
+        if self.bias is None:
+            return self, 0
+        least = np.abs(self.bias.astype(np.float64)) / (ROOM * self.source.scale)
+        raised = least > self.scale
+        if not raised.any():
+            return self, 0
+        scale = np.where(raised, least, self.scale).astype(np.float32)
+        shape = (-1, *[1] * (self.integers.ndim - 1))
+        real = self.integers * self.scale.astype(np.float64).reshape(shape)
+        integers = np.where(raised.reshape(shape), np.rint(real / scale.reshape(shape)), self.integers)
+        return replace(self, integers=integers.astype(np.int8), scale=scale), int(raised.sum())
 
 
 def covering(low: float, high: float) -> ActivationGrid:

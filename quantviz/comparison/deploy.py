@@ -71,6 +71,7 @@ class Backends:
         self._deployed: Pool[Locked[Split]] = Pool(limit)
         self._exporters: dict[str, subprocess.Popen[bytes]] = {}
         self._known: set[str] = set()
+        self._raised: dict[str, int] = {}
         self._guard = threading.Lock()
 
     def prepare(self, subject: Subject, quant: QuantSpec, progress: Progress, backend: str = "onnxruntime") -> str:
@@ -157,6 +158,13 @@ class Backends:
         key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
         return self._deployed.get(key, make)
 
+    def raised_channels(self, subject: Subject, quant: QuantSpec) -> int:
+        """Return in how many channels of a network from ``deployed`` the weight's scale is larger than simulated.
+
+        There the bias would not fit into int32 (``IntegerLayer.with_room``).
+        """
+        return self._raised[_integers_key(subject, quant)]
+
     def ready(self, subject: Subject, quant: QuantSpec) -> bool:
         """Tell whether a network of this scheme has been exported, or was found not to be exportable."""
         key = _front_key(subject, quant)
@@ -234,19 +242,21 @@ class Backends:
         """Return the ONNX model on integers, from the store if it is there."""
         from quantviz.backends import on_integers
 
-        decides = {"front": _front_key(subject, quant), "quantization": quant}
-        key = subject.key("integer network", calibration=subject.calibration.ref.sha256, **decides)
+        key = _integers_key(subject, quant)
         record = self.networks.store.get(key)
         if record is None:
             simulated = self.networks.quantized(subject, quant, progress)
             batches = self.networks.batches(subject, progress, "Calibrating the integer kernels")
             with simulated.locked() as module:
                 target = target_grid(module, subject.layer, self.networks.example(subject))
-                layers = integer_layers(module)
+                roomy = {name: layer.with_room() for name, layer in integer_layers(module).items()}
+            layers = {name: layer for name, (layer, _) in roomy.items()}
             inputs = (batch.numpy() for batch in batches())
             model = on_integers(exported.model, layers, inputs, target)
-            record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)})
+            raised = sum(count for _, count in roomy.values())
+            record = StoredRecord({"onnx": np.frombuffer(model, np.uint8)}, {"raised": raised})
             self.networks.store.put(key, record)
+        self._raised[key] = int(record.metadata["raised"])
         return record.arrays["onnx"].tobytes()
 
 
@@ -348,6 +358,11 @@ def milliseconds(
 def _front_key(subject: Subject, quant: QuantSpec) -> str:
     decides = {"layer": subject.layer, "equalized": quant.equalize, "export": EXPORT_VERSION}
     return subject.key("exported network", backend=backend_versions(), **decides)
+
+
+def _integers_key(subject: Subject, quant: QuantSpec) -> str:
+    decides = {"front": _front_key(subject, quant), "quantization": quant}
+    return subject.key("integer network", calibration=subject.calibration.ref.sha256, **decides)
 
 
 def _identity(subject: Subject) -> tuple[object, ...]:

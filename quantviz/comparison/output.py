@@ -113,12 +113,19 @@ def deployed_words(comparison: Comparison) -> str:
     first, second = comparison.quantized.predictions[0], deployed.result.predictions[0]
     cc = deployed.scores["deployed_v_quantized"].cc
     maps = "the maps cannot be compared" if cc is None else f"the maps' CC is {_below_one(cc)}"
+    raised = deployed.raised_channels
+    note = (
+        f" In {raised} channel{'s' * (raised > 1)} the weight's scale was raised, so that the bias fits into int32."
+        if raised
+        else ""
+    )
     if first.index != second.index:
-        return f"Deployed and simulated differ: {maps}, and the top-1 class is {second.label}, not {first.label}."
+        told = f"Deployed and simulated differ: {maps}, and the top-1 class is {second.label}, not {first.label}."
+        return told + note
     change = abs(first.probability - second.probability)
     return (
         f"Deployed v simulated: {maps}, and both call it {first.label}, whose probability differs by "
-        f"{100 * change:.1f} percentage points."
+        f"{100 * change:.1f} percentage points.{note}"
     )
 
 
@@ -139,6 +146,7 @@ def _deployed(comparison: Comparison) -> dict[str, Any] | None:
         "flipped_from_quantized": own != comparison.quantized.predictions[0].index,
         "scores": {name: asdict(values) for name, values in deployed.scores.items()},
         "milliseconds_on_this_machine": dict(deployed.milliseconds),
+        "raised_channels": deployed.raised_channels,
         "difference": deployed_words(comparison),
     }
 

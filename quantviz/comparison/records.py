@@ -78,6 +78,7 @@ def with_deployed(record: StoredRecord, deployed: Deployed) -> StoredRecord:
         "result": dict(own.metadata),
         "scores": {name: asdict(values) for name, values in deployed.scores.items()},
         "milliseconds": dict(deployed.milliseconds),
+        "raised_channels": deployed.raised_channels,
     }
     arrays = {f"deployed.{name}": values for name, values in own.arrays.items()}
     return StoredRecord({**record.arrays, **arrays}, {**record.metadata, "deployed": note})
@@ -90,7 +91,8 @@ def deployed_of(record: StoredRecord) -> Deployed | None:
         return None
     arrays = {name: record.arrays[f"deployed.{name}"] for name in _MAPS}
     scores = {name: Scores(**values) for name, values in note["scores"].items()}
-    return Deployed(unpack_result(StoredRecord(arrays, note["result"])), scores, dict(note["milliseconds"]))
+    result = unpack_result(StoredRecord(arrays, note["result"]))
+    return Deployed(result, scores, dict(note["milliseconds"]), note["raised_channels"])
 
 
 def pack_ranges(ranges: Ranges) -> StoredRecord:

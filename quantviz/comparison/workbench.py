@@ -11,7 +11,7 @@ from quantviz.cam import Locked
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import Backends, milliseconds, parted_layer
 from quantviz.comparison.loaded import LoadedNetworks, Subject, versions
-from quantviz.comparison.machine import backend_versions, integer_kernels
+from quantviz.comparison.machine import EXPORT_VERSION, backend_versions, integer_kernels
 from quantviz.comparison.pair import pair_scores
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.protocols import (
@@ -98,7 +98,7 @@ class _Job:
         }
         if self.request.backend != "torch" or self.request.deployed:
             decisive["backend"] = [self.request.backend, backend_versions(self.request.backend)]
-            decisive["deployed"] = integer_kernels() if self.request.deployed else None
+            decisive["deployed"] = [integer_kernels(), EXPORT_VERSION] if self.request.deployed else None
         return decisive
 
 
@@ -319,7 +319,7 @@ class Workbench:
             paths = {"float": None, "quantized": Variant(job.request.quant), "deployed": deployed}
             timed = {name: self._network(job, variant) for name, variant in paths.items()}
             taken = milliseconds(timed, _input(job), result.class_index)
-        return Deployed(result, agreement, taken)
+        return Deployed(result, agreement, taken, self.backends.raised_channels(job.subject, job.request.quant))
 
     def _finished(self, job: _Job, result: CamResult) -> CamResult:
         height, width = job.sample.rgb.shape[:2]

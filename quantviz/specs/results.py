@@ -159,11 +159,13 @@ class Deployed:
             ``"deployed_v_saliency"``.
         milliseconds: what a map took by ``"float"``, ``"quantized"`` (simulated) and ``"deployed"`` when this was
             computed, medians of a few runs on that machine; empty for methods with many forward passes.
+        raised_channels: channels whose weight has a larger scale than simulated, so that the bias fits into int32.
     """
 
     result: CamResult
     scores: Mapping[str, Scores]
     milliseconds: Mapping[str, float]
+    raised_channels: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,7 @@
 """Batch norms and average poolings run as integer convolutions, and concatenations on one grid."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ import pytest
 import torch
 from onnx import helper
 
-from quantviz.backends import ActivationGrid, Session, exported, on_integers, outputs_before
+from quantviz.backends import ActivationGrid, IntegerLayer, Session, exported, on_integers, outputs_before
 from quantviz.backends.depthwise import depthwise, whole_mean
 from quantviz.backends.split import FrontModule
 from quantviz.comparison.deploy import integer_layers
@@ -155,3 +156,19 @@ def test_squeeze_and_excitation_stays_on_integers(float_model, tmp_path):
 
 def test_other_nodes_stay_what_they_are():
     assert depthwise(helper.make_node("Relu", ["x"], ["y"]), GRID, {}.__getitem__, 5) is None
+
+
+def test_a_layer_gets_room_for_its_bias_where_it_has_none():
+    integers = np.array([[100, -3], [100, -3], [100, -3]], np.int8)[:, :, None, None]
+    scale = np.array([1e-12, 1e-3, 1e-8], np.float32)
+    layer = IntegerLayer(integers, scale, np.array([2.0, 2.0, 2.0], np.float32), ActivationGrid(0.02, 0))
+    roomy, raised = layer.with_room()
+    assert raised == 2
+    steps = roomy.scale.astype(np.float64) * 0.02
+    assert (np.abs(2.0 / steps) <= 2.0**30 * (1 + 1e-6)).all()
+    real = roomy.integers[..., 0, 0] * roomy.scale.astype(np.float64)[:, None]
+    assert np.abs(real - integers[..., 0, 0] * scale.astype(np.float64)[:, None]).max() <= roomy.scale[[0, 2]].max() / 2
+    assert np.array_equal(roomy.integers[1], integers[1])
+    assert layer.with_room()[0].with_room()[1] == 0
+    unbiased = replace(layer, bias=None)
+    assert unbiased.with_room() == (unbiased, 0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from quantviz import images
 from quantviz.comparison import CompareRequest, Workbench, arrays, comparison_data, deployed_words
@@ -209,3 +210,16 @@ def test_the_command_line_shows_the_third_network(run, folder, found):
     assert "deployed top-5" in told
     assert deployed_words(found) in told
     assert "on this machine" in told
+
+
+def test_a_bias_that_int32_cannot_hold_raises_the_scale_of_its_weight(bench, tmp_path, float_model):
+    state = {name: value.clone() for name, value in float_model("squeezenet1_1").state_dict().items()}
+    state["features.3.expand3x3.weight"][:20] *= 1e-9  # as good as pruned, but for the bias
+    state["features.3.expand3x3.bias"][:20] = 0.5
+    save_file(state, tmp_path / "pruned.safetensors")
+    request = CompareRequest("squeezenet1_1", str(tmp_path / "pruned.safetensors"), saliency=None, deployed=True)
+    found = bench.compare(request, images.bundled("coffee"))
+    assert found.deployed.raised_channels == 20
+    assert found.deployed.scores["deployed_v_quantized"].cc > 0.99
+    assert "In 20 channels the weight's scale was raised" in deployed_words(found)
+    assert comparison_data(found)["deployed"]["raised_channels"] == 20
