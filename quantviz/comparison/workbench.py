@@ -266,13 +266,13 @@ class Workbench:
         return self._crops.get((sample.id, preprocessing), make)
 
     def _loaded_job(self, job: _Job) -> _Job:
-        subject = job.subject
+        subject, target = job.subject, job.request.target
         ref = self.networks.load(subject.spec, subject.located, job.progress).ref
-        target = job.request.target
         if not isinstance(target, str) and not 0 <= target < ref.classes:
             last = ref.classes - 1
             raise UsageError(f"Class {target} does not exist; {subject.spec.name} has classes 0 to {last} here.")
-        return replace(job, subject=replace(subject, ref=replace(subject.ref, classes=ref.classes, note=ref.note)))
+        ref = replace(subject.ref, classes=ref.classes, note=ref.note, names=subject.ref.names or ref.names)
+        return replace(job, subject=replace(subject, ref=ref))
 
     def _with_backend(self, job: _Job) -> _Job:
         """Return the job with a backend that can run it, and a note where that is not the requested one."""

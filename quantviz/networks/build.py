@@ -97,7 +97,7 @@ def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module
     model = _empty(spec, loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
     model.load_state_dict(dict(loaded.tensors), assign=True)
-    return model, replace(located.ref, classes=loaded.classes, note=loaded.note)
+    return model, replace(located.ref, classes=loaded.classes, note=loaded.note, names=loaded.names)
 
 
 @lru_cache(maxsize=32)

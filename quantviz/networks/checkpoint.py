@@ -31,11 +31,13 @@ class Checkpoint:
         tensors: every entry of the model's state dict: contiguous, finite, float32 (counters int64).
         classes: number of classes, the first dimension of the head's weight.
         note: what was adapted, or "".
+        names: of the classes, where the file has one for each; else ().
     """
 
     tensors: Mapping[str, torch.Tensor]
     classes: int
     note: str
+    names: tuple[str, ...] = ()
 
 
 def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes], *, entry: str = "") -> Checkpoint:
@@ -60,7 +62,8 @@ def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes
             not finite.
     """
     notes: list[str] = []
-    tensors = tensors_of(data, file, largest_file(spec), entry, notes)
+    names: list[str] = []
+    tensors = tensors_of(data, file, largest_file(spec), entry, notes, names)
     tensors = _unprefixed(tensors, shapes(1000), notes)
     tensors = _renamed(tensors, shapes(1000), notes)
     head = tensors.get(f"{spec.head}.weight")
@@ -71,7 +74,7 @@ def read(data: bytes, file: str, spec: ModelSpec, shapes: Callable[[int], Shapes
     kinds = {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point()}
     if kinds - {"float32"}:
         notes.append(f"{' and '.join(sorted(kinds - {'float32'}))} converted to float32")
-    return Checkpoint(ready, classes, "; ".join(notes))
+    return Checkpoint(ready, classes, "; ".join(notes), tuple(names) if len(names) == classes else ())
 
 
 def _unprefixed(tensors: dict[str, torch.Tensor], own: Shapes, notes: list[str]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,9 @@ own list it may make plain values that hold settings: ``argparse.Namespace`` and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
 import pickle
 import re
 import warnings
@@ -27,6 +29,7 @@ _WRAPPERS = (
     *("ema", "state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "module"),
 )
 _DEEPEST = 3
+_NAMES = ("classes", "class_names", "names", "labels", "categories", "idx_to_class", "id2label", "class_to_idx")
 _PLAIN = [
     argparse.Namespace,
     np.dtype,
@@ -35,7 +38,9 @@ _PLAIN = [
 ]
 
 
-def tensors_of(data: bytes, file: str, limit: int, entry: str, notes: list[str]) -> dict[str, torch.Tensor]:
+def tensors_of(
+    data: bytes, file: str, limit: int, entry: str, notes: list[str], names: list[str]
+) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint, unwrapped and without the prefixes of wrapping modules.
 
     Args:
@@ -45,11 +50,13 @@ def tensors_of(data: bytes, file: str, limit: int, entry: str, notes: list[str])
         entry: which of several state dicts to take, by its key or by what its names begin with; "" for the first of
             the usual keys.
         notes: what was chosen is added.
+        names: of the classes, where the checkpoint has some beside its weights, are added.
 
     Raises:
         CheckpointError: the bytes are corrupt, hold code or no state dict, or have no such entry.
     """
     content = _parse(data, file, limit)
+    names += _class_names(_metadata(data) if _is_safetensors(data) else content)
     content, prefix = _entry(content, entry, file) if entry else (_unwrapped(content, notes), "")
     named = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name): value for name, value in named if isinstance(value, torch.Tensor)}
@@ -100,6 +107,33 @@ def _parse(data: bytes, file: str, limit: int) -> Any:
 def _is_safetensors(data: bytes) -> bool:
     """Return whether bytes begin as a safetensors file does: the header's length, then JSON."""
     return int.from_bytes(data[:8], "little") <= len(data) and data[8:9] == b"{"
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """Return the texts that a safetensors file has beside its tensors; those that are JSON, read."""
+    length = int.from_bytes(data[:8], "little")
+    texts = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    found: dict[str, Any] = {}
+    for name, text in texts.items():
+        with contextlib.suppress(ValueError, RecursionError):
+            found[name] = json.loads(text)
+    return found
+
+
+def _class_names(content: Any) -> list[str]:
+    """Return the names of the classes under one of the usual keys, in their order; [] where there are none.
+
+    A list of names, a table of names by index, or one of indices by name, as torchvision's ImageFolder has it.
+    """
+    for key in _NAMES:
+        value = content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(value, Mapping) and key == "class_to_idx":
+            value = {index: name for name, index in value.items()}
+        if isinstance(value, Mapping):
+            value = [value.get(index, value.get(str(index))) for index in range(len(value))]
+        if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name.strip() for name in value):
+            return [name.strip() for name in value]
+    return []
 
 
 def _check_unpacked_size(data: bytes, file: str, limit: int) -> None:

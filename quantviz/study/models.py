@@ -11,7 +11,7 @@ from quantviz.comparison.files import files_of_card, input_warning, networks_of,
 from quantviz.networks.card import Card
 from quantviz.networks.onnx_files import Opened, open_file
 from quantviz.specs import FileVariant, ModelSpec, Progress, UsageError, WeightsRef
-from quantviz.study.specs.plan import ONNX, StudyModel, StudyPlan
+from quantviz.study.specs.plan import IMAGENET_CLASSES, ONNX, StudyModel, StudyPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,17 @@ class AskedModel:
         name: as ``networks.spec`` takes it, or the path of a card of ONNX files.
         weights: as in ``CompareRequest``.
         layer: name of its target layer; None for its default.
-        names: of the classes, where it has as many and none of its own.
+        names: of the classes, where it has as many and none of its own in a card.
+        folders: of the pictures: its classes, where it has as many and nothing else names them.
+        labelled: the pictures have labels of one's own, so that classes without names are numbered.
     """
 
     name: str
     weights: str | None = None
     layer: str | None = None
     names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    labelled: bool = False
 
 
 def planned_model(asked: AskedModel, known: StudyPlan | None, progress: Progress) -> tuple[StudyModel, tuple[str, ...]]:
@@ -58,7 +62,7 @@ def planned_model(asked: AskedModel, known: StudyPlan | None, progress: Progress
     ref = located.ref
     if not ref.sha256:
         ref = _known(spec.name, known) or _built(spec, located)
-    ref = _with_names(ref, spec, located, asked.names)
+    ref = _with_names(ref, spec, located, asked)
     if card is None:
         return StudyModel(asked.name, ref, layer), ()
     files = tuple(_file(variant.name, card, _opened(card, variant.name, ref)) for variant in card.files)
@@ -76,18 +80,19 @@ def _built(spec: ModelSpec, located: networks.LocatedWeights) -> WeightsRef:
     return build(spec, located)[1]
 
 
-def _with_names(
-    ref: WeightsRef, spec: ModelSpec, located: networks.LocatedWeights, names: tuple[str, ...]
-) -> WeightsRef:
-    """Return weights with the names of their classes: the model's own, else ``names`` where they are as many."""
-    if not (spec.class_names or names):
+def _with_names(ref: WeightsRef, spec: ModelSpec, located: networks.LocatedWeights, asked: AskedModel) -> WeightsRef:
+    """Return weights with the names of their classes: of the card, as asked, of the checkpoint, or of the folders."""
+    if not (spec.class_names or asked.names or asked.folders or asked.labelled):
         return ref
     # How many classes a user's file has is known once it is read.
-    classes = _built(spec, located).classes if ref.source == "file" else ref.classes
+    built = _built(spec, located) if ref.source == "file" else ref
+    classes = built.classes
     if spec.class_names and len(spec.class_names) != classes:
         raise _wrong_number(spec.class_names, spec.name, classes)
-    names = spec.class_names or names
-    return replace(ref, classes=classes, names=names if len(names) == classes else ())
+    numbered = tuple(f"class {index}" for index in range(classes)) if classes != IMAGENET_CLASSES else ()
+    known = (spec.class_names, asked.names, built.names, asked.folders, numbered if asked.labelled else ())
+    names = next((names for names in known if names and len(names) == classes), ())
+    return replace(ref, classes=classes, names=names)
 
 
 def _of_files(card: Card, asked: AskedModel, known: StudyPlan | None) -> tuple[StudyModel, tuple[str, ...]]:
@@ -106,8 +111,9 @@ def _of_files(card: Card, asked: AskedModel, known: StudyPlan | None) -> tuple[S
     reference, _ = networks_of(files, next(iter(pairs)), first)
     if known is None and (warning := input_warning(files, reference)):
         notes.append(warning)
-    names = card.classes or asked.names
-    weights = replace(reference.weights, names=names if len(names) == classes else ())
+    known_names = (card.classes, asked.names, asked.folders)
+    names = next((names for names in known_names if names and len(names) == classes), ())
+    weights = replace(reference.weights, names=names)
     variants = tuple(
         _file(name, card, pair.quantized, target_of(files, pair)[1].quantized_tensor) for name, pair in pairs.items()
     )

@@ -132,7 +132,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
     places = [request.dataset / image.path for image in request.images] or files
     pairs = None if request.truth is None else _pairs(places, request.truth)
     found = labels_of(files, progress)
-    models, notes = _models(request, request.names or _by_folders(request, found), known, progress)
+    models, notes = _models(request, _by_folders(request, found), known, progress)
     labels = _labels(request, files, models, found, progress)
     pictures = request.images or _pictures(request.dataset, files, labels, progress)
     plan = StudyPlan(
@@ -181,11 +181,16 @@ def _once(what: str, names: Sequence[str]) -> None:
 
 
 def _models(
-    request: SweepRequest, names: tuple[str, ...], known: StudyPlan | None, progress: Progress
+    request: SweepRequest, folders: tuple[str, ...], known: StudyPlan | None, progress: Progress
 ) -> tuple[tuple[StudyModel, ...], list[str]]:
-    """Return the networks, and notes on them; ``names`` are of the classes of those that have as many."""
+    """Return the networks, and notes on them; ``folders`` are the names of those of the pictures."""
+    labelled = request.labels is not None
     planned = [
-        planned_model(AskedModel(name, request.weights.get(name), request.layers.get(name), names), known, progress)
+        planned_model(
+            AskedModel(name, request.weights.get(name), request.layers.get(name), request.names, folders, labelled),
+            known,
+            progress,
+        )
         for name in request.models
     ]
     models = tuple(model for model, _ in planned)

@@ -1,9 +1,14 @@
 """Labels of one's own data: by folders, by a table, by names, synsets and indices."""
 
+import json
+
 import pytest
+import safetensors.torch
+import torch
 from own_data_support import CLASSES_OF, NAMES, own_network, own_pictures
 
-from quantviz import images
+from quantviz import images, networks
+from quantviz.networks.build import build
 from quantviz.networks.classes import ClassNames
 from quantviz.specs import UsageError, spec_of
 from quantviz.study.labels import class_folders, folder_labels, table_labels
@@ -100,6 +105,28 @@ def test_a_plan_has_the_labels_and_names_of_ones_own_classes(pictures, weights, 
     assert [image.label for image in table.images] == [None, 2, None, None]
     with pytest.raises(UsageError, match="2 class names were given, but squeezenet1_1 has 3; give a name for each"):
         plan_for(pictures, weights, names=NAMES[:2])
+
+
+@pytest.mark.parametrize("form", ["class_to_idx.pth", "classes.safetensors"])
+def test_a_checkpoint_names_its_classes(pictures, weights, tmp_path, form):
+    tensors, path = safetensors.torch.load_file(weights), tmp_path / form
+    if path.suffix == ".pth":
+        named = {name: index for index, name in enumerate(NAMES)}
+        torch.save({"state_dict": tensors, "class_to_idx": dict(sorted(named.items()))}, path)
+    else:
+        safetensors.torch.save_file(tensors, path, {"classes": json.dumps(NAMES), "format": "pt"})
+    plan = plan_for(pictures, str(path))
+    assert plan.classes == NAMES
+    assert [image.label for image in plan.images] == [2, 0, 1, None]
+    spec = networks.spec("squeezenet1_1")
+    assert build(spec, networks.resolve(spec, str(path)))[1].names == NAMES
+
+
+def test_labels_by_index_need_no_names(pictures, weights, tmp_path):
+    (tmp_path / "labels.csv").write_text("0.png,2\n1.png,0\n")
+    plan = plan_for(pictures, weights, labels=tmp_path / "labels.csv")
+    assert plan.classes == ("class 0", "class 1", "class 2")
+    assert [image.label for image in plan.images] == [None, 2, 0, None]
 
 
 def test_folders_are_no_classes_of_a_network_that_has_another_number(pictures):

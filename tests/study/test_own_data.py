@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import safetensors.torch
+import torch
 from own_data_support import CLASSES_OF, NAMES, names_file, own_network, own_pictures
 from study_support import rows_of
 
@@ -61,6 +63,11 @@ def test_a_comparison_names_ones_own_classes(run, files):
     again, told, _ = run("compare", "coffee", "--model", MODEL, "--weights", weights)
     assert again == 0
     assert "class 0" in told
+    named = weights.with_name("named.pth")
+    torch.save({"model": safetensors.torch.load_file(weights), "classes": list(NAMES)}, named)
+    status, told, error = run("compare", "coffee", "--model", MODEL, "--weights", named)
+    assert status == 0, error
+    assert all(name in told for name in NAMES)
     status, _, error = run("compare", "coffee", "--model", MODEL, "--weights", "untrained", "--classes", names)
     assert (status, error.count("\n")) == (2, 1)
     assert "3 class names were given, but the float model has 1000 classes" in error
