@@ -75,6 +75,7 @@ class OnnxNetwork(nn.Module):
         self.layer = LAYER
         self.target = nn.Identity()
         self._form, self._logits = opened.form, opened.logits
+        self._folding = next((one.folding for one in opened.targets if one.tensor == target), None)
         self._single = opened.form.batch == 1 or any(entry.dynamic for entry in opened.quantization.tensors)
         self._cut, self._runner, difference, span = self._held(opened, target, examples, threads)
         self.read_as, self.refusal = self._cut.words, ""
@@ -107,7 +108,17 @@ class OnnxNetwork(nn.Module):
         given = self._run(images.detach().numpy())
         tensors = [torch.from_numpy(given[at]) for at in (0, *self._read, len(given) - 1)]
         logits = tensors.pop()
+        if self._folding is not None:
+            tensors[0], rest = self._folding.grid(tensors[0])
+            tensors += [] if rest is None else [rest]
         return tuple(tensors), logits.flatten(1)
+
+    def _as_read(self, values: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return what ``before`` gave as the file's own tensors."""
+        if self._folding is None:
+            return values
+        inner, rest = (values[1:-1], values[-1]) if self._folding.prefix else (values[1:], None)
+        return (self._folding.tensor(values[0], rest), *inner)
 
     def scores(self, values: Sequence[Tensor], classes: Sequence[int]) -> Tensor:
         """Return the logit of each image's class, (N,) float32, by the tail; where gradients are recorded, from it on.
@@ -160,11 +171,11 @@ class OnnxNetwork(nn.Module):
     def _slope(self, *inputs: Tensor) -> Tensor | None:
         assert self.tail is not None
         *values, rows = inputs
-        pooled = self.tail.pool(values[0])
+        pooled = self.tail.pool(values[0]) if self._folding is None else None
         leaf = (values[0] if pooled is None else pooled).detach().requires_grad_()
         with torch.enable_grad():
             if pooled is None:
-                score = self.tail((leaf, *values[1:]), rows)[:, 0]
+                score = self.tail(self._as_read((leaf, *values[1:])), rows)[:, 0]
             else:
                 score = self.tail(values, rows, leaf)[:, 0]
         if not score.requires_grad:
@@ -181,9 +192,9 @@ class OnnxNetwork(nn.Module):
         wide = [values[0], *(value.expand(count, *value.shape[1:]) for value in values[1:])]
         parts = [[value[at : at + 1] for value in wide] for at in range(count)] if self._single else [wide]
         if self.tail is not None:
-            return torch.cat([self.tail(part, rows) for part in parts])
+            return torch.cat([self.tail(self._as_read(part), rows) for part in parts])
         assert self._rest is not None
-        logits = torch.cat([self._rest(part) for part in parts])
+        logits = torch.cat([self._rest(self._as_read(part)) for part in parts])
         return logits if rows is None else logits.index_select(1, rows)
 
     def _run(self, images: Array) -> list[Array]:
@@ -224,7 +235,7 @@ class OnnxNetwork(nn.Module):
             for example in examples:
                 values, logits = self.before(torch.from_numpy(example[None]))
                 with torch.no_grad():
-                    error = max(error, float((tail(values) - logits).abs().max()))
+                    error = max(error, float((tail(self._as_read(values)) - logits).abs().max()))
         except NotConvertibleError as refused:
             self.refusal = str(refused)
             return None
@@ -240,7 +251,7 @@ class OnnxNetwork(nn.Module):
                 f"{error:.3g}; use eigencam, scorecam or ablationcam, or a layer behind it."
             )
             return None
-        tail.prepare(values)
+        tail.prepare(self._as_read(values), grid=self._folding is None)
         self.tail = tail
         return error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from quantviz.networks.onnx_files.matching import Matching, TensorMatch
+from quantviz.networks.onnx_files.matching import BY_TOPOLOGY, Matching, TensorMatch
 from quantviz.networks.onnx_files.opened import Opened
 from quantviz.networks.onnx_files.targets import Target, shape_of
 from quantviz.specs import UsageError
@@ -79,7 +80,7 @@ class FilePair:
             layer = next((match.float_tensor for match in self.matches if match.quantized_tensor == layer), layer)
         target = self.reference.target(layer)
         match = self.matching.of(target.tensor)
-        if match is None:
+        if match is None or not self._is_grid(match.quantized_tensor):
             others = [entry.float_tensor for entry in self.matches]
             hint = next((entry.tensor for entry in reversed(self.reference.targets) if entry.tensor in others), "")
             advice = f"use --layer {hint}" if hint else "give files of the same network"
@@ -88,6 +89,13 @@ class FilePair:
                 f"{self.reference.file.name}; {advice}."
             )
         return target, match
+
+    def _is_grid(self, tensor: str) -> bool:
+        """Tell whether a tensor of the quantized file is a target; what stands for one may lie in another layout."""
+        if tensor in {target.tensor for target in self.quantized.targets}:
+            return True
+        layouts = [target.shape for target in self.reference.targets if target.folding is None]
+        return shape_of(self.quantized.graph, self.quantized.shapes, tensor)[1:] in layouts
 
 
 def pair_of(reference: Opened, quantized: Opened) -> FilePair:
@@ -105,9 +113,16 @@ def pair_of(reference: Opened, quantized: Opened) -> FilePair:
             continue
         first = shape_of(reference.graph, reference.shapes, match.float_tensor)
         second = shape_of(quantized.graph, quantized.shapes, match.quantized_tensor)
-        if first and second and first != second and reference.side == quantized.side:
+        if match.how == BY_TOPOLOGY and math.prod(first) == math.prod(second):
+            continue  # the place in the graph leaves open which side of a Reshape is meant
+        if first and second and _sides(first) != _sides(second) and reference.side == quantized.side:
             differences.append(Difference(match, first, second))
     return FilePair(reference, quantized, matching, matches, tuple(differences))
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without dimensions of 1, which tools add and leave out."""
+    return tuple(side for side in shape if side != 1)
 
 
 def _words(shape: tuple[int, ...]) -> str:

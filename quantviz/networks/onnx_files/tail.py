@@ -100,11 +100,15 @@ class Tail(nn.Module):
         logits = logits.flatten(1) if logits.ndim > 2 else logits
         return logits if rows is None or self._rowwise else logits.index_select(1, rows)
 
-    def prepare(self, values: Sequence[Tensor]) -> None:
+    def prepare(self, values: Sequence[Tensor], *, grid: bool = True) -> None:
         """Find out, on what is read of one picture, what need not be computed for the gradient of one class.
 
         Where the classes are apart in the last layer, one class's weights are enough; where all that reads the target
         is its mean over all places, the gradient is that of the mean.
+
+        Args:
+            values: as in a call.
+            grid: whether the first is (1, C, h, w).
         """
         with torch.no_grad():
             whole = self(values)
@@ -116,7 +120,7 @@ class Tail(nn.Module):
             if not alike:
                 self._rowwise = {}
             readers = [step for step in self._steps if self._cut.start in step.inputs]
-            if len(readers) == 1 and set(readers[0].inputs) <= {self._cut.start, *self._values}:
+            if grid and len(readers) == 1 and set(readers[0].inputs) <= {self._cut.start, *self._values}:
                 pooled, mean = readers[0].run({**self._values, self._cut.start: values[0]}), values[0].mean((2, 3))
                 given = pooled[readers[0].outputs[0]]
                 if given.numel() == mean.numel() and torch.allclose(given.reshape(mean.shape), mean, atol=1e-6):

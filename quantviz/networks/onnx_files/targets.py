@@ -7,6 +7,7 @@ from typing import Final
 
 from quantviz.networks.onnx_files.graph import Graph
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Node
+from quantviz.networks.onnx_files.tokens import Folding, foldings
 from quantviz.specs import UsageError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -21,6 +22,7 @@ _IN_PLACE = frozenset(
     {QUANTIZE} {DEQUANTIZE} DynamicQuantizeLinear Identity Dropout Cast Relu LeakyRelu PRelu Clip Elu Selu Celu Sigmoid
     HardSigmoid HardSwish Tanh Softplus Softsign Mish Gelu Swish Erf Exp Log Sqrt Abs Neg Reciprocal Pow Add Sub Mul
     Div Min Max Sum Mean Where BatchNormalization InstanceNormalization GroupNormalization LRN LayerNormalization
+    QuickGelu FastGelu BiasGelu
     Concat Slice Pad Split MaxPool AveragePool LpPool Resize Upsample DepthToSpace SpaceToDepth Softmax
     """.split()
 )
@@ -35,11 +37,13 @@ class Target:
         tensor: its name in the file; of a quantized one, the name before QuantizeLinear where the file has that.
         op: the operator that gives it.
         shape: (channels, rows, columns).
+        folding: how its places lie in it, where it is not (1, channels, rows, columns).
     """
 
     tensor: str
     op: str
     shape: tuple[int, int, int]
+    folding: Folding | None = None
 
 
 def plain(name: str) -> str:
@@ -60,7 +64,9 @@ def shape_of(graph: Graph, shapes: Shapes, name: str) -> tuple[int, ...]:
 def targets(graph: Graph, shapes: Shapes, logits: str, layout: str) -> list[Target]:
     """Return the tensors that a map can be taken at, in the order of the file.
 
-    They are (1, C, h, w) with more than one place, keep the picture's layout, and the logits follow from them.
+    They are (1, C, h, w) with more than one place, keep the picture's layout, and the logits follow from them. Of a
+    network with attention, they are tokens and channels-last tensors, too, whose places the graph tells; where a class
+    token alone is read in the end, none behind the last attention's layer norm is one: the others are not read there.
 
     Args:
         graph: of the file.
@@ -83,7 +89,49 @@ def targets(graph: Graph, shapes: Shapes, logits: str, layout: str) -> list[Targ
             name = unquantized(graph, output)
             if kept == "NCHW" and output in needed and output in computed and min(shape[2:]) > 1:
                 chosen.setdefault(name, Target(name, _operator(graph, name), (shape[1], shape[2], shape[3])))
-    return list(chosen.values())
+    return _with_tokens(graph, shapes, logits, list(chosen.values()))
+
+
+def _with_tokens(graph: Graph, shapes: Shapes, logits: str, others: list[Target]) -> list[Target]:
+    """Return the targets, those of a transformer's tokens among them, in the order of the file."""
+    needed = before(graph, logits)
+    attention = [node for node in graph.nodes if node.op == "Softmax" and logits not in before(graph, node.outputs[0])]
+    attention = [node for node in attention if node.outputs[0] in needed]
+    if not attention:
+        return others
+    mixed = _up_to_its_norm(graph, before(graph, attention[-1].outputs[0]))
+    known = foldings(graph, {name: shape_of(graph, shapes, name) for name in graph.order})
+    by_class_token = any(_reads_class_token(graph, node, known) for node in graph.nodes if node.outputs[0] in needed)
+    chosen = {target.tensor: target for target in others}
+    for name, folding in known.items():
+        if folding.kind not in ("NHWC", "tokens") or name not in needed or folding.rows < 2 or folding.columns < 2:
+            continue
+        if by_class_token and name not in mixed:
+            continue
+        tensor, shape = unquantized(graph, name), shape_of(graph, shapes, name)
+        chosen.setdefault(
+            tensor, Target(tensor, _operator(graph, tensor), (shape[-1], folding.rows, folding.columns), folding)
+        )
+    order = {tensor: at for at, tensor in enumerate(dict.fromkeys(unquantized(graph, name) for name in graph.order))}
+    return sorted(chosen.values(), key=lambda target: order.get(target.tensor, 0))
+
+
+def _up_to_its_norm(graph: Graph, names: set[str]) -> set[str]:
+    """Return the tensors that an attention follows from, up to the layer norm before it."""
+    norms = [node for node in graph.nodes if node.op == "LayerNormalization" and node.outputs[0] in names]
+    return before(graph, norms[-1].outputs[0]) if norms else names
+
+
+def _reads_class_token(graph: Graph, node: Node, known: dict[str, Folding]) -> bool:
+    """Tell whether an operator takes one of the tokens before those of places, and nothing else."""
+    folding = known.get(node.inputs[0]) if node.inputs else None
+    if folding is None or folding.kind != "tokens" or node.op not in ("Gather", "Slice"):
+        return False
+    if node.op == "Gather":
+        index = graph.constant(node.inputs[1])
+        return index is not None and index.size == 1 and 0 <= int(index.ravel()[0]) < folding.prefix
+    ends = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return ends is not None and 0 < int(ends.ravel()[0]) <= folding.prefix
 
 
 def default(choices: list[Target], name: str) -> Target:
