@@ -25,6 +25,7 @@ _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", 
 _POLL = 0.2
 _LAST_BREATH = 10
 _MOST_EVENT = 1 << 16
+_MOST_LOG = 2000
 _INSTEAD = "run `quantviz compare` on a machine of your own"
 
 
@@ -76,7 +77,6 @@ class Child:
             try:
                 with suppress(BrokenPipeError):
                     process.stdin.write(self.job.line())
-                    process.stdin.flush()
                 in_time = self._heard(process.stdout, deadline, progress)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LAST_BREATH if in_time else 0)
@@ -94,6 +94,7 @@ class Child:
         return subprocess.Popen(
             # -P: the folder that it works in holds strangers' files, and no modules.
             [sys.executable, "-P", "-m", "quantviz.comparison.sandboxed"],
+            bufsize=0,  # else closing standard input would fail where the process has ended without reading it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -146,8 +147,8 @@ class Child:
             )
         if status == -signal.SIGXCPU:
             raise self._late()
-        log = Path(self.job.folder, "log").read_bytes()[-2000:].decode(errors="replace")
-        logging.getLogger(__name__).warning("strangers' files: status %s, %r, %s", status, sentence, log)
+        said = repr(_end_of(Path(self.job.folder, "log")))  # escaped, so that no file writes lines of its own
+        logging.getLogger(__name__).warning("strangers' files: status %s, %r, %s", status, sentence, said)
         if ending == "unexpected":
             raise CheckpointError(f"{self._names()} could not be compared ({sentence}); export the networks again.")
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
@@ -171,3 +172,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_of(log: Path) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _MOST_LOG))
+        return file.read(_MOST_LOG)

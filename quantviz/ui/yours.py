@@ -117,6 +117,7 @@ def _files() -> tuple[UploadedFiles | None, tuple[Any, ...], tuple[str, ...]]:
         "Input",
         key="input",
         bind="query-params",
+        max_chars=500,
         placeholder="resize=256,mean=0.5/0.5/0.5,std=0.5",
         help="How a picture becomes the input, as `quantviz compare --input` takes it: resize, crop, interpolation, "
         "mean, std, fit. Left empty: as ImageNet networks usually take it.",

@@ -1,6 +1,7 @@
 """Strangers' ONNX files: each bad one costs a sentence, and the process that opened it."""
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -142,6 +143,17 @@ def test_sizes_are_judged_before_a_process_is_started(changed, words, temporary)
 def test_time_that_is_over_ends_the_process(pair, temporary):
     with pytest.raises(CheckpointError, match=r"took more than 0\.0 s"):
         Sandbox(Limits(seconds=0.0)).compare(pair, images.bundled("coffee"))
+    assert list(temporary.glob("quantviz-upload-*")) == []
+
+
+def test_a_process_that_crashes_costs_a_sentence(pair, tmp_path, monkeypatch, temporary, caplog):
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nprintf 'one\\ntwo' >&2\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    with pytest.raises(CheckpointError, match=r"ended the process that opened them \(SIGSEGV\)"):
+        Sandbox().compare(pair, images.bundled("coffee"))
+    assert "b'one\\ntwo'" in caplog.text
     assert list(temporary.glob("quantviz-upload-*")) == []
 
 
