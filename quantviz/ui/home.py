@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 
-from quantviz.figures import agreement_bars, agreement_lines, triangle_marks
+from quantviz.figures import agreement_bars, agreement_lines, percent, triangle_marks
 from quantviz.ui import wrapping
 from quantviz.ui.viewer import Frame, View, photo_of, show_maps
 
@@ -110,7 +110,7 @@ def _view() -> View:
 
 def _frame(frame: dict[str, Any], before: dict[str, Any]) -> Frame:
     cc, flipped = frame["cc"], frame["class"] != before["class"]
-    called = f"{frame['label']} ({frame['probability']:.0%})"
+    called = f"{frame['label']} ({percent(frame['probability'])})"
     return Frame(
         name=frame["name"],
         native=frame["native"],

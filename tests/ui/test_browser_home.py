@@ -41,7 +41,7 @@ def test_home_shows_where_attention_goes_as_bits_fall(home_page):
     expect(verdict).to_contain_text("W8A8: it looks at the same places")
     home_page.get_by_role("radio", name=re.compile("W2A2")).check(force=True)
     expect(verdict).to_contain_text("W2A2: it looks elsewhere")
-    expect(verdict).to_contain_text("Label flip: Afghan hound (37%) in place of daisy")
+    expect(verdict).to_contain_text("Label flip: Afghan hound (37 %) in place of daisy")
     home_page.keyboard.press("ArrowLeft")
     expect(verdict).to_contain_text("W3A3")
     home_page.get_by_role("button", name="Play").click()
