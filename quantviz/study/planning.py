@@ -153,7 +153,8 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         truth=None if pairs is None else _truth(request, places, pairs, progress),
         notes=(*labels.notes, *notes, *_repeated(pictures)),
     )
-    return replace(plan, versions={**deciding(plan.variants), "pyarrow": version("pyarrow")})
+    versions = {**deciding(plan.variants), "pyarrow": version("pyarrow")}
+    return replace(plan, versions=versions, notes=(*plan.notes, *_without_accuracy(plan)))
 
 
 def _repeated(pictures: Sequence[StudyImage]) -> tuple[str, ...]:
@@ -197,6 +198,14 @@ def _models(
     _check_models(request, models)
     told = ((model.name, note) for model, notes in planned for note in notes)
     return models, [note if note.startswith(name) else f"{name}: {note}" for name, note in told]
+
+
+def _without_accuracy(plan: StudyPlan) -> list[str]:
+    """Say which models have other classes than the labels, where those are of one's own."""
+    others = [model.name for model in plan.models if not plan.counts_labels(model, model.weights.classes)]
+    if not plan.classes or not others:
+        return []
+    return [f"The labels are not of the classes of {', '.join(others)}, so that no accuracy is counted there."]
 
 
 def _check_named(request: SweepRequest) -> None:

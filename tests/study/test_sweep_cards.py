@@ -18,6 +18,7 @@ from quantviz.images import bundled, load
 from quantviz.specs import GIVEN, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
+from quantviz.study.pictures import picture_grid
 from quantviz.study.planning import SweepRequest
 from quantviz.study.sweep.worker import job_of
 
@@ -155,6 +156,24 @@ def test_what_cannot_be_swept_is_told(run, folder, study, tmp_path):
     changed = folder / "changed.toml"
     changed.write_text(shapes.read_text().replace("[[variants]]\nfile = 'other.onnx'\n", ""))
     assert_refused(swept(run, folder, study, "--card", changed), "was made with models shapes with shipped (int8.onnx")
+
+
+def test_a_picture_is_compared_again_as_in_the_study(run, folder, tmp_path, cache):
+    study = tmp_path / "two"
+    cards = ["--card", folder / "shapes.toml", "--card", folder / "own.toml"]
+    status, told, error = swept(run, folder, study, *cards, "--limit", 1)
+    assert status == 0, error
+    assert "The labels are not of the classes of own, so that no accuracy is counted there." in told
+    plan, rows = StudyFolder(study).plan(), rows_of(study)
+    with TensorStore(cache / "grid") as store:
+        for protocol in plan.protocols:
+            cells = [cell for cell in plan.cells if cell[2] == protocol]
+            grid = picture_grid(Workbench(store), plan, 0, folder / "photos", cells)
+            shown = [comparison for row in grid for comparison in row]
+            for (name, setting, _), comparison in zip(cells, shown, strict=True):
+                row = next(row for row in rows if (row["model"], row["setting"]) == (name, setting))
+                cc = comparison.scores["quantized_v_float"].cc
+                assert row["quantized_v_float_cc"] == pytest.approx(cc, abs=1e-3)
 
 
 @pytest.mark.slow
