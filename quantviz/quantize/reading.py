@@ -19,6 +19,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -94,8 +95,7 @@ def lead_through(model: nn.Module, example: Tensor) -> bool:
         used = [names[layer].removeprefix(f"{names[owner]}.") for layer in found.layers.get(owner, ())]
         sites = [[Reading(anchor) for _ in range(count)] for count, anchor in found.products.get(owner, ())]
         owner.add_module(_READ, _Products(sites, used).eval())
-        owner.register_forward_pre_hook(_enter)
-        owner.register_forward_hook(_leave, always_call=True)
+        owner.forward = MethodType(_led, owner)
     for norm, anchor in found.norms.items():
         norm.add_module(_GIVEN, Reading(anchor).eval())
         norm.register_forward_hook(_read_given)
@@ -251,16 +251,16 @@ def _running() -> list[Any]:
     return running
 
 
-def _enter(module: nn.Module, _inputs: Any) -> None:
-    mode = _Leading(module)
-    _running().append(mode)
-    mode.__enter__()  # type: ignore[no-untyped-call]
-
-
-def _leave(module: nn.Module, _inputs: Any, _output: Any) -> None:
+def _led(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Run a module's own forward with its products led; in place of it, as hooks would not end with an interrupt."""
     running = _running()
-    if running and getattr(running[-1], "owner", None) is module:  # else a hook before ours failed
-        running.pop().__exit__(None, None, None)
+    depth, mode = len(running), _Leading(module)
+    running.append(mode)
+    try:
+        with mode:
+            return type(module).forward(module, *args, **kwargs)
+    finally:
+        del running[depth:]
 
 
 def _begin_inner(module: nn.Module, _inputs: Any) -> None:
