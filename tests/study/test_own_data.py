@@ -12,6 +12,7 @@ from quantviz.study.filters import Filters, extremes, study_view
 from quantviz.study.table import study_table
 
 MODEL = "squeezenet1_1"
+COMPARED = ("compare", "coffee", "--model", MODEL, "--act-bits", "none")  # spares the calibration
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def files(folder):
 def test_a_study_of_ones_own_classes_is_right_everywhere(run, folder, files):
     pictures, weights, names = files
     study = folder / "study"
-    asked = ["--models", MODEL, "--weights", f"{MODEL}={weights}", "--classes", names]
+    asked = ["--models", MODEL, "--weights", f"{MODEL}={weights}", "--classes", names, "--bits", "W8"]
     status, told, error = run("sweep", pictures, *asked, "--out", study)
     assert status == 0, error
     rows = {row["index"]: row for row in rows_of(study)}
@@ -42,7 +43,7 @@ def test_a_study_of_ones_own_classes_is_right_everywhere(run, folder, files):
     cell = json.loads(told)["cells"][0]
     right = sum(bool(row["float_correct"]) for row in rows.values())
     assert (cell["float_accuracy"]["n"], cell["float_accuracy"]["count"]) == (3, right)
-    drifts = extremes(study_view(study_table(study), Filters()), (MODEL, "W8A8", "calibrated"), "worst", 4)
+    drifts = extremes(study_view(study_table(study), Filters()), (MODEL, "W8", "calibrated"), "worst", 4)
     assert {drift.label for drift in drifts} == {*NAMES, ""}
     assert {drift.float_top1 for drift in drifts} <= set(NAMES)
     status, told, _ = run("summary", study)
@@ -57,17 +58,17 @@ def test_a_study_of_ones_own_classes_is_right_everywhere(run, folder, files):
 
 def test_a_comparison_names_ones_own_classes(run, files):
     _, weights, names = files
-    status, told, error = run("compare", "coffee", "--model", MODEL, "--weights", weights, "--classes", names)
+    status, told, error = run(*COMPARED, "--weights", weights, "--classes", names)
     assert status == 0, error
     assert all(name in told for name in NAMES)
-    again, told, _ = run("compare", "coffee", "--model", MODEL, "--weights", weights)
+    again, told, _ = run(*COMPARED, "--weights", weights)
     assert again == 0
     assert "class 0" in told
     named = weights.with_name("named.pth")
     torch.save({"model": safetensors.torch.load_file(weights), "classes": list(NAMES)}, named)
-    status, told, error = run("compare", "coffee", "--model", MODEL, "--weights", named)
+    status, told, error = run(*COMPARED, "--weights", named)
     assert status == 0, error
     assert all(name in told for name in NAMES)
-    status, _, error = run("compare", "coffee", "--model", MODEL, "--weights", "untrained", "--classes", names)
+    status, _, error = run(*COMPARED, "--weights", "untrained", "--classes", names)
     assert (status, error.count("\n")) == (2, 1)
     assert "3 class names were given, but the float model has 1000 classes" in error
