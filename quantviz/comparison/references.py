@@ -21,11 +21,14 @@ from quantviz.specs import (
     Saliency,
     TruthKind,
 )
-from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations, to_mask, to_truth
+from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations, same_aspect, to_mask, to_truth
 
 SPECTRAL_RESIDUAL = "spectral_residual"
 MOST_OTHERS = 8
 """At most so many other pictures' ground truth is read for the baselines: the next ones in the folder's order."""
+
+_TURNED_WITH = "the picture is stored turned, and so is this file: it was turned upright with the picture"
+_AS_UPRIGHT = "the picture was turned upright by its orientation tag; this file is taken as of the upright picture"
 
 TRUTH_KINDS: tuple[TruthKind, ...] = ("map", "mask", "fixations", "boxes")
 
@@ -133,7 +136,7 @@ class TruthSource:
         """
         height, width = sample.rgb.shape[:2]
         size, shape = (height, width), (preprocessing.crop, preprocessing.crop)
-        array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
+        array, notes = self._upright(sample, size)
         left_out = 0
         if self.kind == "map":
             array = images.align_map(array, size, preprocessing)
@@ -144,6 +147,29 @@ class TruthSource:
         else:
             array, left_out = images.crop_boxes(array, size, preprocessing)
         return to_truth(self.kind, array, shape, source=self.name, notes=notes, left_out=left_out)
+
+    def _upright(self, sample: ImageSample, size: tuple[int, int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+        """Return the file's content in the upright picture's pixels, and notes.
+
+        Where a picture was stored lying, the file's own size says of which of the two it is. Where it was stored upside
+        down or mirrored, nothing does: it is taken as of the upright picture, and a note says so.
+        """
+        stored, turn = size[::-1], sample.orientation
+        lying = turn >= 5 and size[0] != size[1]
+        if lying and self.kind in ("map", "mask"):
+            array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
+            if same_aspect(array.shape, stored) and not same_aspect(array.shape, size):
+                return images.turned_map(array, turn), (*notes, _TURNED_WITH)
+            return array, (*notes, _AS_UPRIGHT)
+        try:
+            array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
+        except ImageError:
+            if not lying:
+                raise
+            array, notes = read_truth(self.data, self.name, self.kind, stored, sample.name)
+            turned = images.turned_boxes if self.kind == "boxes" else images.turned_points
+            return turned(array, stored, turn), (*notes, _TURNED_WITH)
+        return array, (*notes, _AS_UPRIGHT) if turn > 1 else notes
 
 
 def read_truth(

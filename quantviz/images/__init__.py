@@ -21,9 +21,11 @@ from quantviz.images.decode import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
+    TURNED,
     convert_picture,
     decode_map,
     decode_picture,
+    orientation_of,
     read_bytes,
 )
 from quantviz.images.geometry import (
@@ -37,6 +39,7 @@ from quantviz.images.geometry import (
     normalize,
     resize_map,
 )
+from quantviz.images.turning import turned_boxes, turned_map, turned_points
 from quantviz.specs import ImageError, ImageSample, UsageError, files_below
 
 __all__ = [
@@ -65,6 +68,9 @@ __all__ = [
     "read_bytes",
     "read_map",
     "resize_map",
+    "turned_boxes",
+    "turned_map",
+    "turned_points",
 ]
 
 SUFFIXES = frozenset(".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff".split())
@@ -106,7 +112,8 @@ def load(source: bytes | Path, *, name: str = "") -> ImageSample:
     """
     name, data = read_bytes(source, name)
     rgb, notes = decode_picture(data, name)
-    return ImageSample(hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes))
+    turn = orientation_of(data) if TURNED in notes else 1
+    return ImageSample(hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes), orientation=turn)
 
 
 def from_pixels(pixels: npt.NDArray[Any] | Image.Image, *, name: str = "") -> ImageSample:

@@ -31,6 +31,9 @@ MAX_ASPECT = 50
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only parsers that untrusted bytes reach, by Pillow's names."""
 
+TURNED = "turned upright by its orientation tag"
+"""The note on a picture that was stored lying or mirrored."""
+
 Check = Callable[[Image.Image, str], None]
 
 _PHOTOMETRIC = 262  # TIFF's tag; 0 there means that 0 is white
@@ -93,6 +96,12 @@ def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str]]:
         return np.asarray(rgb), notes + more
 
 
+def orientation_of(data: bytes) -> int:
+    """Return the EXIF orientation of a file that ``decode_picture`` has decoded, 1 to 8."""
+    with Image.open(io.BytesIO(without_long_texts(data)), formats=FORMATS) as picture:
+        return _orientation(picture)
+
+
 def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
     """Convert a picture that is open already to upright uint8 (H, W, 3), and say what was changed.
 
@@ -104,7 +113,7 @@ def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
         picture.load()
         notes = []
         if (turn := _orientation(picture)) in _UPRIGHT:
-            picture, notes = picture.transpose(_UPRIGHT[turn]), ["turned upright by its orientation tag"]
+            picture, notes = picture.transpose(_UPRIGHT[turn]), [TURNED]
         rgb, more = _rgb(picture, name)
         return np.asarray(rgb), notes + more
 
@@ -183,7 +192,7 @@ def _open(data: bytes, name: str, check: Check | None = None) -> tuple[Image.Ima
     if (still := _orientation(picture)) in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[still])
     if turn in _UPRIGHT or still in _UPRIGHT:
-        notes.append("turned upright by its orientation tag")
+        notes.append(TURNED)
     return picture, notes
 
 

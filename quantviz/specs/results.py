@@ -22,6 +22,7 @@ class ImageSample:
         name: file name or the bundled photograph's name, for display.
         label: ImageNet class index, or None where it is not known.
         notes: what had to be done to get RGB (alpha composited, first frame taken, ...).
+        orientation: the file's EXIF orientation, 1 to 8, by which the stored picture was turned upright.
     """
 
     id: str
@@ -29,6 +30,7 @@ class ImageSample:
     name: str = ""
     label: int | None = None
     notes: tuple[str, ...] = ()
+    orientation: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rgb", frozen(self.rgb))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from quantviz.specs import FloatMap, GroundTruth, TruthKind
 from quantviz.truth.boxes import read_boxes
-from quantviz.truth.files import MAX_BYTES
+from quantviz.truth.files import MAX_BYTES, same_aspect
 from quantviz.truth.fixations import fixations_from_map, read_fixations
 from quantviz.truth.imagenet import devkit_numbers, devkit_synsets, localized_synsets, object_synset
 from quantviz.truth.masks import to_mask
@@ -41,6 +41,7 @@ __all__ = [
     "pair",
     "read_boxes",
     "read_fixations",
+    "same_aspect",
     "to_mask",
     "to_truth",
 ]
