@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -117,8 +118,10 @@ def test_a_comparison_is_looked_up_without_computing_one_that_is_not_there(share
     assert forwards == []
 
 
-def test_whether_weights_are_learned_is_looked_up(shared):
-    request = replace(SQUEEZENET, quant=QuantSpec(8, 8, bias_correction=True))
+def test_whether_weights_are_learned_is_looked_up(shared, tmp_path):
+    for name in ("coffee", "rocket"):  # as few pictures as are enough to learn from
+        shutil.copy(images.bundled_path(name), tmp_path)
+    request = replace(SQUEEZENET, quant=QuantSpec(8, 8, bias_correction=True), calibration=tmp_path)
     phases = []
     assert shared.has_learned(SQUEEZENET)  # which learns none
     assert not shared.has_learned(request, lambda *report: phases.append(report[-1]))
