@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 ClassRule = Literal["float", "own"] | int
 
+_READING_VERSION = 2  # raised whenever a change of the code changes how a file's target is read
+
 
 @dataclass(frozen=True, slots=True)
 class PairRequest:
@@ -87,7 +89,7 @@ class _Job:
         return digest_of(
             {
                 "kind": "pair",
-                "computation": COMPUTATION_VERSION,
+                "computation": [COMPUTATION_VERSION, _READING_VERSION],
                 "versions": deciding_versions(),
                 "backends": {name: backend_versions(name) for name in sorted(backends)},
                 "kernels": integer_kernels() if "onnxruntime" in backends else None,
