@@ -40,6 +40,7 @@ def test_a_study_is_shown(study):
     assert "<img" not in text
 
 
+@pytest.mark.slow
 def test_the_report_is_that_of_the_command(study, run, tmp_path):
     files = study.report(tables=tmp_path / "tables")
     assert tmp_path / "tables" / "summary.json" in files

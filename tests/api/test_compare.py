@@ -135,7 +135,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_computed(modules
         (lambda: qv.compare("coffee", bits=(1, 2, 3)), r"Bits \(1, 2, 3\) are unknown"),
         (lambda: qv.compare("coffee", bits_file=tmp_path / "b", bits=4), "leave bits, weight_bits, act_bits"),
         (lambda: qv.compare("coffee", bits_file=tmp_path / "b"), "b' cannot be read"),
-        (lambda: qv.compare("coffee", bit="W4A8"), "Option 'bit' is unknown here; use some of model, weights, bits"),
+        (lambda: qv.compare("coffee", bit="W4A8"), "Option 'bit' is unknown here; use some of model, card, weights"),
         (lambda: qv.compare("coffee", model="lenet"), "Model 'lenet' is unknown"),
         (lambda: qv.compare("coffee", metrics="best", cache=tmp_path), "Metric 'best' is unknown"),
         (lambda: qv.compare("coffee", "chelsea"), "2 values were given; give one picture"),

@@ -44,6 +44,7 @@ def fronts(float_model):
     return FrontModule(simulated, outputs), on_integers(data, integer_layers(simulated), [SMALL.numpy()])
 
 
+@pytest.mark.slow
 def test_densenet_runs_on_integer_kernels_alone(fronts, tmp_path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -139,6 +140,7 @@ def test_a_mean_over_all_positions_is_a_pooling(axes, keepdims, rank, expected):
     assert whole_mean(node, {"axes": np.array(axes)}.__getitem__, rank) is expected
 
 
+@pytest.mark.slow
 def test_squeeze_and_excitation_stays_on_integers(float_model, tmp_path):
     layer = "features.3"
     base = float_base(float_model("efficientnet_b0"), QuantSpec(), SMALL, layer)

@@ -160,6 +160,7 @@ def test_a_network_that_ncnn_cannot_run_is_computed_in_torch_and_says_so(bench):
     assert found.backend_note.endswith("has no translation. The float map is computed in torch.")
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_engine(run, bench):
     options = ["--model", SQUEEZE, "--weights", "untrained", "--backend", "ncnn", "--deployed"]
     status, told, complaint = run("compare", "coffee", *options)

@@ -174,6 +174,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(options, sentence
     assert sentence in str(done.exception)
 
 
+@pytest.mark.slow
 def test_whatever_progress_raises_ends_it_and_gives_the_threads_back():
     before = torch.get_num_threads()
 

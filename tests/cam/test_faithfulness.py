@@ -145,6 +145,7 @@ def test_a_model_of_one_pixel_has_the_areas_that_arithmetic_gives():
     assert last["road"] == pytest.approx(-(sure - 0.5) / 2, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_models_own_map_beats_its_inverse_and_random_ones(lite, picture):
     kinds = {"own": [], "inverted": [], "random": []}
     for seed, name in enumerate(("coffee", "flower")):
@@ -227,6 +228,7 @@ print([score.value.hex() for score in scores.values()])
 """
 
 
+@pytest.mark.slow
 def test_results_are_the_same_again_and_in_another_process_and_the_model_is_left_as_it_was(lite, picture, tmp_path):
     image = picture("coffee", 128)
     own = explain(lite, image, SPEC)

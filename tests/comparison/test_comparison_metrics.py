@@ -145,6 +145,7 @@ def test_faithfulness_is_on_the_page_of_metrics():
         assert word in text
 
 
+@pytest.mark.slow
 def test_faithfulness_of_both_models_beside_a_centre_blob(bench, comparison):
     rows = faithfulness(bench, REQUEST, comparison)
     assert [row.name for row in rows] == ["deletion", "insertion", "road"]

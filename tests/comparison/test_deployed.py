@@ -165,6 +165,7 @@ def test_the_papers_protocol_and_layers_that_cannot_be_parted_stay_in_torch_and_
         bench.backends.deployed(subject, QuantSpec(), lambda *_: None)
 
 
+@pytest.mark.slow
 def test_methods_of_many_passes_are_not_timed(bench):
     request = replace(REQUEST, cam=CamSpec("ablationcam", "features.3.squeeze"), backend="torch", saliency=None)
     found = bench.compare(request, SAMPLE)
@@ -179,6 +180,7 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_export_runs_in_a_process_of_its_own(tmp_path):
     with TensorStore(tmp_path / "tensors") as store:
         bench = Workbench(store)

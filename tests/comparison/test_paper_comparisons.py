@@ -148,6 +148,7 @@ def test_shapley_values_of_known_games():
     assert [shapley(gloves, name) for name in "abc"] == pytest.approx([2 / 3, 1 / 6, 1 / 6])
 
 
+@pytest.mark.slow
 def test_rounded_shares_add_up(measured):
     found = measured[0]
     for paper_cc, digits in ((0.81234, 3), (0.81236, 3), (0.8, 1), (0.99996, 4)):

@@ -334,6 +334,7 @@ def test_the_classes_are_those_of_the_labels():
 # -- real data
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not PICTURES.is_dir(), reason=f"no real data at {DATA}; set QUANTVIZ_REAL_DATA to a folder that has it"
 )

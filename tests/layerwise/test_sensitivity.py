@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from locked_support import opened
+from networks_support import some_networks
 from safetensors.torch import save_file
 
 from quantviz import images, networks
@@ -337,7 +338,9 @@ def test_the_switchboard_of_a_request_is_its_quantized_network(atlas, request_):
 @pytest.mark.skipif(
     not PICTURES.is_dir(), reason=f"no real data at {DATA}; set QUANTVIZ_REAL_DATA to a folder that has it"
 )
-@pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "model", some_networks("efficientnet_lite0", of=["efficientnet_lite0", "squeezenet1_1", "mobilenet_v2"])
+)
 def test_sixteen_bits_are_at_the_noise_floor_of_real_data(store, model):
     weights = None if networks.spec(model).weights[0].bundled else str(DATA / "weights" / f"{model}.safetensors")
     samples = [images.load(path) for path in images.folder(PICTURES)[::25]]

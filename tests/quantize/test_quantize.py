@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks_support import some_networks
 from quantize_support import PICTURES, layers_of
 from torch import nn
 from torch.nn import functional
@@ -205,7 +206,7 @@ def test_a_target_convolution_keeps_its_batch_norm_and_its_own_weight(float_mode
 # -- the whole network
 
 
-@pytest.mark.parametrize("name", list(networks.MODELS))
+@pytest.mark.parametrize("name", some_networks("efficientnet_lite0", "resnet50", "squeezenet1_1"))
 def test_sixteen_bits_are_nearly_the_float_network(float_model, photograph, quantized, name):
     layer = networks.spec(name).layer
     model = quantized(name, QuantSpec(16, 16), layer)

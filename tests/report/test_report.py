@@ -218,6 +218,7 @@ def test_latex_escapes_every_letter_with_a_meaning_and_parts_long_tables():
     assert all(f"& {place} \\\\" in source for place in range(100))
 
 
+@pytest.mark.slow
 def test_ground_truth_is_in_every_part_of_the_report(tmp_path):
     files = tuple(TruthFile(f"{place}.xml", "ab" * 32) for place in range(12))
     truth = StudyTruth("boxes", ("pointing_game", "energy_pointing", "nss", "auc_judd", "mae"), files, "boxes & more")
@@ -236,6 +237,7 @@ def test_ground_truth_is_in_every_part_of_the_report(tmp_path):
     assert {f"distribution-quantized_v_truth-calibrated-{part}.svg" for part in (1, 2)} <= set(names)
 
 
+@pytest.mark.slow
 def test_the_size_of_the_page_hardly_depends_on_the_number_of_pictures(tmp_path):
     sizes = []
     for count in (300, 1200):

@@ -33,7 +33,7 @@ def hammer(store: TensorStore, worker: int, rounds: int) -> tuple[int, int]:
 
 
 def hammer_process(folder: str, worker: int, rounds: int, results: multiprocessing.Queue) -> None:
-    with TensorStore(Path(folder), timeout=10) as store:
+    with TensorStore(Path(folder), timeout=120) as store:
         results.put((*hammer(store, worker, rounds), store.info().problem))
 
 
@@ -59,7 +59,7 @@ def test_processes_share_one_folder(tmp_path):
     workers = [context.Process(target=hammer_process, args=(str(folder), w, 20, results)) for w in range(3)]
     for worker in workers:
         worker.start()
-    outcomes = [results.get(timeout=60) for _ in workers]
+    outcomes = [results.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]

@@ -155,6 +155,7 @@ def test_an_interrupted_study_goes_on_to_the_same_bytes(study, asked, store, tmp
     assert sweep(asked, out, store).computed == 0
 
 
+@pytest.mark.slow
 def test_workers_and_shards_make_the_same_bytes(study, asked, store, tmp_path):
     sweep(asked, tmp_path / "workers", store, executor=Executor(workers=2))
     assert results(tmp_path / "workers") == results(study)

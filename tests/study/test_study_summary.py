@@ -308,6 +308,7 @@ def test_a_study_with_ground_truth_of_few_pictures_has_their_numbers_only(tmp_pa
     assert "Holm-corrected over 10 tests" in cell.truth_tests["nss"].words
 
 
+@pytest.mark.slow
 def test_two_thousand_pictures_take_little_memory(tmp_path):
     # The full size is in tests/long/test_summary_long.py.
     cells, _, mebibytes = cost_of_summary(synthetic_study(tmp_path / "study", synthetic_plan(2_000)))

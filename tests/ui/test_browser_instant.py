@@ -89,7 +89,7 @@ def test_a_server_that_shows_what_is_known_loads_no_torch(page, address, home):
     (home / "again").mkdir()
     (home / "again" / "cache").symlink_to(home / "cache")
     with served(home / "again") as again:
-        page.goto(again)
+        page.goto(f"{again}/compare")
         finished(page)
         settled(page)
         expect(page.get_by_text("efficientnet_lite0 looks")).to_be_visible()

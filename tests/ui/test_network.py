@@ -5,6 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from quantviz.comparison.serving import Serving
 from quantviz.networks import MODELS
+from quantviz.networks.permission import VARIABLE
 from quantviz.specs import UsageError
 from quantviz.ui.network import BY_NAME, allowed
 from quantviz.ui.serving import serving
@@ -40,6 +41,7 @@ def choices(tmp_path, monkeypatch):
     """Return a function that draws the choice as a server with empty caches does, started with what is offered."""
     for name in ("TORCH_HOME", "HF_HUB_CACHE"):
         monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv(VARIABLE, raising=False)  # which a page that was run in this process before leaves
 
     def opened(offered=None):
         for name, value in (offered or Serving()).environment().items():

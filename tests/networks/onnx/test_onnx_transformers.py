@@ -69,7 +69,7 @@ def by_hand(module, layer, image, target, folding):
     return (raw - raw.min()) / (raw.max() - raw.min())
 
 
-@pytest.mark.parametrize("name", ["vit", pytest.param("deit", marks=pytest.mark.slow), "swin"])
+@pytest.mark.parametrize("name", ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("deit", "swin"))])
 def test_tokens_become_the_grid_that_the_graph_tells(name, made):
     module, path, int8 = made(name)
     _, _, layer, folding = NETWORKS[name]
