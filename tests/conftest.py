@@ -1,5 +1,6 @@
 """Models and pictures that several test files use."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 from quantviz import images, networks
 from quantviz.cli import main
 from quantviz.networks.build import build
+from quantviz.networks.permission import VARIABLE
 
 
 @lru_cache(maxsize=8)
@@ -74,6 +76,16 @@ def imported():
         return done.stdout.split()
 
     return after
+
+
+@pytest.fixture(autouse=True)
+def factories_as_before():
+    """Leave which factories may be named as it was: a page that is run in this process forbids them all."""
+    before = os.environ.get(VARIABLE)
+    yield
+    os.environ.pop(VARIABLE, None)
+    if before is not None:
+        os.environ[VARIABLE] = before
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,7 @@ def test_a_comparison_takes_the_float_map_from_ncnn(bench):
     np.testing.assert_array_equal(again.reference.heatmap.values, first.heatmap.values)
 
 
+@pytest.mark.slow
 def test_a_network_that_ncnn_cannot_run_is_computed_in_torch_and_says_so(bench):
     request = CompareRequest("efficientnet_b0", "untrained", backend="ncnn", saliency=None)
     found = bench.compare(request, images.bundled("coffee"))

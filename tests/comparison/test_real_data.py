@@ -87,6 +87,7 @@ def test_top_1(bench, record_property):
     assert abs(measured["W8A8"] - measured["float"]) <= 0.02 + 1e-9
 
 
+@pytest.mark.slow
 def test_maps_stay_at_16_and_8_bits_and_leave_below(bench, record_property):
     reference = bench.maps(bench.model)
     classes = [found.class_index for found in reference]

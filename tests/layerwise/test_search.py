@@ -111,6 +111,7 @@ def found(bench):
     return search(bench, REQUEST, SAMPLES, max_drift=0.01, max_flips=1.0, widths=(3, 8))
 
 
+@pytest.mark.slow
 def test_every_other_picture_is_searched_on(found):
     assert [name for _, name in found.searched] == ["chelsea", "china"]
     assert [name for _, name in found.held_out] == ["coffee"]

@@ -285,6 +285,7 @@ def swept(tmp_path_factory):
     return study_table(home / "study"), folder, Workbench(store)
 
 
+@pytest.mark.slow
 def test_the_grid_compares_a_picture_as_the_study_did(swept):
     table, _, bench = swept
     index = next(place for place, image in enumerate(table.plan.images) if image.path.endswith("cup.png"))

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 from browser_support import WAIT, addressed, downloaded, finished, pick
 from PIL import Image
 from playwright.sync_api import expect
@@ -100,6 +101,7 @@ def test_a_bad_upload_is_one_sentence_and_loses_nothing(page, address, tmp_path)
     expect(page.get_by_text("At W6A8, efficientnet_lite0")).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address, tmp_path):
     page.goto(f"{address}/compare?truth_kind=boxes")
     finished(page)
@@ -119,6 +121,7 @@ def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address
     expect(page.get_by_text("Pointing game").first).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_where_nothing_carries_evidence_the_page_says_so(page, address):
     page.goto(f"{address}/compare?model=mobilenet_v2&weights=untrained&layer=features.10&saliency=none")
     expect(page.get_by_text("No map here carries evidence")).to_be_visible(timeout=WAIT)

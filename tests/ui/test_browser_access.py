@@ -6,7 +6,7 @@ from browser_support import PAGES, settled
 
 # Pages, and parts of them, that other tests of this folder do not need anyway.
 _MORE = ("study?part=Pictures", "study?part=Ranking", "paper?part=Triangle+check", "layers?part=Search")
-_QUICK = ("", "yours", "photographs", "paper")
+_QUICK = ("",)
 
 
 def faults(page):

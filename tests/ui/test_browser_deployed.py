@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from browser_support import WAIT, addressed, finished, settled
 from playwright.sync_api import expect
 
@@ -63,6 +64,7 @@ def test_an_exported_network_needs_no_wait_in_another_session(page, address, hom
     assert page.evaluate("window.waited") is False
 
 
+@pytest.mark.slow
 def test_titles_do_not_run_into_each_other(page, address):
     page.goto(f"{address}/compare?{LINK.replace('saliency=none', 'saliency=spectral_residual')}&deployed=true")
     expect(page.locator(".st-key-maps .annotation-text")).to_have_count(6, timeout=WAIT)
@@ -84,6 +86,7 @@ def test_titles_do_not_run_into_each_other(page, address):
         )
 
 
+@pytest.mark.slow
 def test_a_scheme_without_a_deployed_form_says_so_and_compares_without(page, address):
     page.goto(f"{address}/compare?{LINK}&deployed=true&weight_bits=4")
     finished(page)

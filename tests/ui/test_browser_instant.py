@@ -70,6 +70,7 @@ def test_opacity_is_changed_without_the_server(page, address):
     opaque(page, "0.7")
 
 
+@pytest.mark.slow
 def test_a_link_opens_with_its_opacity(page, address):
     page.goto(f"{address}/compare?{LINK}&opacity=20")
     finished(page)

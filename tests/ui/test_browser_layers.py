@@ -46,6 +46,7 @@ def test_the_atlas_is_measured_once_and_a_click_shows_a_layers_map(page, address
     context.close()
 
 
+@pytest.mark.slow
 def test_found_bits_are_drawn_downloaded_and_used_on_compare(page, address, tmp_path):
     link = f"{address}/layers?{SMALL}&images=coffee&images=chelsea&part=Bits+for+each+layer&widths=4&widths=8"
     page.goto(f"{link}&max_drift=0.5")
@@ -94,6 +95,7 @@ def test_a_folder_that_does_not_exist_is_one_sentence(page, address):
     expect(page.get_by_role("alert").filter(has_text="/no/such/folder")).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(page, address):
     page.goto(f"{address}/compare?{SMALL}&saliency=none&scheme=naive")
     finished(page)
@@ -130,6 +132,7 @@ def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, addres
     expect(page.get_by_text("train mode, batch norm of the one image")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_single_deviations_are_chosen_and_told(page, address):
     page.goto(f"{address}/compare?protocol=chosen&deviations=own_class&deviations=coarse_grids")
     finished(page)

@@ -80,6 +80,7 @@ def test_the_triangle_check_marks_what_cannot_be(page, address):
     expect(page.get_by_text("2 of 2 means stand together, and 4 of 4 single comparisons")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_gaps_parts_add_up(page, address):
     page.goto(
         f"{address}/layers?model=squeezenet1_1&weights=untrained&images=coffee&part=The+paper%27s+protocol"

@@ -18,8 +18,8 @@ def test_photographs_are_judged_and_opened(page, address, tmp_path):
     expect(page.get_by_text("broken.png").last).to_be_visible()
     page.get_by_role("button", name="Test 2 photographs at 2 precisions").click()
     expect(page.get_by_role("alert").filter(has_text="within your limits on these")).to_be_visible(timeout=WAIT)
-    table = page.get_by_role("table").first
+    table = page.get_by_test_id("stTable")
     for label in ("W8A8", "W4A4"):
-        expect(table.get_by_text(label)).to_be_visible()
+        expect(table.get_by_text(label, exact=True)).to_be_visible()
     expect(page.locator(".verdict")).to_be_visible()
     expect(page.get_by_test_id("stImage")).to_have_count(4)

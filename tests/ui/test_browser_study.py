@@ -113,6 +113,7 @@ def test_page_report_and_command_line_give_the_same_numbers(page, link, study, r
         assert cell["drift"]["method"] == "BCa bootstrap, 9,999 resamples"
 
 
+@pytest.mark.slow
 def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     page.goto(f"{link}&part=Pictures&shown_bits=W4A4")
     expect(page.get_by_role("heading", name="The largest drift")).to_be_visible(timeout=WAIT)

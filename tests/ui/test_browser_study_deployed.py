@@ -46,6 +46,7 @@ def alerts(page):
     return page.get_by_role("alert").filter(has_not_text="UNTRAINED")
 
 
+@pytest.mark.slow
 def test_the_tab_has_the_table_the_spread_and_times_once_they_are_asked_for(page, link, study, home):
     page.goto(f"{link}&part=Deployed+int8")
     expect(page.get_by_text(re.compile("Deployed and simulated maps agree with a mean CC of"))).to_be_visible(
@@ -63,6 +64,7 @@ def test_the_tab_has_the_table_the_spread_and_times_once_they_are_asked_for(page
     assert measured.milliseconds["deployed"] > 0
 
 
+@pytest.mark.slow
 def test_a_picture_is_shown_by_both_networks_where_both_run(page, link):
     page.goto(f"{link}&part=Pictures&shown_protocol=deployed")
     button(page, "Compute the maps").click(timeout=WAIT)
