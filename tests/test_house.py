@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "figures.interactive": {*VALUES, "figures.data"},
     "figures.print": {*VALUES, "figures.data"},
     "figures.inline": {"figures.data"},
-    "figures": {"figures.inline", "figures.data", "figures.interactive", "figures.print"},
+    "figures": {"specs", "figures.inline", "figures.data", "figures.interactive", "figures.print"},
     "ui": {"figures", *FACES},
     "api": {"figures", "figures.data", "figures.print", *FACES},
     "cli": {"figures", "figures.print", "api", *FACES},

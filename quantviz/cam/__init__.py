@@ -1,10 +1,10 @@
 """Class activation maps, and how faithful they are to their models; the only importer of pytorch-grad-cam."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from quantviz.cam.criteria import FAITHFULNESS, FaithfulnessMetric
 from quantviz.cam.locked import Locked, lockable
+from quantviz.specs.later import later
 
 if TYPE_CHECKING:
     from quantviz.cam.kept import KeptFeatures
@@ -19,12 +19,7 @@ else:
         "gives_gradient": "maps",
     }
 
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = found
-        return found
+    __getattr__ = later(__name__, _HOMES)
 
 
 __all__ = [

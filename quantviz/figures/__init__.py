@@ -4,8 +4,9 @@ Maps lie over the picture in grey, so that a hue always means a value of the col
 from several threads.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from quantviz.specs.later import later
 
 if TYPE_CHECKING:
     from quantviz.figures.data.attribution import shown_shares
@@ -45,12 +46,7 @@ else:
         "paper_png": "print.maps",
     }
 
-    def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = later(__name__, _HOMES)
 
 
 __all__ = [
