@@ -25,6 +25,7 @@ Grid = Sequence[Sequence[float]]
 OPACITY: Final = 0.7
 _HINT = "Point at the maps, or use the arrow keys, to read their values. Zoom with Ctrl and the wheel; drag to move."
 _PHOTO_QUALITY = 88
+_SCRIPTS = ("numbers.js", "stage.js", "view.js")  # each uses what stands in the ones before
 _HERE = Path(__file__).parent
 
 
@@ -115,7 +116,7 @@ def photo_of(rgb: RGB) -> str:
 
 def script() -> str:
     """Return the component's JavaScript, arithmetic first."""
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("numbers.js", "view.js"))
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 
 
 def _parts(frame: Frame) -> Mapping[str, Any]:
