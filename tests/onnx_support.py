@@ -36,9 +36,10 @@ def real_pictures(count):
 
 
 def pictures(count=4, seed=0, side=SIDE):
-    """Return inputs (count, 3, side, side) with structure: smooth shapes and a little noise."""
+    """Return inputs (count, 3, side, side), or of height and width, with structure: smooth shapes, a little noise."""
     random = np.random.default_rng(seed)
-    coarse = random.normal(size=(count, 3, 6, 6)).repeat(side // 6, 2).repeat(side // 6, 3)
+    height, width = side if isinstance(side, tuple) else (side, side)
+    coarse = random.normal(size=(count, 3, 6, 6)).repeat(height // 6, 2).repeat(width // 6, 3)
     return (coarse + 0.3 * random.normal(size=coarse.shape)).astype(np.float32)
 
 
@@ -69,7 +70,8 @@ class Builder:
         return self.node("Conv", inputs, name, **shape)
 
     def model(self, output, opset, batch="N", layout="NCHW", side=SIDE):
-        shape = [batch, 3, side, side] if layout == "NCHW" else [batch, side, side, 3]
+        sides = side if isinstance(side, tuple) else (side, side)
+        shape = [batch, 3, *sides] if layout == "NCHW" else [batch, *sides, 3]
         graph = helper.make_graph(
             self.nodes,
             "small",
@@ -82,7 +84,7 @@ class Builder:
         return model
 
 
-def small(opset=17, batch="N", layout="NCHW", softmax=False, seed=0):
+def small(opset=17, batch="N", layout="NCHW", softmax=False, seed=0, side=SIDE):
     """Return a network with a residual, a depthwise convolution, Relu and Clip, pooling and one linear layer."""
     make = Builder(seed)
     source = "input"
@@ -102,7 +104,7 @@ def small(opset=17, batch="N", layout="NCHW", softmax=False, seed=0):
     logits = make.node("Gemm", [flat, weight, bias], "logits", transB=1)
     if softmax:
         logits = make.node("Softmax", [logits], "probabilities", axis=1)
-    return make.model(logits, opset, batch, layout)
+    return make.model(logits, opset, batch, layout, side)
 
 
 def rich(opset=17):
@@ -132,8 +134,8 @@ def saved(folder, model, name="float.onnx"):
 
 
 class Pictures(CalibrationDataReader):
-    def __init__(self, layout="NCHW", count=6):
-        values = pictures(count, seed=1)
+    def __init__(self, layout="NCHW", count=6, side=SIDE):
+        values = pictures(count, seed=1, side=side)
         values = values.transpose(0, 2, 3, 1) if layout == "NHWC" else values
         self._left = iter([{"input": np.ascontiguousarray(entry[None])} for entry in values])
 
@@ -141,12 +143,12 @@ class Pictures(CalibrationDataReader):
         return next(self._left, None)
 
 
-def quantized(path, name, layout="NCHW", **options):
+def quantized(path, name, layout="NCHW", side=SIDE, **options):
     """Return the path of what ONNX Runtime's static quantizer makes of a file."""
     given = {"quant_format": QuantFormat.QDQ, "per_channel": True, "weight_type": QuantType.QInt8} | options
     prepared = path.with_name(f"prepared-{name}")
     quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    quantize_static(str(prepared), str(path.with_name(name)), Pictures(layout), **given)
+    quantize_static(str(prepared), str(path.with_name(name)), Pictures(layout, side=side), **given)
     return path.with_name(name)
 
 

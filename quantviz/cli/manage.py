@@ -60,7 +60,6 @@ def _model_row(name: str) -> dict[str, Any]:
     from quantviz.networks.build import layers
 
     spec = networks.spec(name)
-    side = spec.weights[0].preprocessing.crop
     return {
         "name": name,
         "family": spec.family,
@@ -70,7 +69,7 @@ def _model_row(name: str) -> dict[str, Any]:
             {"name": entry.name, "state": networks.weights_state(spec, entry.name), "file": entry.file}
             for entry in spec.weights
         ],
-        "input_size": [side, side],
+        "input_size": list(spec.weights[0].preprocessing.size),
         "default_layer": spec.layer,
         "target_layers": [
             {"name": layer.name, "kind": layer.kind, "channels": layer.channels, "grid": [layer.height, layer.width]}

@@ -4,7 +4,8 @@ from quantviz.comparison.cards import card_of, compare_card
 from quantviz.comparison.choices import metric_names, saliency_choice
 from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
-from quantviz.comparison.files import FilesRequest, compare_files
+from quantviz.comparison.files import compare_files
+from quantviz.comparison.files_request import FilesRequest
 from quantviz.comparison.listing import target_layers
 from quantviz.comparison.metrics import BASELINES, measure, measure_map, measure_pair
 from quantviz.comparison.output import arrays, comparison_data, deployed_words, npz_bytes, result_data, tables_data

@@ -37,7 +37,7 @@ class CalibrationSet:
     bundled: bool
 
     def inputs(self, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield one network input (1, 3, crop, crop) after the other.
+        """Yield one network input (1, 3, height, width) after the other.
 
         Raises:
             ImageError: a picture cannot be used, or is no longer what it was.
@@ -47,7 +47,7 @@ class CalibrationSet:
                 yield images.normalize(images.crop(window, preprocessing), preprocessing)
 
     def views(self, preprocessing: Preprocessing, count: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield ``count`` network inputs (1, 3, crop, crop) cut from the pictures at random, the same at every call.
+        """Yield ``count`` network inputs (1, 3, height, width) cut from the pictures at random, the same at every call.
 
         A view covers 0.15 to 1 of a picture's area at an aspect ratio of 0.82 to 1.22, and every other one is
         mirrored, so that learning from a few pictures does not overfit them.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from quantviz.networks.onnx_files import Opened, open_file
-from quantviz.networks.preprocessing import IMAGENET
-from quantviz.specs import Preprocessing, UsageError
+from quantviz.networks.preprocessing import IMAGENET, resize_for
+from quantviz.specs import Extent, Preprocessing, UsageError
 
 _KEYS: Final = ("names", "classes", "class_names", "labels")
 _ASSUMED: Final = "Assumed, as ImageNet networks usually take it: compare with how the network was trained."
@@ -92,8 +92,8 @@ class Draft:
             "",
             f"# {_OWN if not self.float_file else _ASSUMED}",
             "[input]",
-            f"size = {given.crop}",
-            f"resize = {given.resize}",
+            f"size = {_extent(given.crop)}",
+            f"resize = {_extent(given.resize)}",
             f'fit = "{given.fit}"',
             f'interpolation = "{given.interpolation}"',
             f"mean = {list(given.mean)}",
@@ -111,15 +111,14 @@ def draft_of_files(files: Sequence[Path]) -> Draft:
         CheckpointError: a file cannot be used.
     """
     opened = open_file(files[0])
-    side = opened.form.side or IMAGENET.crop
-    resize = round(side * IMAGENET.resize / IMAGENET.crop)
+    size = opened.form.filled(IMAGENET.size)
     return Draft(
         name=files[0].stem,
         model="",
         weights=None,
         float_file=str(files[0]),
         files=tuple(map(str, files[1:])),
-        preprocessing=Preprocessing(resize, side, IMAGENET.interpolation, IMAGENET.mean, IMAGENET.std),
+        preprocessing=replace(IMAGENET, crop=size, resize=resize_for(size, IMAGENET)),
         layout=opened.form.layout,
         layer=opened.target().tensor,
         classes=class_names_in(opened),
@@ -157,6 +156,10 @@ def check_files(files: Sequence[Path]) -> None:
 
 def _weights(choice: str) -> str:
     return f"weights = {_quoted(choice)}"
+
+
+def _extent(extent: Extent) -> str:
+    return f"{list(extent)}   # height, width" if isinstance(extent, tuple) else str(extent)
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from quantviz import images, networks
 from quantviz.cam import lockable
 from quantviz.comparison.calibration import calibration_set
-from quantviz.comparison.files import EXAMPLES, compare_files, file_network, files_of_card, preprocessing_of_card
+from quantviz.comparison.files import EXAMPLES, compare_files, file_network
+from quantviz.comparison.files_request import files_of_card, preprocessing_of_card
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
@@ -149,7 +150,7 @@ def _target_like(file: Path, reference: Network) -> str:
             f"Layer {reference.layer!r} of {reference.name} gives no (1, C, h, w) tensor that one of {file.name} could "
             "be compared with; name its tensor by layer = { float = ..., quantized = ... } in the card."
         )
-    opened = open_file(file, side=preprocessing.crop)
+    opened = open_file(file, size=preprocessing.size)
     return target_like(opened, picture, given[0][0].numpy(), reference.layer).tensor
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from quantviz import images
+from quantviz.comparison.files_request import FilesRequest, preprocessing_of_files
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.preprocessing_check import check_preprocessing
 from quantviz.networks import Network
-from quantviz.networks.card import RESERVED, Card
-from quantviz.networks.classes import names_of_file
+from quantviz.networks.card import RESERVED
 from quantviz.networks.onnx_files import RULE, FilePair, Opened, Target, TensorMatch, open_file, pair_of
 from quantviz.networks.onnx_files.files import identity
-from quantviz.networks.preprocessing import IMAGENET, of_words, words_of
+from quantviz.networks.preprocessing import IMAGENET, resize_for, words_of
 from quantviz.specs import (
     Comparison,
     GivenQuant,
@@ -42,68 +42,6 @@ EXAMPLES: Final = ("coffee", "chelsea", "rocket")
 _KEPT = 4
 _MODULES: Pool[OnnxNetwork] = Pool(_KEPT)
 _WARNINGS: Pool[str] = Pool(_KEPT)
-
-
-@dataclass(frozen=True, slots=True)
-class FilesRequest:
-    """A float ONNX file and its quantized ones.
-
-    Attributes:
-        reference: path of the float file.
-        quantized: paths of the quantized files, one or more.
-        layer: tensor that maps are taken at, of the float file or of a quantized one; None for the last spatial tensor
-            before pooling.
-        input: how a picture becomes the input, as ``networks.preprocessing.of_words`` reads it; "" for what ImageNet
-            networks usually take.
-        classes: path of a text file with the name of a class on each line; None where they are not known.
-        external: whether weights may lie in other files beside a file.
-        card: the network card that the files are of, or None; it says what is not said here.
-
-    Raises:
-        UsageError: no quantized file is named.
-    """
-
-    reference: Path
-    quantized: tuple[Path, ...] = field(default=())
-    layer: str | None = None
-    input: str = ""
-    classes: Path | None = None
-    external: bool = True
-    card: Card | None = None
-
-    def __post_init__(self) -> None:
-        if not self.quantized:
-            raise UsageError(f"No quantized file was named beside {self.reference.name}; give --quantized-model FILE.")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes' names, () where they are not known.
-
-        Raises:
-            UsageError: the file of them cannot be read.
-        """
-        if self.classes is not None:
-            return names_of_file(self.classes)
-        return self.card.classes if self.card is not None else ()
-
-
-def files_of_card(card: Card, layer: str | None = None, classes: Path | None = None) -> FilesRequest:
-    """Return the files of a card that names ONNX files.
-
-    Args:
-        card: with a float file.
-        layer: in place of the card's.
-        classes: in place of the card's.
-
-    Raises:
-        UsageError: the card names a model, or no quantized file.
-    """
-    if card.float_file is None:
-        raise UsageError(f"Card {card.path.name!r} names a model; here it takes one with a float ONNX file.")
-    if not card.files:
-        raise UsageError(f"Card {card.path.name!r} has no quantized file; add [[variants]] and below it file = ...")
-    quantized = tuple(variant.file for variant in card.files if variant.file is not None)
-    return FilesRequest(card.float_file, quantized, layer or card.layer, classes=classes, card=card)
 
 
 def compare_files(
@@ -153,57 +91,15 @@ def pairs_of(files: FilesRequest) -> dict[str, FilePair]:
         CheckpointError: a file cannot be used.
         UsageError: two have one name, or the input is none that the float file takes.
     """
-    side = preprocessing_of_files(files).crop
-    reference = open_file(files.reference, external=files.external, side=side)
+    size = preprocessing_of_files(files).size
+    reference = open_file(files.reference, external=files.external, size=size)
     pairs: dict[str, FilePair] = {}
     for path in files.quantized:
         name = _name(files, path)
         if name in pairs:
             raise UsageError(f"Two quantized files are called {name!r}; rename one of them.")
-        pairs[name] = pair_of(reference, open_file(path, external=files.external, side=side))
+        pairs[name] = pair_of(reference, open_file(path, external=files.external, size=size))
     return pairs
-
-
-def preprocessing_of_files(files: FilesRequest) -> Preprocessing:
-    """Return how a picture becomes the files' input.
-
-    Raises:
-        CheckpointError: the float file cannot be used.
-        UsageError: the words or the card are wrong, or the float file takes another size or layout.
-    """
-    opened = open_file(files.reference, external=files.external)
-    if not files.input:
-        return _usual(opened) if files.card is None else preprocessing_of_card(files.card, opened)
-    chosen, side = of_words(files.input, _usual(opened)), opened.form.side
-    if side not in (None, chosen.crop):
-        raise UsageError(f"{opened.file.name} takes {side} pixels, not {chosen.crop}; leave crop out of --input.")
-    return chosen
-
-
-def preprocessing_of_card(card: Card, opened: Opened) -> Preprocessing:
-    """Return how a picture becomes the input of a card's float file.
-
-    Args:
-        card: of the file.
-        opened: the file.
-
-    Raises:
-        UsageError: the file takes another size or layout.
-    """
-    made = card.preprocessing(IMAGENET if "crop" in card.settings else _usual(opened))
-    form, file = opened.form, opened.file.name
-    if form.side not in (None, made.crop):
-        raise UsageError(f"{file} takes {form.side} pixels, not {made.crop}; correct size in card {card.path.name!r}.")
-    if card.layout not in ("", form.layout):
-        raise UsageError(f"{file} takes {form.layout}, not {card.layout}; correct layout in card {card.path.name!r}.")
-    return made
-
-
-def _usual(opened: Opened) -> Preprocessing:
-    """Return what ImageNet networks usually take, at a file's size."""
-    side = opened.form.side or IMAGENET.crop
-    # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256.
-    return replace(IMAGENET, crop=side, resize=IMAGENET.resize if side < IMAGENET.resize else round(side * 8 / 7))
 
 
 def target_of(files: FilesRequest, pair: FilePair) -> tuple[Target, TensorMatch]:
@@ -239,7 +135,7 @@ def file_network(
         CheckpointError: the file cannot be used.
         UsageError: an unknown layer, or a wrong number of names.
     """
-    opened = open_file(path, side=preprocessing.crop)
+    opened = open_file(path, size=preprocessing.size)
     target = opened.target(layer).tensor
     module = _module(path, opened, target, preprocessing, frozenset())
     details = {"source": "file", "name": opened.file.name, "sha256": opened.file.sha256, **_format(opened)}
@@ -320,14 +216,16 @@ def _module(
     def make() -> OnnxNetwork:
         from quantviz.networks.onnx_files.network import OnnxNetwork
 
-        return OnnxNetwork(opened, target, _examples(preprocessing, opened.side), set(fused), threads)
+        return OnnxNetwork(opened, target, _examples(preprocessing, opened.size), set(fused), threads)
 
-    key = (identity(path), opened.file.sha256, opened.side, target, preprocessing, fused, threads)
+    key = (identity(path), opened.file.sha256, opened.size, target, preprocessing, fused, threads)
     return _MODULES.get(key, make)
 
 
-def _examples(preprocessing: Preprocessing, side: int) -> npt.NDArray[np.float32]:
-    own = preprocessing if side == preprocessing.crop else replace(preprocessing, crop=side, resize=round(side * 8 / 7))
+def _examples(preprocessing: Preprocessing, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    own = preprocessing
+    if size != own.size:
+        own = replace(own, crop=size, resize=resize_for(size, IMAGENET))
     crops = (images.crop(images.bundled(name).rgb, own) for name in EXAMPLES)
     return np.concatenate([images.normalize(crop, own) for crop in crops])
 

@@ -135,7 +135,7 @@ class TruthSource:
             ImageError: the file cannot be used or does not fit the picture.
         """
         height, width = sample.rgb.shape[:2]
-        size, shape = (height, width), (preprocessing.crop, preprocessing.crop)
+        size, shape = (height, width), preprocessing.size
         array, notes = self._upright(sample, size)
         left_out = 0
         if self.kind == "map":

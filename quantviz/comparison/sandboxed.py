@@ -145,7 +145,8 @@ def _done(job: Job, events: TextIO) -> tuple[Ending, str]:
 def _compared(job: Job, events: TextIO) -> bytes:
     import numpy as np
 
-    from quantviz.comparison.files import FilesRequest, compare_files
+    from quantviz.comparison.files import compare_files
+    from quantviz.comparison.files_request import FilesRequest
     from quantviz.comparison.pair import PairRequest
     from quantviz.comparison.transfer import FilesResult, packed
     from quantviz.networks.onnx_files import describe, describe_pair, open_file, pair_of
@@ -160,8 +161,8 @@ def _compared(job: Job, events: TextIO) -> bytes:
     request = PairRequest(job.method, job.target, saliency, job.saliency_name)
     sample = ImageSample(job.picture_id, np.load(job.picture, allow_pickle=False))
     (comparison,) = compare_files(files, sample, request, progress=progress).values()
-    side = comparison.weights.preprocessing.crop
-    opened = [open_file(path, external=False, side=side) for path in (reference, quantized)]
+    size = comparison.weights.preprocessing.size
+    opened = [open_file(path, external=False, size=size) for path in (reference, quantized)]
     names = ("float", "quantized")
     known = {name: describe(file) | {"quantized": [], "float": []} for name, file in zip(names, opened, strict=True)}
     return packed(FilesResult(comparison, known, describe_pair(pair_of(*opened))), job.key)

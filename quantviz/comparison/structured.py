@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
+from quantviz.specs import Extent
+
 if TYPE_CHECKING:
     from cattrs import Converter
 
@@ -45,6 +47,7 @@ def _converter() -> Converter:
     for kind in _PLAIN:
         converter.register_structure_hook(kind, _plain)
     converter.register_structure_hook_func(_is_choice, _chosen)
+    converter.register_structure_hook(Extent, _extent)
     return converter
 
 
@@ -65,3 +68,11 @@ def _chosen(value: Any, kind: Any) -> Any:
     if value not in get_args(kind):
         raise TypeError(repr(value))
     return value
+
+
+def _extent(value: Any, _kind: Any) -> Extent:
+    """Return a length as it is, and JSON's list of two as a tuple."""
+    lengths = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+    if any(type(length) is not int for length in lengths):
+        raise TypeError(repr(value))
+    return lengths[0] if len(lengths) == 1 else (lengths[0], lengths[1])

@@ -23,14 +23,15 @@ _ROUNDING = 1e-5  # half a pixel's area, or one pixel's length, may come out thi
 def crop(rgb: RGB, preprocessing: Preprocessing) -> RGB:
     """Resize the shorter side and cut the centre, bit for bit as torchvision's Resize and CenterCrop on PIL images.
 
-    With ``fit="stretch"`` the whole picture is resized to the crop's square instead: Resize((crop, crop)).
+    With ``fit="stretch"`` the whole picture is resized to the crop's size instead: Resize((height, width)). Where
+    ``resize`` is (height, width), the picture is scaled to cover both, its sides rounded, as by timm's ResizeKeepRatio.
 
     Args:
         rgb: uint8 (H, W, 3).
         preprocessing: its ``resize``, ``crop``, ``interpolation`` and ``fit`` are used.
 
     Returns:
-        uint8 (crop, crop, 3).
+        uint8 (height, width, 3) of ``preprocessing.size``.
     """
     resample = Image.Resampling[preprocessing.interpolation.upper()]
     return np.array(_cut(Image.fromarray(rgb), preprocessing, resample))
@@ -45,7 +46,7 @@ def crop_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessin
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float32 (crop, crop). A map whose largest magnitude float32 could not hold well is divided by it.
+        float32 (height, width) of the crop. A map whose largest magnitude float32 could not hold well is divided by it.
     """
     height, width = image_size
     picture = Image.fromarray(_as_float32(values))
@@ -57,7 +58,7 @@ def crop_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessin
 def align_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
     """Take a supplied map to the crop's pixels; its size says whether it covers the picture or the crop.
 
-    In this order: the picture's own size is the whole picture; (crop, crop) is the network's input, used as it
+    In this order: the picture's own size is the whole picture; the crop's is the network's input, used as it
     is; the picture's aspect ratio to within 1 % is the whole picture at another scale.
 
     Args:
@@ -66,7 +67,7 @@ def align_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float32 (crop, crop), not scaled (but see ``crop_map`` for extreme magnitudes).
+        float32 (height, width) of the crop, not scaled (but see ``crop_map`` for extreme magnitudes).
 
     Raises:
         ImageError: the size is none of these.
@@ -89,12 +90,13 @@ def crop_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float32 (crop, crop) of 0 and 1; 0 beyond the picture.
+        float32 (height, width) of the crop, of 0 and 1; 0 beyond the picture.
     """
     width, height, left, top = _placement(image_size, preprocessing)
     mask = (np.asarray(values) != 0).astype(np.float32)  # whose running sums are exact up to 2**24
-    by_row = _areas(mask, width, left, preprocessing.crop)
-    covered = _areas(np.ascontiguousarray(by_row.T), height, top, preprocessing.crop).T
+    down, across = preprocessing.size
+    by_row = _areas(mask, width, left, across)
+    covered = _areas(np.ascontiguousarray(by_row.T), height, top, down).T
     return np.asarray(covered >= 0.5 - _ROUNDING, np.float32)
 
 
@@ -107,7 +109,7 @@ def align_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocess
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float32 (crop, crop) of 0 and 1, NaN where at least half of a pixel is left out.
+        float32 (height, width) of the crop, of 0 and 1, NaN where at least half of a pixel is left out.
 
     Raises:
         ImageError: the size is neither the picture's (by aspect ratio, within 1 %) nor the crop's.
@@ -132,14 +134,14 @@ def crop_points(
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float64 (m, 2), x and y in [0, crop), in their order; and the number n - m of points that were left out
+        float64 (m, 2), x and y in the crop, in their order; and the number n - m of points that were left out
         because they lie outside the picture or outside the crop.
     """
     scale, offset = _to_crop(image_size, preprocessing)
     points = np.asarray(points, np.float64).reshape(-1, 2)
     moved = points * scale - offset
     limit = np.array(image_size[::-1])
-    inside = ((points >= 0) & (points < limit) & (moved >= 0) & (moved < preprocessing.crop)).all(axis=1)
+    inside = ((points >= 0) & (points < limit) & (moved >= 0) & (moved < preprocessing.size[::-1])).all(axis=1)
     return moved[inside], int((~inside).sum())
 
 
@@ -154,13 +156,13 @@ def crop_boxes(
         preprocessing: its ``resize`` and ``crop`` are used.
 
     Returns:
-        float64 (m, 4) within [0, crop], in their order; and the number n - m of boxes that were left out because
+        float64 (m, 4) within the crop, in their order; and the number n - m of boxes that were left out because
         what remains of them in the picture and the crop is less than one pixel wide or high.
     """
     scale, offset = _to_crop(image_size, preprocessing)
     corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
     corners = corners.clip(0.0, np.array(image_size[::-1], np.float64)) * scale - offset
-    clipped = corners.clip(0.0, float(preprocessing.crop))
+    clipped = corners.clip(0.0, np.array(preprocessing.size[::-1], np.float64))
     remaining = (clipped[:, 1] - clipped[:, 0] >= 1.0 - _ROUNDING).all(axis=1)
     return clipped[remaining].reshape(-1, 4), int((~remaining).sum())
 
@@ -209,31 +211,37 @@ def normalize(crop: RGB, preprocessing: Preprocessing) -> npt.NDArray[np.float32
 
 def _is_of_crop(shape: tuple[int, ...], image_size: tuple[int, int], preprocessing: Preprocessing, what: str) -> bool:
     """Tell a map of the network's input from one of the whole picture, refusing what is neither."""
-    (h, w), (height, width), side = shape, image_size, preprocessing.crop
-    if (h, w) == (side, side) != (height, width):
+    (h, w), (height, width), (down, across) = shape, image_size, preprocessing.size
+    if (h, w) == (down, across) != (height, width):
         return True
     if abs((w * height) / (h * width) - 1.0) <= ASPECT_TOLERANCE:
         return False
     raise ImageError(
         f"The {what}'s size {w} x {h} fits neither the image's {width} x {height} (by aspect ratio, within 1 %) nor "
-        f"the model's input of {side} x {side}; resize the {what} to one of them."
+        f"the model's input of {across} x {down}; resize the {what} to one of them."
     )
 
 
 def _cut(picture: Image.Image, preprocessing: Preprocessing, resample: Image.Resampling) -> Image.Image:
     width, height, left, top = _placement(picture.size[::-1], preprocessing)
-    side = preprocessing.crop
-    return picture.resize((width, height), resample).crop((left, top, left + side, top + side))
+    down, across = preprocessing.size
+    return picture.resize((width, height), resample).crop((left, top, left + across, top + down))
 
 
 def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
     """Return the resized picture's width and height, and the crop's left and top in it (negative where it pads)."""
+    down, across = preprocessing.size
     if preprocessing.fit == "stretch":
-        return preprocessing.crop, preprocessing.crop, 0, 0
-    short, long = sorted(image_size)
-    size = preprocessing.resize, int(preprocessing.resize * long / short)
-    width, height = size if image_size[1] <= image_size[0] else size[::-1]
-    return width, height, _offset(width, preprocessing.crop), _offset(height, preprocessing.crop)
+        return across, down, 0, 0
+    resize = preprocessing.resize
+    if isinstance(resize, tuple):
+        ratio = min(image_size[0] / resize[0], image_size[1] / resize[1])
+        height, width = (round(length / ratio) for length in image_size)
+    else:
+        short, long = sorted(image_size)
+        size = resize, int(resize * long / short)
+        width, height = size if image_size[1] <= image_size[0] else size[::-1]
+    return width, height, _offset(width, across), _offset(height, down)
 
 
 def _areas(values: npt.NDArray[np.floating[Any]], length: int, start: int, side: int) -> npt.NDArray[np.float64]:

@@ -116,10 +116,10 @@ def _shift(drifts: Drifts, progress: Progress) -> Changes:
 
 def _shifted(rgb: RGB, preprocessing: Preprocessing) -> RGB:
     """Return the crop whose window lies one pixel further along the picture's longer side."""
-    side = preprocessing.crop
-    wider = images.crop(rgb, replace(preprocessing, crop=side + 2 * _MARGIN))
+    height, width = preprocessing.size
+    wider = images.crop(rgb, replace(preprocessing, crop=(height + 2 * _MARGIN, width + 2 * _MARGIN)))
     top, left = (_MARGIN, _MARGIN + 1) if _is_wide(rgb) else (_MARGIN + 1, _MARGIN)
-    return np.ascontiguousarray(wider[top : top + side, left : left + side])
+    return np.ascontiguousarray(wider[top : top + height, left : left + width])
 
 
 def _is_wide(rgb: RGB) -> bool:

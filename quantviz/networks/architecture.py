@@ -30,14 +30,14 @@ class Architecture:
     parameters: int
 
 
-def examined(construct: Callable[[int], nn.Module], side: int, name: str) -> Architecture:
+def examined(construct: Callable[[int], nn.Module], size: tuple[int, int], name: str) -> Architecture:
     """Return what an architecture says of itself, without weights and arithmetic.
 
     A network with tokens is made once with seeded weights, to see which layers its logits rest on.
 
     Args:
         construct: makes the network for a number of classes, on the default device.
-        side: of the square input, in pixels.
+        size: (height, width) of the input, in pixels.
         name: of the network, for messages.
 
     Raises:
@@ -45,22 +45,22 @@ def examined(construct: Callable[[int], nn.Module], side: int, name: str) -> Arc
     """
 
     def look(module: nn.Module) -> Architecture:
-        structure = structure_of(module, blank(module, side, 2))
+        structure = structure_of(module, blank(module, size, 2))
         # Which layers the logits rest on cannot be seen without weights.
-        layer = "" if structure.mixes else pooled_layer(module, blank(module, side), structure).names[0]
+        layer = "" if structure.mixes else pooled_layer(module, blank(module, size), structure).names[0]
         parameters = sum(parameter.numel() for parameter in module.parameters())
         return Architecture(layer, _head(module, name, structure.classes), parameters)
 
     try:
         found = looked_at(lambda: construct(_CLASSES), look)
-        return found if found.layer else replace(found, layer=_layer(construct, side))
+        return found if found.layer else replace(found, layer=_layer(construct, size))
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
 
 
-def _layer(construct: Callable[[int], nn.Module], side: int) -> str:
+def _layer(construct: Callable[[int], nn.Module], size: tuple[int, int]) -> str:
     module = untrained(lambda: construct(_CLASSES), scaled=False).eval().requires_grad_(False)
-    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     return pooled_layer(module, example).names[0]
 
 

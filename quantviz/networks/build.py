@@ -85,8 +85,8 @@ def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module
         ref = replace(located.ref, sha256=state_digest(model), classes=_structure(spec).classes, note=spec.note)
         return model, ref
     if located.path is None:
-        side = None if (spec.library, spec.constructor) in _TABLE else spec.weights[0].preprocessing.crop
-        model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision", side=side)
+        size = None if (spec.library, spec.constructor) in _TABLE else spec.weights[0].preprocessing.size
+        model = untrained(lambda: construct(spec, 1000), scaled=spec.library == "torchvision", size=size)
         return model, replace(located.ref, sha256=_digest(model))
     data = _checked_bytes(spec, located, located.path)
     published = next((entry for entry in spec.weights if entry.source and entry.name == located.ref.name), None)
@@ -122,11 +122,11 @@ def layers(spec: ModelSpec) -> tuple[LayerInfo, ...]:
 
 @lru_cache(maxsize=32)
 def _structure(spec: ModelSpec) -> Structure:
-    side = spec.weights[0].preprocessing.crop
+    size = spec.weights[0].preprocessing.size
 
     def look(model: torch.nn.Module) -> Structure:
         separate(model)
-        return structure_of(model, blank(model, side, 2))
+        return structure_of(model, blank(model, size, 2))
 
     return looked_at(lambda: construct(spec, 1000), look)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
 from quantviz.networks.classes import names_of_file
+from quantviz.networks.preprocessing import covers, extent_words, resize_for
 from quantviz.networks.toml_lines import line_of
 from quantviz.specs import ModelSpec, Preprocessing, UsageError, parse_bits
 
@@ -105,13 +106,11 @@ class Card:
             UsageError: the crop would be larger than what it is cut from.
         """
         settings = dict(self.settings)
-        side = settings.get("crop", usual.crop)
-        settings.setdefault("resize", usual.resize if side == usual.crop else round(side * usual.resize / usual.crop))
+        settings.setdefault("resize", resize_for(settings.get("crop", usual.crop), usual))
         made = replace(usual, **settings)
-        if made.crop > made.resize and made.fit == "crop":
-            raise UsageError(
-                f"Card {self.path.name!r} cuts {made.crop} pixels out of {made.resize}; raise resize, or set fit."
-            )
+        if not covers(made):
+            crop, resize = extent_words(made.crop), extent_words(made.resize)
+            raise UsageError(f"Card {self.path.name!r} cuts {crop} pixels out of {resize}; raise resize, or set fit.")
         return made
 
     def of_spec(self, spec: ModelSpec) -> ModelSpec:
@@ -293,9 +292,13 @@ class _Reader:
                 self._refuse(place, f"{key} {value!r} is unknown; use {' or '.join(_CHOICES[key])}")
             return value
         if key in ("size", "resize"):
-            if type(value) is not int or not _SIDES[0] <= value <= _SIDES[1]:
-                self._refuse(place, f"{key} {value!r} is no side in pixels; use {_SIDES[0]} to {_SIDES[1]}")
-            return value
+            lengths = value if isinstance(value, list) and len(value) == 2 else [value]
+            if not all(type(length) is int and _SIDES[0] <= length <= _SIDES[1] for length in lengths):
+                self._refuse(
+                    place,
+                    f"{key} {value!r} is no side in pixels; use {_SIDES[0]} to {_SIDES[1]}, or two as [height, width]",
+                )
+            return lengths[0] if len(set(lengths)) == 1 else tuple(lengths)
         values = value if isinstance(value, list) else [value] * 3
         numbers = [float(entry) for entry in values if type(entry) in (int, float) and math.isfinite(entry)]
         if len(values) != 3 or len(numbers) != 3 or (key == "std" and min(numbers) <= 0):

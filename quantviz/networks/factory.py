@@ -51,11 +51,12 @@ def spec(name: str) -> ModelSpec:
         note=note,
     )
     try:
-        found = examined(lambda _classes: construct(entry, 0), preprocessing.crop, name)
+        found = examined(lambda _classes: construct(entry, 0), preprocessing.size, name)
     except QuantvizError:
         raise
     except Exception as error:
-        _refuse(name, f"its network cannot take a picture (1, 3, {preprocessing.crop}, {preprocessing.crop})", error)
+        height, width = preprocessing.size
+        _refuse(name, f"its network cannot take a picture (1, 3, {height}, {width})", error)
     return replace(entry, layer=found.layer, head=found.head, parameters=found.parameters)
 
 

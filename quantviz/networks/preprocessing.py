@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
-from quantviz.specs import Preprocessing, UsageError
+from quantviz.specs import Extent, Preprocessing, UsageError, sides
 
 IMAGENET: Final = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What most classifiers of ImageNet's classes were trained for."""
@@ -26,7 +26,7 @@ def preprocessing_of(choice: object, module: object = None) -> tuple[Preprocessi
         module: the network.
 
     Raises:
-        UsageError: it is none of these, or has no square crop, or another interpolation than bilinear and bicubic.
+        UsageError: it is none of these, or has another interpolation than bilinear and bicubic.
     """
     if isinstance(choice, Preprocessing):
         return choice, ""
@@ -70,10 +70,34 @@ def of_words(text: str, usual: Preprocessing) -> Preprocessing:
         if not equals or name not in _KEYS or name in values:
             raise UsageError(f"Input {entry.strip()!r} is unclear; give each of {', '.join(_KEYS)} once, name=value.")
         values[name] = _value(name, value)
+    if "crop" in values and "resize" not in values and isinstance(values["crop"], tuple):
+        values["resize"] = resize_for(values["crop"], usual)
     made = replace(usual, **values)
-    if made.crop > made.resize and made.fit == "crop":
-        raise UsageError(f"Input with a crop of {made.crop} of {made.resize} pixels is not possible; raise resize.")
+    if not covers(made):
+        raise UsageError(
+            f"Input with a crop of {extent_words(made.crop)} of {extent_words(made.resize)} pixels is not possible; "
+            "raise resize."
+        )
     return made
+
+
+def resize_for(crop: Extent, usual: Preprocessing) -> Extent:
+    """Return what a picture is resized to before another crop, in the usual one's ratio."""
+    if sides(crop) == usual.size:
+        return usual.resize
+    ratio = sides(usual.resize)[0] / usual.size[0]
+    return round(crop * ratio) if isinstance(crop, int) else (round(crop[0] * ratio), round(crop[1] * ratio))
+
+
+def covers(preprocessing: Preprocessing) -> bool:
+    """Tell whether a picture of any shape fills the input, with nothing black beside it."""
+    wanted = zip(preprocessing.size, sides(preprocessing.resize), strict=True)
+    return preprocessing.fit == "stretch" or all(side <= resized for side, resized in wanted)
+
+
+def extent_words(extent: Extent) -> str:
+    """Return an extent as users write it: ``"224"``, or ``"224x320"``, height first."""
+    return str(extent) if isinstance(extent, int) else "x".join(map(str, extent))
 
 
 def words_of(preprocessing: Preprocessing) -> str:
@@ -81,9 +105,13 @@ def words_of(preprocessing: Preprocessing) -> str:
 
     Channel order and range follow where they are not RGB and 0-1.
     """
-    fit = f"shorter side {preprocessing.resize} ({preprocessing.interpolation}), centre crop of {preprocessing.crop}"
+    crop, resize = extent_words(preprocessing.crop), extent_words(preprocessing.resize)
+    resized = f"shorter side {resize}" if isinstance(preprocessing.resize, int) else f"scaled to cover {resize}"
+    fit = f"{resized} ({preprocessing.interpolation}), centre crop of {crop}"
     if preprocessing.fit == "stretch":
-        fit = f"stretched to {preprocessing.crop} ({preprocessing.interpolation})"
+        fit = f"stretched to {crop} ({preprocessing.interpolation})"
+    if not isinstance(preprocessing.crop, int):
+        fit += " (height x width)"
     mean, std = ("/".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     unusual = [value for value in (preprocessing.order, preprocessing.range) if value not in ("RGB", "0-1")]
     return ", ".join((fit, f"mean {mean}", f"std {std}", *unusual))
@@ -96,12 +124,16 @@ def _value(name: str, text: str) -> object:
         return text
     try:
         if name in ("resize", "crop"):
-            if not _SIDES[0] <= int(text) <= _SIDES[1]:
+            lengths = [int(part) for part in text.lower().split("x")]
+            if len(lengths) > 2 or not all(_SIDES[0] <= length <= _SIDES[1] for length in lengths):
                 raise ValueError
-            return int(text)
+            return lengths[0] if len(set(lengths)) == 1 else tuple(lengths)
         values = [float(part) for part in text.split("/")]
     except ValueError:
-        raise UsageError(f"Input {name}={text} is no number that can be used; give one such as 256 or 0.485.") from None
+        raise UsageError(
+            f"Input {name}={text} is no number that can be used; give one such as 256 or 0.485, or height and width "
+            "as 224x320."
+        ) from None
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
         raise UsageError(f"Input {name}={text} cannot be used; give three values as 0.485/0.456/0.406, or one.")
@@ -110,7 +142,7 @@ def _value(name: str, text: str) -> object:
 
 def of_input(preprocessing: Preprocessing, height: int, width: int) -> Preprocessing:
     """Return the preprocessing of a picture that is an input (H, W) already: only mean and deviation matter."""
-    return replace(preprocessing, resize=min(height, width), crop=min(height, width), fit="crop")
+    return replace(preprocessing, resize=(height, width), crop=(height, width), fit="crop")
 
 
 def _of_torchvision(transforms: Any) -> Preprocessing:
@@ -132,19 +164,25 @@ def _of_timm(settings: Mapping[str, Any]) -> Preprocessing:
     mode, part = settings.get("crop_mode") or "center", float(settings.get("crop_pct") or 0.875)
     if mode != "center" and not (mode == "squash" and part == 1):
         raise UsageError(f"Crop mode {mode!r} of {part:g} is not supported; {_WAYS}.")
-    preprocessing = _made([math.floor(crop[0] / part)], crop, str(settings.get("interpolation", "bicubic")), mean, std)
+    resize = [math.floor(side / part) for side in crop]
+    preprocessing = _made(resize, crop, str(settings.get("interpolation", "bicubic")), mean, std)
     return replace(preprocessing, fit="stretch") if mode == "squash" else preprocessing
 
 
 def _made(resize: list[int], crop: list[int], interpolation: str, mean: list[float], std: list[float]) -> Preprocessing:
-    if len(set(crop)) != 1 or len(set(resize)) != 1 or len(mean) != 3 or len(std) != 3:
+    if len(crop) not in (1, 2) or len(resize) not in (1, 2) or len(mean) != 3 or len(std) != 3:
         raise UsageError(f"Preprocessing with a crop of {crop} and {len(mean)} channels is not supported; {_WAYS}.")
     if interpolation not in ("bilinear", "bicubic"):
         raise UsageError(f"Interpolation {interpolation!r} is not supported; use bilinear or bicubic, or {_WAYS}.")
     return Preprocessing(
-        int(resize[0]),
-        int(crop[0]),
+        _extent(resize),
+        _extent(crop),
         cast(Literal["bilinear", "bicubic"], interpolation),
         cast("tuple[float, float, float]", tuple(map(float, mean))),
         cast("tuple[float, float, float]", tuple(map(float, std))),
     )
+
+
+def _extent(lengths: list[int]) -> Extent:
+    """Return torchvision's list, one length or height and width, as an extent."""
+    return int(lengths[0]) if len(set(lengths)) == 1 else (int(lengths[0]), int(lengths[1]))

@@ -50,13 +50,13 @@ def looked_at(make: Callable[[], nn.Module], look: Callable[[nn.Module], T]) -> 
             return look(make().eval())
 
 
-def blank(module: nn.Module, side: int, batch: int = 1) -> Tensor:
-    """Return zeros (batch, 3, side, side) float32 on a network's device."""
+def blank(module: nn.Module, size: tuple[int, int], batch: int = 1) -> Tensor:
+    """Return zeros (batch, 3, height, width) float32 on a network's device."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    return torch.zeros(batch, 3, side, side, device=device)
+    return torch.zeros(batch, 3, *size, device=device)
 
 
-def untrained(make: Callable[[], nn.Module], *, scaled: bool, side: int | None = None) -> nn.Module:
+def untrained(make: Callable[[], nn.Module], *, scaled: bool, size: tuple[int, int] | None = None) -> nn.Module:
     """Return a network on the CPU in float32 with weights drawn with seed 0.
 
     A head that starts as zeros, as in torchvision's vision transformers, is drawn, too: else every class had the same
@@ -65,8 +65,8 @@ def untrained(make: Callable[[], nn.Module], *, scaled: bool, side: int | None =
     Args:
         make: makes the network on the default device.
         scaled: also undo what makes the signal vanish in torchvision's initialisation.
-        side: of the input, for batch norms whose variances fit the signal; None leaves them at 1, behind which
-            GoogLeNet's signal, for one, ends at 1e-11.
+        size: (height, width) of the input, for batch norms whose variances fit the signal; None leaves them at 1,
+            behind which GoogLeNet's signal, for one, ends at 1e-11.
     """
     with drawn():
         model = make().float()
@@ -77,8 +77,8 @@ def untrained(make: Callable[[], nn.Module], *, scaled: bool, side: int | None =
                     nn.init.normal_(head.weight, std=_HEAD)
     if scaled:
         _keep_signal(model)
-    if side is not None:
-        _fit_variances(model, side)
+    if size is not None:
+        _fit_variances(model, size)
     return model
 
 
@@ -99,7 +99,7 @@ def _keep_signal(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _fit_variances(model: nn.Module, side: int) -> None:
+def _fit_variances(model: nn.Module, size: tuple[int, int]) -> None:
     """Set the variance of every batch norm to the power of two next to what it reads of seeded noise.
 
     Powers of two, so that rounding on another machine hardly ever changes the weights' digest.
@@ -117,7 +117,7 @@ def _fit_variances(model: nn.Module, side: int) -> None:
     handles = [norm.register_forward_pre_hook(fit) for norm in norms]
     training = model.training
     try:
-        noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(_SEED))
+        noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(_SEED))
         model.eval()(noise)
     finally:
         for handle in handles:

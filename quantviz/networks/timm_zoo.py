@@ -37,7 +37,7 @@ def spec(rest: str) -> ModelSpec:
         )
     settings = timm.get_pretrained_cfg(rest)
     default = _published(settings)
-    side = default.preprocessing.crop
+    size = default.preprocessing.size
     others = [other for other in _others(architecture, tags) if other.name != default.name]
     entry = ModelSpec(
         name=f"timm:{rest}",
@@ -47,9 +47,9 @@ def spec(rest: str) -> ModelSpec:
         layer="",
         head="",
         parameters=0,
-        weights=(default, *(other for other in others if other.preprocessing.crop == side)),
+        weights=(default, *(other for other in others if other.preprocessing.size == size)),
     )
-    found = examined(lambda classes: construct(entry, classes), side, entry.name)
+    found = examined(lambda classes: construct(entry, classes), size, entry.name)
     return replace(entry, layer=found.layer, head=found.head, parameters=found.parameters)
 
 

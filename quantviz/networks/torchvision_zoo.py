@@ -33,11 +33,11 @@ def spec(rest: str) -> ModelSpec:
     published = tuple(map(_published, library.get_model_weights(rest)))
     if not published:
         published = (PublishedWeights("none", "", "", IMAGENET),)
-    side = published[0].preprocessing.crop
+    size = published[0].preprocessing.size
     if rest.startswith("vit_"):
-        published = tuple(entry for entry in published if entry.preprocessing.crop == side)
+        published = tuple(entry for entry in published if entry.preprocessing.size == size)
     entry = ModelSpec(f"torchvision:{rest}", _family(rest), "torchvision", rest, "", "", 0, published)
-    found = examined(lambda classes: construct(entry, classes), side, entry.name)
+    found = examined(lambda classes: construct(entry, classes), size, entry.name)
     return replace(entry, layer=found.layer, head=found.head, parameters=found.parameters)
 
 

@@ -67,10 +67,12 @@ from quantviz.specs.settings import (
     GRADIENT_FREE,
     CalibrationRef,
     CamSpec,
+    Extent,
     ModelSpec,
     Preprocessing,
     PublishedWeights,
     WeightsRef,
+    sides,
 )
 from quantviz.specs.text import cell, printable, utf8
 from quantviz.specs.variants import (
@@ -113,6 +115,7 @@ __all__ = [
     "Comparison",
     "Cost",
     "Deployed",
+    "Extent",
     "FileVariant",
     "FloatMap",
     "GivenQuant",
@@ -160,6 +163,7 @@ __all__ = [
     "printable",
     "reason_of",
     "scheme_name",
+    "sides",
     "spec_of",
     "too_new",
     "utf8",

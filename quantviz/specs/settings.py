@@ -23,29 +23,52 @@ GRADIENT_FREE = ("eigencam", "scorecam", "ablationcam")
 """The methods that need no gradient of the network."""
 
 
+Extent = int | tuple[int, int]
+"""A length in pixels of a square's sides, or (height, width)."""
+
+
+def sides(extent: Extent) -> tuple[int, int]:
+    """Return (height, width) of an extent."""
+    return extent if isinstance(extent, tuple) else (extent, extent)
+
+
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """How a picture becomes a network's input.
 
     Attributes:
-        resize: length in pixels that the shorter side is resized to.
-        crop: side in pixels of the square centre crop, which is the input's resolution.
+        resize: length in pixels that the shorter side is resized to; or (height, width) that the picture is to cover,
+            its aspect ratio kept.
+        crop: side in pixels of the square centre crop, which is the input's resolution; or its (height, width). Two
+            equal sides are one.
         interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
         mean: per channel in the network's ``order``, subtracted after scaling to ``range``.
         std: per channel in the network's ``order``, divided by afterwards.
-        fit: ``"crop"``, or ``"stretch"``: the whole picture is resized to the crop's square, its aspect ratio lost.
+        fit: ``"crop"``, or ``"stretch"``: the whole picture is resized to the crop's size, its aspect ratio lost.
         order: of the input's channels, ``"RGB"`` or ``"BGR"``.
         range: what a channel's levels are scaled to, ``"0-1"`` or ``"0-255"`` (left as they are).
     """
 
-    resize: int
-    crop: int
+    resize: Extent
+    crop: Extent
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: Literal["crop", "stretch"] = "crop"
     order: Literal["RGB", "BGR"] = field(default="RGB", metadata=LATER)
     range: Literal["0-1", "0-255"] = field(default="0-1", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            if isinstance(value, tuple | list):
+                height, width = value
+                object.__setattr__(self, name, height if height == width else (height, width))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The input's (height, width) in pixels."""
+        return sides(self.crop)
 
 
 @dataclass(frozen=True, slots=True)

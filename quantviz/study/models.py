@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from quantviz import networks
 from quantviz.comparison.cards import card_of
-from quantviz.comparison.files import files_of_card, input_warning, networks_of, pairs_of, target_of
+from quantviz.comparison.files import input_warning, networks_of, pairs_of, target_of
+from quantviz.comparison.files_request import files_of_card
 from quantviz.networks.card import Card
 from quantviz.networks.onnx_files import Opened, open_file
 from quantviz.specs import FileVariant, ModelSpec, Progress, UsageError, WeightsRef
@@ -123,7 +124,7 @@ def _of_files(card: Card, asked: AskedModel, known: StudyPlan | None) -> tuple[S
 def _opened(card: Card, name: str, ref: WeightsRef) -> Opened:
     path = next(variant.file for variant in card.files if variant.name == name)
     assert path is not None
-    return open_file(path, side=ref.preprocessing.crop)
+    return open_file(path, size=ref.preprocessing.size)
 
 
 def _file(label: str, card: Card, opened: Opened, layer: str | None = None) -> FileVariant:

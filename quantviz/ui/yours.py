@@ -120,7 +120,7 @@ def _files() -> tuple[UploadedFiles | None, tuple[Any, ...], tuple[str, ...]]:
         max_chars=500,
         placeholder="resize=256,mean=0.5/0.5/0.5,std=0.5",
         help="How a picture becomes the input, as `quantviz compare --input` takes it: resize, crop, interpolation, "
-        "mean, std, fit. Left empty: as ImageNet networks usually take it.",
+        "mean, std, fit; crop=224x320 is height, then width. Left empty: as ImageNet networks usually take it.",
     ).strip()
     given = [file for file in (reference, quantized, classes) if file is not None]
     key = tuple(file.file_id for file in given)

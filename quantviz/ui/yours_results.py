@@ -36,13 +36,13 @@ def show_files(result: FilesResult) -> None:
 def _facts(known: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines of the table of files."""
     form, logits = known["input"], known["logits"]
-    side = form["side"] or "any"
+    height, width = (form[name] or "any" for name in ("height", "width"))
     operators = sorted(known["operators"].items(), key=lambda entry: -entry[1])
     return {
         "file": known["file"],
         "format": f"{known['format']}, {known['bits']}",
         "opset": str(known["opset"]),
-        "input": f"{form['name']}: {form['dtype']} {form['layout']}, {side} x {side}",
+        "input": f"{form['name']}: {form['dtype']} {form['layout']}, {height} x {width}",
         "classes": f"{logits['classes']}{', after a softmax' if logits['output_is_softmax'] else ''}",
         "operators": ", ".join(f"{count} {name}" for name, count in operators),
         "sha256": f"{known['sha256'][:16]} …",

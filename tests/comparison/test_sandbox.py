@@ -16,7 +16,7 @@ from onnx_support import CLASSES, quantized, saved, small
 from strange_support import endless, of_nodes
 
 from quantviz import images
-from quantviz.comparison.files import FilesRequest, compare_files
+from quantviz.comparison import FilesRequest, compare_files
 from quantviz.comparison.pair import PairRequest
 from quantviz.comparison.sandbox import Limits, Sandbox, UploadedFiles
 from quantviz.comparison.transfer import unpacked

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data.transforms import ResizeKeepRatio
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from quantviz import images
@@ -37,6 +38,26 @@ def test_crop_equals_torchvision_bit_for_bit(size, interpolation, resize, crop):
     ours = images.crop(rgb, prep(resize, crop, interpolation))
     assert ours.dtype == np.uint8
     assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("size", SIZES[:7])
+def test_crop_that_is_not_square_equals_the_libraries(size):
+    rgb = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    bilinear = InterpolationMode.BILINEAR
+    ways = {
+        prep(256, (224, 160)): [Resize(256, bilinear), CenterCrop((224, 160))],
+        prep((128, 183), (112, 160)): [ResizeKeepRatio((128, 183), interpolation="bilinear"), CenterCrop((112, 160))],
+        replace(prep(1, (96, 160)), fit="stretch"): [Resize((96, 160), bilinear)],
+    }
+    for preprocessing, steps in ways.items():
+        ours = images.crop(rgb, preprocessing)
+        assert ours.shape[:2] == preprocessing.size
+        assert np.array_equal(ours, np.asarray(Compose(steps)(Image.fromarray(rgb))))
+
+
+def test_two_equal_sides_are_a_square():
+    assert Preprocessing((256, 256), (224, 224), "bilinear", MEAN, STD) == prep()
+    assert (prep().size, prep(256, (224, 160)).size) == ((224, 224), (224, 160))
 
 
 def test_normalize_equals_torchvision():
@@ -102,6 +123,7 @@ def test_map_of_extreme_magnitude_keeps_its_shape(scale):
 # --- masks, points and boxes in the crop
 
 PLACES = [prep(), prep(232, 224, "bicubic"), prep(224, 224), prep(233, 181), prep(200, 224)]
+PLACES += [prep((128, 183), (112, 160)), prep(256, (224, 160)), replace(prep(1, (160, 224)), fit="stretch")]
 
 
 def painted(size, box):
@@ -177,11 +199,17 @@ def test_boxes_are_clipped_and_dropped():
 
 def coverage(mask, preprocessing):
     """The share of each of the crop's pixels that a mask of the whole picture covers, as two matrix products."""
-    (height, width), resize, side = mask.shape, preprocessing.resize, preprocessing.crop
-    long = int(resize * max(mask.shape) / min(mask.shape))
-    sizes = (resize, long) if height <= width else (long, resize)
+    (height, width), resize = mask.shape, preprocessing.resize
+    if preprocessing.fit == "stretch":
+        sizes = preprocessing.size
+    elif isinstance(resize, tuple):
+        ratio = min(height / resize[0], width / resize[1])
+        sizes = round(height / ratio), round(width / ratio)
+    else:
+        long = int(resize * max(mask.shape) / min(mask.shape))
+        sizes = (resize, long) if height <= width else (long, resize)
 
-    def overlaps(length, resized):
+    def overlaps(length, resized, side):
         start = round((resized - side) / 2) if resized >= side else -((side - resized) // 2)
         low = (np.arange(side) + start) * (length / resized)
         high = low + length / resized
@@ -189,7 +217,8 @@ def coverage(mask, preprocessing):
         shared = np.minimum(high[:, None], pixel + 1.0) - np.maximum(low[:, None], pixel)
         return shared.clip(0) * (resized / length)
 
-    return overlaps(height, sizes[0]) @ mask @ overlaps(width, sizes[1]).T
+    down, across = preprocessing.size
+    return overlaps(height, sizes[0], down) @ mask @ overlaps(width, sizes[1], across).T
 
 
 @pytest.mark.parametrize("size", SIZES)

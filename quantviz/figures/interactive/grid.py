@@ -72,7 +72,7 @@ def _add_row(figure: go.Figure, row: Sequence[Comparison], top: float, salient: 
             figure.add_annotation(**_words(column, top + 0.5, pixels, "middle"))
         else:
             figure.add_layout_image(
-                **place, source=data_uri(pixels, "JPEG", quality=88), xref="x", yref="y", sizing="stretch"
+                **place, source=data_uri(pixels, "JPEG", quality=88), xref="x", yref="y", sizing="contain"
             )
         figure.add_annotation(**_words(column, top + 1, words, "top"))
 
@@ -118,5 +118,6 @@ def _overlay(crop: RGB, heatmap: Heatmap) -> RGB | str:
 
 
 def _small(pixels: RGB) -> RGB:
-    shown: RGB = np.asarray(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+    height, width = (round(length * _SIDE / max(pixels.shape[:2])) for length in pixels.shape[:2])
+    shown: RGB = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
     return shown

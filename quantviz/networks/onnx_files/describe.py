@@ -23,7 +23,9 @@ def describe(opened: Opened) -> dict[str, Any]:
             "layout": opened.form.layout,
             "dtype": opened.form.dtype,
             "batch": opened.form.batch,
-            "side": opened.form.side,
+            "side": opened.form.sides[0] if len(set(opened.form.sides)) == 1 else None,
+            "height": opened.form.sides[0],
+            "width": opened.form.sides[1],
         },
         "logits": {
             "tensor": opened.logits.tensor,

@@ -26,14 +26,14 @@ class InputForm:
     Attributes:
         name: the input's name.
         layout: ``"NCHW"`` or ``"NHWC"``.
-        side: of the square picture in pixels; None where the file leaves it open.
+        sides: height and width of the picture in pixels; None where the file leaves one open.
         batch: how many pictures at once; None for any number.
         dtype: ``"float32"`` or ``"float16"``.
     """
 
     name: str
     layout: str
-    side: int | None
+    sides: tuple[int | None, int | None]
     batch: int | None
     dtype: str
 
@@ -45,17 +45,32 @@ class InputForm:
     @property
     def words(self) -> str:
         """The form in a few words: "float32 NCHW, N x 3 x 224 x 224"."""
-        side = self.side or "any"
+        height, width = (side or "any" for side in self.sides)
         batch = "N" if self.batch is None else self.batch
-        sides = f"3 x {side} x {side}" if self.layout == "NCHW" else f"{side} x {side} x 3"
+        sides = f"3 x {height} x {width}" if self.layout == "NCHW" else f"{height} x {width} x 3"
         return f"{self.dtype} {self.layout}, {batch} x {sides}"
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) where the file says both; None where it leaves one open."""
+        height, width = self.sides
+        return (height, width) if height and width else None
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Tell whether the file takes pictures of a (height, width)."""
+        return all(own in (None, side) for own, side in zip(self.sides, size, strict=True))
+
+    def filled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (height, width) of the file, with those of ``size`` where it leaves them open."""
+        height, width = self.sides
+        return height or size[0], width or size[1]
 
 
 def input_of(file: OnnxFile) -> InputForm:
     """Return how a file takes a picture.
 
     Raises:
-        CheckpointError: it does not take one square RGB picture as floating point.
+        CheckpointError: it does not take one RGB picture as floating point.
     """
     stored = {tensor.name for tensor in file.model.graph.initializer}
     inputs = [entry for entry in file.model.graph.input if entry.name not in stored]
@@ -77,13 +92,12 @@ def input_of(file: OnnxFile) -> InputForm:
         raise CheckpointError(f"{file.name} takes {shape[0]} pictures at once; export it for one, or for any number.")
     layout = "NHWC" if shape[1] != 3 and shape[3] == 3 else "NCHW"
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
-    given = {side for side in sides if side is not None}
-    if len(given) > 1 or any(side > _LARGEST_SIDE for side in given):
+    if any(side is not None and side > _LARGEST_SIDE for side in sides):
         raise CheckpointError(
-            f"{file.name} takes an input of shape {_words(shape)}; give a network of square pictures of up to "
-            f"{_LARGEST_SIDE} pixels."
+            f"{file.name} takes an input of shape {_words(shape)}; give a network of pictures of up to "
+            f"{_LARGEST_SIDE} pixels a side."
         )
-    return InputForm(inputs[0].name, layout, given.pop() if given else None, shape[0], _TYPES[tensor.elem_type])
+    return InputForm(inputs[0].name, layout, (sides[0], sides[1]), shape[0], _TYPES[tensor.elem_type])
 
 
 def _length(dimension: Any) -> int | None:

@@ -27,7 +27,7 @@ class Opened:
         file: as it was read.
         graph: its operations, integer operators written as QDQ.
         form: how it takes a picture.
-        side: of the picture in pixels.
+        size: (height, width) of the picture in pixels.
         shapes: of every tensor, for one picture.
         logits: where its class scores are.
         targets: tensors that a map can be taken at, in the order of the file.
@@ -37,7 +37,7 @@ class Opened:
     file: files.OnnxFile
     graph: Graph
     form: InputForm
-    side: int
+    size: tuple[int, int]
     shapes: Shapes
     logits: Logits
     targets: tuple[Target, ...]
@@ -65,27 +65,27 @@ class Opened:
         )
 
 
-def open_file(path: Path, *, external: bool = True, side: int | None = None) -> Opened:
+def open_file(path: Path, *, external: bool = True, size: tuple[int, int] | None = None) -> Opened:
     """Return an ONNX file with what is known of it; kept in memory until the file changes.
 
     Args:
         path: the file.
         external: as in ``files.read``.
-        side: of the picture in pixels, where the file leaves it open.
+        size: (height, width) of the picture in pixels, where the file leaves it open.
 
     Raises:
         CheckpointError: the file cannot be used.
     """
-    return _opened(path.absolute(), files.identity(path), external, side or DEFAULT_SIDE)
+    return _opened(path.absolute(), files.identity(path), external, size or (DEFAULT_SIDE, DEFAULT_SIDE))
 
 
 @lru_cache(maxsize=_OPENED)
-def _opened(path: Path, _identity: tuple[str, int, int], external: bool, side: int) -> Opened:
+def _opened(path: Path, _identity: tuple[str, int, int], external: bool, wanted: tuple[int, int]) -> Opened:
     file = files.read(path, external=external)
     graph = graph_of(file.model, file.opset)
     form = input_of(file)
-    size = form.side or side
-    known = shapes(file, form.given(np.zeros((1, 3, size, size), np.float32)))
+    size = form.filled(wanted)
+    known = shapes(file, form.given(np.zeros((1, 3, *size), np.float32)))
     logits = logits_of(graph, known, file.name)
     choices = targets(graph, known, logits.tensor, form.layout)
     quantization = quantization_of(graph, operators_of(file.model))

@@ -61,9 +61,10 @@ class FilePair:
                 f"Numbers of classes differ: {first.logits.classes} in {first.file.name}, {second.logits.classes} in "
                 f"{second.file.name}; they are not the same network."
             )
-        if first.side != second.side:
+        if first.size != second.size:
             found.append(
-                f"Input sizes differ: {first.side} pixels in {first.file.name}, {second.side} in {second.file.name}."
+                f"Input sizes differ: {_words(first.size)} pixels in {first.file.name}, {_words(second.size)} in "
+                f"{second.file.name}."
             )
         return tuple(found)
 
@@ -115,7 +116,7 @@ def pair_of(reference: Opened, quantized: Opened) -> FilePair:
         second = shape_of(quantized.graph, quantized.shapes, match.quantized_tensor)
         if match.how == BY_TOPOLOGY and math.prod(first) == math.prod(second):
             continue  # the place in the graph leaves open which side of a Reshape is meant
-        if first and second and _sides(first) != _sides(second) and reference.side == quantized.side:
+        if first and second and _sides(first) != _sides(second) and reference.size == quantized.size:
             differences.append(Difference(match, first, second))
     return FilePair(reference, quantized, matching, matches, tuple(differences))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from quantviz.cam import Locked, lockable
 from quantviz.comparison.cards import beside_file, card_of
-from quantviz.comparison.files import files_of_card, networks_of, pairs_of
+from quantviz.comparison.files import networks_of, pairs_of
+from quantviz.comparison.files_request import files_of_card
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.protocols import subject_of
 from quantviz.comparison.request import CompareRequest

@@ -94,7 +94,7 @@ def test_a_float_initializer_behind_quantize_linear_is_a_weight(reference):
 @pytest.mark.parametrize("opset", [11, 13, 17, 21, 24])
 def test_every_opset_and_layout_is_read(folder, opset):
     opened = open_file(saved(folder, small(opset, batch=1, layout="NHWC"), f"{opset}.onnx"))
-    assert (opened.form.layout, opened.form.batch, opened.side) == ("NHWC", 1, SIDE)
+    assert (opened.form.layout, opened.form.batch, opened.size) == ("NHWC", 1, (SIDE, SIDE))
     assert opened.target().tensor == LAST
     assert opened.target().shape == (16, SIDE // 4, SIDE // 4)
     assert opened.logits.classes == CLASSES
