@@ -6,7 +6,7 @@ from quantviz.comparison import FaithfulnessRow, faithfulness
 from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
 from quantviz.ui.backend import until_exported
 from quantviz.ui.bit_widths import show_bit_widths
-from quantviz.ui.controls import beside, choose, measured, wants_faithfulness
+from quantviz.ui.controls import choose, cost_of, measured, wants_faithfulness
 from quantviz.ui.links import show_ignored
 from quantviz.ui.once import compared_once_asked
 from quantviz.ui.plain import code
@@ -24,7 +24,7 @@ with guarded():
         st.stop()
     place = show(comparison)
     with place, guarded():
-        show_beside(comparison, *beside(choices, comparison))
+        show_beside(comparison, cost_of(choices))
     show_bit_widths(choices.request, comparison)
     show_metrics(tables := measured(choices, comparison))
     rows: tuple[FaithfulnessRow, ...] = ()

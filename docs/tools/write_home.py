@@ -12,7 +12,6 @@ from typing import Any
 from quantviz import images, networks
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.layerwise.noise import noise_floor
-from quantviz.scores import verdict
 from quantviz.specs import CALIBRATED, PAPER, CamResult, QuantSpec
 from quantviz.store import TensorStore, default_directory
 from quantviz.study.published import published_triangles
@@ -40,12 +39,10 @@ def hero() -> dict[str, Any]:
     for bits in BITS:
         request = CompareRequest(MODEL, quant=QuantSpec(weight_bits=bits, act_bits=bits), saliency=None)
         comparison = bench.compare(request, sample)
-        cc = comparison.scores["quantized_v_float"].cc
         frames.append(
             {
                 "name": comparison.quant.label,
-                "cc": cc,
-                "verdict": None if cc is None else verdict(cc),
+                "cc": comparison.scores["quantized_v_float"].cc,
                 **result(comparison.quantized),
             }
         )
@@ -57,7 +54,7 @@ def hero() -> dict[str, Any]:
         "photo_sha256": sample.id,
         "method": comparison.cam.method,
         "layer": comparison.cam.layer,
-        "grey_drift": floor.grey.cam,
+        "floor": floor.floor,
         "float": result(comparison.reference),
         "frames": frames,
     }

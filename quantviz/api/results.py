@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantviz import scores
 from quantviz.api.files import check_folder, make_folder, write_file
 from quantviz.api.page import Page, PagePanel, PageTable
 from quantviz.comparison import FaithfulnessRow, arrays, deployed_words, npz_bytes, result_data
@@ -239,10 +238,7 @@ def _degenerate(shown: Comparison | NetworkMap) -> list[str]:
 
 
 def _verdict(comparison: Comparison) -> str:
-    quant, cc = comparison.quant.label, comparison.scores["quantized_v_float"].cc
-    if cc is None:
-        return f"At {quant} the maps cannot be compared."
-    return f"At {quant}, {comparison.model} looks {scores.verdict(cc)} (CC {cc:.3f})."
+    return f"At {comparison.quant.label}, {comparison.model} {comparison.verdict.sentence}"
 
 
 def _class_words(comparison: Comparison) -> str:

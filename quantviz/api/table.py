@@ -26,6 +26,7 @@ from quantviz.comparison import (
 )
 from quantviz.layerwise.bits_file import quant_of_file
 from quantviz.layerwise.drift import model_cost
+from quantviz.layerwise.noise import with_floor
 from quantviz.networks.classes import names_of_file
 from quantviz.specs import (
     CALIBRATED,
@@ -69,7 +70,7 @@ def compare_by(
         as ``Workbench.compare``, ``measure`` and ``faithfulness``.
     """
     names = metric_names(metrics)  # before anything is computed
-    comparison = bench.compare(request, sample, progress)
+    comparison = with_floor(bench, request, bench.compare(request, sample, progress), progress)
     wanted = metrics is not None or truth is not None
     return ComparisonResult(
         comparison,

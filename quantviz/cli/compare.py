@@ -180,6 +180,7 @@ def _show_comparison(comparison: Comparison) -> None:
     click.echo(
         f"{comparison.cam.method} at {comparison.cam.layer}, class {comparison.reference.class_index} ({rule})\n"
     )
+    click.echo(f"At {comparison.quant.label}, {comparison.model} {comparison.verdict.sentence}\n")
     _show_top_5(comparison)
     if comparison.flipped:
         pair = (comparison.reference.predictions[0].label, comparison.quantized.predictions[0].label)

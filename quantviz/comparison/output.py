@@ -22,6 +22,7 @@ from quantviz.specs import (
     ImageSample,
     MetricTable,
     NetworkMap,
+    Verdict,
     WeightsRef,
 )
 
@@ -45,6 +46,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
             "quantized": _predictions(comparison.quantized),
         },
         "flipped": comparison.flipped,
+        "attention": attention_data(comparison.verdict),
         "scores": {
             name: asdict(comparison.scores[name]) if name in comparison.scores else None
             for name in ("quantized_v_float", "float_v_saliency", "quantized_v_saliency")
@@ -82,6 +84,17 @@ def result_data(
     more |= {"faithfulness": [asdict(row) for row in faithfulness]} if faithfulness else {}
     more |= {"others": {name: comparison_data(other) for name, other in others.items()}} if others else {}
     return comparison_data(comparison) | more | {"cost": asdict(cost) if cost else None}
+
+
+def attention_data(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON-able data: the word that programs read, what decided it, and a reader's words."""
+    return {
+        "verdict": verdict.attention.value,
+        "drift": verdict.drift,
+        "floor": verdict.floor,
+        "ratio": verdict.ratio,
+        "words": verdict.words,
+    }
 
 
 def _quantization(comparison: Comparison) -> dict[str, Any]:

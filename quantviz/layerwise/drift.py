@@ -133,12 +133,21 @@ class Drifts:
         subject: the model, weights and calibration images.
         cam: method, and the named target layer.
         samples: the pictures, at least one.
+        class_index: the class that every map explains; None: what the float network saw in the picture.
     """
 
-    def __init__(self, bench: Workbench, subject: Subject, cam: CamSpec, samples: Sequence[ImageSample]) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        subject: Subject,
+        cam: CamSpec,
+        samples: Sequence[ImageSample],
+        class_index: int | None = None,
+    ) -> None:
         if not samples:
             raise UsageError("There is no picture to measure on; name one, or a folder of some.")
         self.bench, self.subject, self.cam, self.samples = bench, subject, cam, tuple(samples)
+        self.class_index = class_index
         known = bool(subject.ref.names) or subject.ref.classes == _CLASSES
         self.labels = tuple(sample.label if known else None for sample in samples)
         self._crops: list[RGB] = []
@@ -152,6 +161,7 @@ class Drifts:
     def key(self, kind: str, **rest: Any) -> str:
         """Return the store's key of a result over these images."""
         ids = [sample.id for sample in self.samples]
+        rest |= {} if self.class_index is None else {"class": self.class_index}
         return self.subject.key(kind, version=VERSION, images=ids, cam=self.cam, **rest)
 
     def changes(
@@ -191,7 +201,7 @@ class Drifts:
         return Changes(**{name: np.asarray(record.arrays[name]) for name in _ARRAYS})
 
     def before(self, progress: Progress) -> list[MapAndLogits]:
-        """Return the float network's answers, each map of its own top-1."""
+        """Return the float network's answers, each map of its own top-1 or of ``class_index``."""
         if not self._before:
             progress("Maps of the float network", 0.0, Phase.EXPLAINING)  # before torch is imported
             network = self.bench.networks.reference(self.subject, progress)
@@ -199,7 +209,7 @@ class Drifts:
             for place, (sample, crop) in enumerate(zip(self.samples, self.crops, strict=True)):
                 progress("Maps of the float network", place / len(self.crops), Phase.EXPLAINING)
                 if sample.id not in found:
-                    found[sample.id] = answer(network, self._input(crop), self.cam, None, self.passes)
+                    found[sample.id] = answer(network, self._input(crop), self.cam, self.class_index, self.passes)
             self._before = [found[sample.id] for sample in self.samples]
         return self._before
 

@@ -12,11 +12,23 @@ import numpy as np
 from quantviz import images
 from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.loaded import Subject
+from quantviz.comparison.protocols import MANY_PASSES
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, resolved
 from quantviz.layerwise.specs import NoiseFloor
-from quantviz.specs import RGB, CalibrationRef, ImageSample, Preprocessing, Progress, QuantSpec, digest_of, no_progress
+from quantviz.specs import (
+    CALIBRATED,
+    RGB,
+    CalibrationRef,
+    Comparison,
+    ImageSample,
+    Preprocessing,
+    Progress,
+    QuantSpec,
+    digest_of,
+    no_progress,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +57,7 @@ def noise_floor(
     - calibration: the network is quantized twice, each time calibrated on every other calibration picture, and the
       second is compared with the first.
 
-    All maps explain the class that the float network saw in the unchanged picture.
+    All maps explain the class that the request names, or else what the float network saw in the unchanged picture.
 
     Args:
         bench: with the models and the store.
@@ -58,7 +70,7 @@ def noise_floor(
         UsageError: there is no picture; or as ``sensitivity``.
     """
     subject, cam = resolved(bench, request, progress)
-    drifts, quant = Drifts(bench, subject, cam, samples), request.quant
+    drifts, quant = Drifts(bench, subject, cam, samples, _class_of(request)), request.quant
     grey = drifts.cached(_GREY, {}, partial(_grey, drifts, progress))
     shift = drifts.cached(_SHIFT, {}, partial(_shift, drifts, progress))
     twins = None
@@ -66,6 +78,30 @@ def noise_floor(
         measure = partial(_calibration, drifts, quant, progress)
         twins = drifts.cached(_CALIBRATION, decides(subject, quant), measure)
     return _floor(drifts, grey, shift, twins)
+
+
+def with_floor(
+    bench: Workbench, request: CompareRequest, comparison: Comparison, progress: Progress = no_progress
+) -> Comparison:
+    """Return a comparison with the noise floor of its picture, by which its verdict is decided.
+
+    It takes two maps of the float network the first time, and none after that. The floor is that of the class that the
+    float map explains. It is of eval mode and of a single pass, so that a protocol with deviations and methods of many
+    passes have none.
+
+    Args:
+        bench: with the models and the store.
+        request: what the comparison was made by.
+        comparison: from ``bench.compare``.
+        progress: reports what is being done; whatever it raises ends the call.
+
+    Raises:
+        as ``Workbench.compare``.
+    """
+    if request.quant.protocol != CALIBRATED or request.cam.method in MANY_PASSES:
+        return comparison
+    floor = noise_floor(bench, request, [comparison.sample], progress, calibration=False).floor
+    return replace(comparison, floor=floor)
 
 
 def stored_noise_floor(drifts: Drifts, quant: QuantSpec, *, calibration: bool = True) -> NoiseFloor | None:
@@ -84,6 +120,10 @@ def stored_noise_floor(drifts: Drifts, quant: QuantSpec, *, calibration: bool = 
         if twins is None:
             return None
     return _floor(drifts, grey, shift, twins)
+
+
+def _class_of(request: CompareRequest) -> int | None:
+    return None if isinstance(request.target, str) else request.target
 
 
 def _floor(drifts: Drifts, grey: Changes, shift: Changes, twins: Changes | None) -> NoiseFloor:

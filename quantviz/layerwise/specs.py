@@ -54,6 +54,12 @@ class NoiseFloor:
         drifts = [twin.cam for twin in (self.grey, self.shift) if twin.cam is not None]
         return max(drifts) if drifts else None
 
+    @property
+    def floors(self) -> tuple[float | None, ...]:
+        """The greater of the float twins' map drifts of each image, in the images' order; None where there is none."""
+        pairs = zip(self.grey.cams, self.shift.cams, strict=True)
+        return tuple(max((one for one in pair if one is not None), default=None) for pair in pairs)
+
 
 @dataclass(frozen=True, slots=True)
 class LayerDrift:

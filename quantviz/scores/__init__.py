@@ -11,11 +11,11 @@ localisation       ``box_iou``, ``box_iou_max``, ``energy_pointing``, ``pointing
 baselines          ``centre_gaussian``, ``uniform``: what any score has to beat
 registry           ``METRICS``, all of them by name, and ``measure``, which computes those that fit a ground truth
 docs               ``describe``, the page of all metrics
-agreement          ``compare`` and ``verdict``, the three scores that come first
+agreement          ``compare``, the three scores that come first
 =================  ===========================================================================================
 """
 
-from quantviz.scores.agreement import CONVENTIONS, EXPLANATIONS, ReadyMap, compare, verdict
+from quantviz.scores.agreement import CONVENTIONS, EXPLANATIONS, ReadyMap, compare
 from quantviz.scores.baselines import CENTRE_SIGMA, centre_gaussian, uniform
 from quantviz.scores.checks import CONSTANT_TOLERANCE, degenerate
 from quantviz.scores.distribution import EPSILON, cc, kld, sim, triangle_violation
@@ -77,6 +77,5 @@ __all__ = [
     "top_k_iou",
     "triangle_violation",
     "uniform",
-    "verdict",
     "weighted_f",
 ]

@@ -71,18 +71,3 @@ def compare(p: Array | ReadyMap, q: Array | ReadyMap) -> Scores:
         cc=correlation(p.deviations, q.deviations),
         kld=divergence(p.distribution, q.distribution),
     )
-
-
-def verdict(cc: float) -> str:
-    """Say in words how alike two maps of one image are; the words and limits are quantviz's own.
-
-    Args:
-        cc: Pearson's correlation of the maps.
-
-    Returns:
-        What completes "the quantized model looks ...": from 0.99, 0.95 and 0.8 on, and below.
-    """
-    for least, words in ((0.99, "at the same places"), (0.95, "at nearly the same places"), (0.8, "partly elsewhere")):
-        if cc >= least:
-            return words
-    return "elsewhere"

@@ -10,6 +10,7 @@ The error tree::
     └── StoreError           the cache on disk cannot be used
 """
 
+from quantviz.specs.attention import Attention, Verdict
 from quantviz.specs.basics import (
     COMPUTATION_VERSION,
     LATER,
@@ -108,6 +109,7 @@ __all__ = [
     "SCHEME_WORDS",
     "UNUSED",
     "AnyVariant",
+    "Attention",
     "CalibrationRef",
     "CamResult",
     "CamSpec",
@@ -149,6 +151,7 @@ __all__ = [
     "TruthKind",
     "UsageError",
     "Variant",
+    "Verdict",
     "WeightsRef",
     "WeightsUnavailable",
     "cell",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quantviz.specs.attention import Verdict
 from quantviz.specs.basics import RGB, FloatMap, frozen
 from quantviz.specs.quantization import GivenQuant, QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
@@ -195,6 +196,8 @@ class Comparison:
         backend_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
         notes: what a reader must know beside the numbers (the two maps are on different grids, say).
+        floor: drift, 1 - CC, of the float network's own map under a change that nobody sees; None where it was not
+            measured.
     """
 
     model: str
@@ -217,6 +220,12 @@ class Comparison:
     backend_note: str = ""
     deployed: Deployed | None = None
     notes: tuple[str, ...] = ()
+    floor: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the quantized network looks where the float one does."""
+        return Verdict.of(self.scores["quantized_v_float"].cc, self.floor)
 
     @property
     def flipped(self) -> bool:

@@ -10,7 +10,6 @@ import streamlit as st
 
 from quantviz import figures
 from quantviz.comparison import CompareRequest
-from quantviz.scores import verdict
 from quantviz.specs import CamResult, Comparison, ImageSample, Progress, QuantSpec
 from quantviz.ui import workbench
 from quantviz.ui.controls import SLOW_METHODS
@@ -44,7 +43,8 @@ def show_bit_widths(request: CompareRequest, comparison: Comparison) -> None:
     )
     if comparisons is not None:
         start = WIDTHS.index(quant.weight_bits) if quant.weight_bits in WIDTHS else 0
-        show_maps(view_of(comparisons, start), key="bit-widths")
+        measured = [replace(one, floor=comparison.floor) for one in comparisons]  # the picture's, at any bit-width
+        show_maps(view_of(measured, start), key="bit-widths")
 
 
 def of_width(request: CompareRequest, bits: int) -> CompareRequest:
@@ -102,14 +102,14 @@ def _computed(asked: Sequence[CompareRequest], sample: ImageSample, progress: Pr
 
 
 def _frame(comparison: Comparison) -> Frame:
-    cc, after = comparison.scores["quantized_v_float"].cc, comparison.quantized.predictions[0]
+    after = comparison.quantized.predictions[0]
     before, quant = comparison.reference.predictions[0], comparison.quant
     called = f"{after.label} ({figures.percent(after.probability)})"
     return Frame(
         name=quant.label if isinstance(quant, QuantSpec) else quant.title,
         native=_native(comparison.quantized),
-        cc=cc,
-        words="the maps cannot be compared." if cc is None else f"it looks {verdict(cc)} (CC {cc:.3f}).",
+        cc=comparison.scores["quantized_v_float"].cc,
+        words=f"it {comparison.verdict.sentence}",
         prediction=f"Label flip: {called} in place of {before.label}." if comparison.flipped else f"Both say {called}.",
         flipped=comparison.flipped,
         problem=comparison.quantized.native.degenerate,

@@ -12,8 +12,6 @@ import streamlit as st
 from quantviz import images, networks
 from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, measure, target_layers
 from quantviz.layerwise.drift import model_cost
-from quantviz.layerwise.noise import noise_floor
-from quantviz.layerwise.specs import NoiseFloor
 from quantviz.saliency import PREDICTORS
 from quantviz.specs import (
     CAM_METHODS,
@@ -122,21 +120,12 @@ def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...
         return measure(workbench(), choices.request, comparison, progress=progress)
 
 
-def beside(choices: Choices, comparison: Comparison) -> tuple[NoiseFloor | None, Cost | None]:
-    """Measure what stands beside the answer, as far as it takes no more than a moment.
-
-    The noise floor is of the float network's top-1 in eval mode, so only a comparison of that class under the
-    calibrated protocol has one; methods of many passes have none here (the Layers page measures it).
-    """
-    request = choices.request
-    if request.quant.deviations:
-        return None, None
+def cost_of(choices: Choices) -> Cost | None:
+    """Return what the quantized network costs; None under a protocol with deviations, where it is not known."""
+    if choices.request.quant.deviations:
+        return None
     with visible_progress() as progress:
-        cost = model_cost(workbench(), request, progress)
-        if request.target != "float" or request.cam.method in SLOW_METHODS:
-            return None, cost
-        samples = [comparison.sample]
-        return noise_floor(workbench(), request, samples, progress, calibration=False), cost
+        return model_cost(workbench(), choices.request, progress)
 
 
 def wants_faithfulness() -> bool:

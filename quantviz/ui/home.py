@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import streamlit as st
 
 from quantviz.figures import agreement_bars, agreement_lines, percent, triangle_marks
+from quantviz.specs import Verdict
 from quantviz.ui import wrapping
 from quantviz.ui.viewer import Frame, View, photo_of, show_maps
 
@@ -110,12 +111,13 @@ def _view() -> View:
 
 def _frame(frame: dict[str, Any], before: dict[str, Any]) -> Frame:
     cc, flipped = frame["cc"], frame["class"] != before["class"]
+    verdict = Verdict.of(cc, _data()["hero"]["floor"])
     called = f"{frame['label']} ({percent(frame['probability'])})"
     return Frame(
         name=frame["name"],
         native=frame["native"],
         cc=cc,
-        words="the maps cannot be compared." if cc is None else f"it looks {frame['verdict']} (CC {cc:.3f}).",
+        words=f"it {verdict.sentence}",
         prediction=f"Label flip: {called} in place of {before['label']}." if flipped else f"Both say {called}.",
         flipped=flipped,
         problem=frame["problem"],

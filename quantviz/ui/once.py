@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import streamlit as st
 
 from quantviz.comparison import CompareRequest
+from quantviz.layerwise.noise import with_floor
 from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec
 from quantviz.ui import visible_progress, workbench
 
@@ -26,7 +27,7 @@ def slow_words(quant: QuantSpec) -> str:
 
 
 def compared_once_asked(request: CompareRequest, sample: ImageSample) -> Comparison | None:
-    """Compare, but ask before weights are learned for the first time; None until that is answered.
+    """Compare, with the noise floor, but ask before weights are first learned; None until that is answered.
 
     Args:
         request: what to compare by; an answer holds for its model, weights and quantization, and for the session.
@@ -40,12 +41,18 @@ def compared_once_asked(request: CompareRequest, sample: ImageSample) -> Compari
             stored = bench.stored(request, sample, progress)
             known = stored is not None or bench.has_learned(request, progress)
         if stored is not None:
-            return stored
+            return _with_floor(request, stored)
         if not known and not _started(partial(st.info, words, icon=":material/timer:"), "Start", "start_learning"):
             return None
         agreed.add(learner)
     with visible_progress() as progress:
-        return bench.compare(request, sample, progress)
+        comparison = bench.compare(request, sample, progress)
+    return _with_floor(request, comparison)
+
+
+def _with_floor(request: CompareRequest, comparison: Comparison) -> Comparison:
+    with visible_progress() as progress:
+        return with_floor(workbench(), request, comparison, progress)
 
 
 def once(

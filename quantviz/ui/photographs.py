@@ -28,8 +28,6 @@ MOST: Final = 60
 _BITS: Final = ("16", "8", "7", "6", "5", "4", "3", "2")
 _USUAL: Final = ("8", "6", "5", "4")
 _SHOWN: Final = 12
-_UNSTABLE: Final = 0.05
-"""Noise floor above which a picture is called unstable: its float map moves that much without any quantization."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,14 +35,12 @@ class Judged:
     """Several pictures at several precisions.
 
     Attributes:
-        rows: of each picture its comparisons, at the greatest precision first.
+        rows: of each picture its comparisons with its noise floor, at the greatest precision first.
         floor: the mean drift of a change that nobody sees, or None.
-        floors: the same of each picture, in the pictures' order.
     """
 
     rows: tuple[tuple[Comparison, ...], ...]
     floor: float | None
-    floors: tuple[float | None, ...]
 
     def precisions(self) -> tuple[Precision, ...]:
         """Return what each precision does, the greatest first."""
@@ -152,7 +148,7 @@ def show_gallery(result: Judged, chosen: Precision) -> None:
     for start in range(0, min(len(order), _SHOWN), 4):
         for column, place in zip(st.columns(4), order[start : min(start + 4, _SHOWN)], strict=False):
             with column:
-                _tile(result.rows[place][at], result.floors[place])
+                _tile(result.rows[place][at])
     if len(order) > _SHOWN:
         st.caption(f"The {_SHOWN} that drift most of {len(order)}; the others can be opened above.")
 
@@ -187,9 +183,10 @@ def _computed(
         progress(f"Comparing {sample.name}, {done + 1} of {len(samples)}{left}", done / len(samples))
         rows.append(tuple(bench.compare(one, sample) for one in asked))
     floor = noise_floor(bench, replace(asked[0], target="float"), samples, progress, calibration=False)
-    pairs = zip(floor.grey.cams, floor.shift.cams, strict=True)
-    floors = tuple(max((one for one in pair if one is not None), default=None) for pair in pairs)
-    return Judged(tuple(rows), floor.floor, floors)
+    judged = (
+        tuple(replace(comparison, floor=own) for comparison in row) for row, own in zip(rows, floor.floors, strict=True)
+    )
+    return Judged(tuple(judged), floor.floor)
 
 
 def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: float) -> pd.DataFrame:
@@ -206,7 +203,7 @@ def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: fl
     return pd.DataFrame(rows).T
 
 
-def _tile(comparison: Comparison, floor: float | None) -> None:
+def _tile(comparison: Comparison) -> None:
     shown = [
         (panel.name, picture)
         for panel, _, picture in figures.panel_pictures(comparison)
@@ -214,12 +211,9 @@ def _tile(comparison: Comparison, floor: float | None) -> None:
     ]
     for column, (name, picture) in zip(st.columns(2, gap="small"), shown, strict=True):
         column.image(picture, width="stretch", alt=f"{comparison.sample.name}, {name}")
-    cc, after = comparison.scores["quantized_v_float"].cc, comparison.quantized.predictions[0]
-    before = comparison.reference.predictions[0]
+    before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
     change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)
-    drift = "no score" if cc is None else f"drift {figures.number(max(1 - cc, 0.0))}"
-    unstable = ", itself unstable" if floor is not None and floor > _UNSTABLE else ""
-    st.markdown(f"{change}  \n{drift}{unstable}")
+    st.markdown(f"{change}  \n{comparison.verdict.sentence.capitalize()}")
     st.caption(code(comparison.sample.name))
 
 

@@ -12,8 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
 from quantviz.comparison import BASELINES, FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
-from quantviz.layerwise.specs import NoiseFloor
-from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS, verdict
+from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
 from quantviz.ui import wrapping
 from quantviz.ui.opacity import OPACITY
@@ -47,15 +46,12 @@ def show(comparison: Comparison) -> DeltaGenerator:
     return place
 
 
-def show_beside(comparison: Comparison, floor: NoiseFloor | None, cost: Cost | None) -> None:
-    """Set beside the answer what twins of the float network do to their maps, and what the network costs."""
-    cc = comparison.scores["quantized_v_float"].cc
-    if floor is not None and floor.floor is not None and cc is not None:
-        drift = max(1 - cc, 0.0)
-        st.markdown(
-            f"The map drift, 1 − CC, is {figures.number(drift)}: {multiple_words(drift, floor.floor)} a change that "
-            f"nobody sees does to the float network's own map (one grey level, {figures.number(floor.grey.cam)}; the "
-            f"crop moved by one pixel, {figures.number(floor.shift.cam)})."
+def show_beside(comparison: Comparison, cost: Cost | None) -> None:
+    """Set beside the answer what decided it, and what the network costs."""
+    if comparison.floor is not None and comparison.verdict.drift is not None:
+        st.caption(
+            f"The map drift, 1 − CC, is {figures.number(comparison.verdict.drift)}; the noise floor, the drift of the "
+            f"float network's own map under a change that nobody sees, {figures.number(comparison.floor)}."
         )
     if cost is not None:
         st.caption(cost_words(cost))
@@ -96,13 +92,9 @@ def _answer(comparison: Comparison) -> None:
         label += f" under {protocol_name(quant)}"
     if not comparison.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
-    cc = comparison.scores["quantized_v_float"].cc
-    if cc is None:
-        st.warning(f"At {label} the maps cannot be compared.", icon=":material/visibility_off:")
-    else:
-        st.markdown(
-            f"### At {label}, {plain(comparison.model)} looks **{verdict(cc)}** (CC {cc:.3f}{_explained(comparison)})."
-        )
+    verdict = comparison.verdict
+    numbers = f" ({verdict.numbers}{_explained(comparison)})" if verdict.numbers else ""
+    st.markdown(f"### At {label}, {plain(comparison.model)} **{verdict.words}**{numbers}.")
     if comparison.flipped:
         st.error(
             f"**Label flip:** {plain(before.label)} ({figures.percent(before.probability)}) in float, "

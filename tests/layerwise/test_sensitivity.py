@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from quantviz import images, networks
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, model_cost, resolved, switchboard
-from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor
+from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor, with_floor
 from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
 from quantviz.specs import CamSpec, LayerBits, QuantSpec, UsageError, no_progress
@@ -207,6 +207,21 @@ def test_sixteen_bits_are_at_the_noise_floor(store):
     assert floor.floor == max(floor.grey.cam, floor.shift.cam)
     assert 0 < measured(bench, request, samples).cam <= floor.floor
     assert measured(bench, replace(request, quant=QuantSpec(4, 4)), samples).cam > floor.floor
+
+
+def test_a_comparison_has_the_floor_of_its_picture_and_its_class(store):
+    bench, sample = Workbench(store), images.bundled("coffee")
+    request = CompareRequest(saliency=None)
+    comparison = with_floor(bench, request, bench.compare(request, sample))
+    assert comparison.floor == noise_floor(bench, request, [sample], calibration=False).floor
+    assert comparison.verdict.drift == max(1 - comparison.scores["quantized_v_float"].cc, 0)
+    chosen = replace(request, target=3)
+    other = with_floor(bench, chosen, bench.compare(chosen, sample))
+    assert other.floor not in (None, comparison.floor)
+    without = replace(comparison, floor=None)
+    paper = replace(request, quant=replace(request.quant, protocol="paper"))
+    many = replace(request, cam=replace(request.cam, method="scorecam"))
+    assert [with_floor(bench, one, without).floor for one in (paper, many)] == [None, None]
 
 
 def measured(bench, request, samples):

@@ -290,14 +290,6 @@ def test_bad_epsilon_is_refused(epsilon):
         scores.kld(ONE, TWO, epsilon=epsilon)
 
 
-@pytest.mark.parametrize(
-    ("correlation", "words"),
-    [(1.0, "at the same places"), (0.97, "at nearly the same places"), (0.8, "partly elsewhere"), (-1.0, "elsewhere")],
-)
-def test_verdict_names_the_agreement(correlation, words):
-    assert scores.verdict(correlation) == words
-
-
 def test_every_score_has_its_convention_and_explanation():
     fields = list(Scores.__dataclass_fields__)
     assert list(scores.CONVENTIONS) == list(scores.EXPLANATIONS) == fields

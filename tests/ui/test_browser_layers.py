@@ -99,7 +99,7 @@ def test_a_folder_that_does_not_exist_is_one_sentence(page, address):
 def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(page, address):
     page.goto(f"{address}/compare?{SMALL}&saliency=none&scheme=naive")
     finished(page)
-    expect(page.get_by_text("a change that nobody sees does").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("a change that nobody sees").first).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("GBOPs").first).to_be_visible(timeout=WAIT)
     page.get_by_text("Details", exact=True).click()
     settled(page)

@@ -37,10 +37,10 @@ def page(tmp_path, monkeypatch):
 def test_a_card_is_compared_with_the_variant_that_is_chosen(page):
     assert not page.exception
     assert [entry.value for entry in page.error] == []
-    assert any(entry.value.startswith("### At W8A8 QDQ, ours looks") for entry in page.markdown)
+    assert any(entry.value.startswith("### At W8A8 QDQ, ours **looks") for entry in page.markdown)
     assert not any("![" in entry.value for entry in page.markdown)
     page.segmented_control(key="variant").set_value("copy").run()
-    assert any("looks **at the same places** (CC 1.000" in entry.value for entry in page.markdown)
+    assert any("**looks at the same places** (CC 1.000" in entry.value for entry in page.markdown)
 
 
 def test_files_can_be_uploaded_beside_cards(page):

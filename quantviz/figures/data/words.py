@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterable
 
+from quantviz.specs.attention import multiple
+
 _NAME_CHARACTERS = 34
 
 
@@ -24,8 +26,7 @@ def times(value: float | None, floor: float | None) -> str:
     """Return how many times the noise floor a drift is, ``"5.1 ×"``; "" where either is missing or the floor is 0."""
     if value is None or not floor:
         return ""
-    multiple = value / floor
-    return f"{multiple:,.0f} ×" if multiple >= 10 else f"{multiple:.1f} ×"
+    return multiple(value / floor)
 
 
 def percent(probability: float) -> str:
