@@ -21,10 +21,11 @@ STEPS = {
     "backends",
     "networks.onnx_files",
 }
-VALUES = {"specs", "layerwise.specs", "study.specs", "bench.specs"}
+VALUES = {"specs", "layerwise.specs", "layerwise.diagnosis.specs", "study.specs", "bench.specs"}
 FACES = {
     "comparison",
     "layerwise",
+    "layerwise.diagnosis",
     "study",
     "study.sweep",
     "report",
@@ -41,6 +42,8 @@ MAY_IMPORT = {
     "comparison": {"specs", *STEPS},
     "layerwise.specs": {"specs"},
     "layerwise": {"specs", "layerwise.specs", "comparison", *STEPS},
+    "layerwise.diagnosis.specs": {"specs"},
+    "layerwise.diagnosis": {"specs", "layerwise.diagnosis.specs", "layerwise.specs", "layerwise", "comparison", *STEPS},
     "study.specs": {"specs"},
     "study": {*VALUES, "comparison", *STEPS},
     "study.sweep": {"specs", "study.specs", "study", "comparison", *STEPS},
@@ -78,6 +81,7 @@ ONLY_IN = {
         "backends",
         "comparison",
         "layerwise",
+        "layerwise.diagnosis",
         "study",
         "study.sweep",
         "bench",
@@ -109,8 +113,8 @@ def room_of(path):
 def room_of_name(name):
     """Return the room of a dotted name below quantviz: of the longest of its beginnings that is one."""
     parts = name.split(".")[1:]
-    inner = ".".join(parts[:2])
-    return inner if inner in MAY_IMPORT else parts[0]
+    beginnings = [".".join(parts[:length]) for length in (3, 2)]
+    return next((inner for inner in beginnings if inner in MAY_IMPORT), parts[0])
 
 
 SOURCES = sorted(

@@ -13,6 +13,7 @@ from quantviz import __version__
 from quantviz.cli.bench import bench_command
 from quantviz.cli.card import card_command
 from quantviz.cli.compare import compare
+from quantviz.cli.diagnose import diagnose_command
 from quantviz.cli.inspect import inspect_command
 from quantviz.cli.layers import search_command, sensitivity_command
 from quantviz.cli.manage import cache, fetch_weights, models, prepare
@@ -67,5 +68,5 @@ for _command in (compare, sensitivity_command, search_command, attribute, score,
     cli.add_command(_command)
 for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
     cli.add_command(_command)
-for _command in (prepare, bench_command, serve_command, inspect_command, card_command):
+for _command in (diagnose_command, prepare, bench_command, serve_command, inspect_command, card_command):
     cli.add_command(_command)

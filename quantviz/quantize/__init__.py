@@ -6,11 +6,12 @@ on an integer grid. Batch norm is folded into the convolution before it. The fac
 additions, concatenations, pooling and activation functions stay in float32.
 """
 
+from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.bias import correct_biases
 from quantviz.quantize.cost import cost, layer_costs, other_values
 from quantviz.quantize.distil import distil
 from quantviz.quantize.equalize import ChannelClip, equalizable, equalized
-from quantviz.quantize.fold import fold_batch_norm, folded
+from quantviz.quantize.fold import conv_norm_pairs, fold_batch_norm, folded
 from quantviz.quantize.gptq import gptq
 from quantviz.quantize.grids import (
     Grid,
@@ -34,6 +35,7 @@ from quantviz.quantize.paper import (
     site_ranges,
 )
 from quantviz.quantize.ranges import Histogram, Ranges, calibrate
+from quantviz.quantize.reading import Reading, readings
 from quantviz.quantize.switch import Switchboard
 from quantviz.quantize.training import seeded, train_mode
 
@@ -45,6 +47,7 @@ __all__ = [
     "InputQuantizer",
     "LearnedLayer",
     "Ranges",
+    "Reading",
     "Switchboard",
     "WeightGrid",
     "activation_grid",
@@ -53,6 +56,7 @@ __all__ = [
     "assemble",
     "calibrate",
     "check_protocol",
+    "conv_norm_pairs",
     "correct_biases",
     "cost",
     "distil",
@@ -63,6 +67,7 @@ __all__ = [
     "folded",
     "frozen_observers",
     "gptq",
+    "hooks",
     "input_grid",
     "layer_costs",
     "learn",
@@ -71,6 +76,8 @@ __all__ = [
     "paper_base",
     "quantize",
     "quantize_weight",
+    "quantized_layers",
+    "readings",
     "seeded",
     "site_ranges",
     "symmetric_grid",

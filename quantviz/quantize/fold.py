@@ -60,7 +60,7 @@ def fold_batch_norm(model: nn.Module, example: Tensor, keep: str | None = None) 
     Returns:
         The folded pairs of names (convolution, batch norm), in execution order.
     """
-    pairs = _conv_norm_pairs(model, example, keep)
+    pairs = conv_norm_pairs(model, example, keep)
     for conv_name, norm_name in pairs:
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
@@ -93,7 +93,14 @@ def _without_norm(norm: nn.BatchNorm2d) -> nn.Module:
     return nn.Sequential(rest) if rest else nn.Identity()
 
 
-def _conv_norm_pairs(model: nn.Module, example: Tensor, keep: str | None) -> list[tuple[str, str]]:
+def conv_norm_pairs(model: nn.Module, example: Tensor, keep: str | None = None) -> list[tuple[str, str]]:
+    """Return the names of each convolution and of the batch norm that alone reads it, in execution order.
+
+    Args:
+        model: in eval mode.
+        example: one input (1, 3, H, W).
+        keep: dotted name of a module whose output no pair may make.
+    """
     produced: dict[int, tuple[str, Tensor, int]] = {}
     readers: dict[int, list[str]] = {}
     kept: list[Tensor] = []

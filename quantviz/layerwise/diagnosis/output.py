@@ -1,0 +1,103 @@
+"""A diagnosis as JSON-able data, and as a table of the tensors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import asdict
+from typing import Any
+
+from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
+from quantviz.specs import utf8
+
+FORMAT = "quantviz diagnosis 1"
+_FIGURES = (
+    "sqnr",
+    "sqnr_isolated",
+    "cosine",
+    "clipped",
+    "used",
+    "low",
+    "high",
+    "picture_ratio",
+    "channels",
+    "outlier_ratio",
+    "zero_channels",
+    "zero_point_saturates",
+)
+
+
+def report_diagnosis(diagnosis: Diagnosis, *, by_channel: bool = False) -> dict[str, Any]:
+    """Return a diagnosis as JSON-able data.
+
+    Args:
+        diagnosis: of our simulation or of a pair of files.
+        by_channel: with the range and SQNR of every channel.
+    """
+    return {
+        "format": FORMAT,
+        "network": diagnosis.network,
+        "kind": diagnosis.kind,
+        "quantization": diagnosis.quantization,
+        **diagnosis.details,
+        "images": [{"sha256": digest, "name": name} for digest, name in diagnosis.images],
+        "noise_floor": diagnosis.floor,
+        "tensors": [_tensor(entry, by_channel) for entry in diagnosis.tensors],
+        "ranking": list(diagnosis.ranking),
+        "causes": [{**asdict(cause), "figures": dict(cause.figures)} for cause in diagnosis.causes],
+        "notes": list(diagnosis.notes),
+    }
+
+
+def _tensor(entry: TensorFigures, by_channel: bool) -> dict[str, Any]:
+    site, histogram = entry.site, entry.histogram
+    data = {
+        "name": site.name,
+        "layer": site.layer,
+        "role": site.role,
+        "depth": entry.depth,
+        "bits": site.bits,
+        "granularity": None if site.bits is None else "per_tensor" if site.axis is None else "per_channel",
+        "scale": [float(scale) for scale in site.scale],
+        "zero_point": [int(zero) for zero in site.zero_point],
+        "quant_min": site.quant_min,
+        "quant_max": site.quant_max,
+        **{name: getattr(entry, name) for name in _FIGURES},
+        "outlier_channels": list(entry.outliers),
+        "histogram": {
+            "edges": [float(edge) for edge in histogram.edges],
+            "float": histogram.reference.tolist(),
+            "quantized": histogram.quantized.tolist(),
+            "sampled": histogram.sampled,
+        },
+        "drift": None if entry.drift is None else {**asdict(entry.drift), "over_floor": entry.drift.over_floor},
+    }
+    if by_channel:
+        figures = entry.by_channel
+        data["by_channel"] = {
+            "low": figures.low.tolist(),
+            "high": figures.high.tolist(),
+            "sqnr": [float(value) if math.isfinite(value) else None for value in figures.sqnr],
+            "zero": figures.vanished.tolist(),
+        }
+    return data
+
+
+def csv_of(diagnosis: Diagnosis) -> bytes:
+    """Return the tensors in order of execution as a table, an empty cell where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    causes = {cause.tensor: cause.cause for cause in diagnosis.causes}
+    rank = {name: place for place, name in enumerate(diagnosis.ranking, 1)}
+    drift = ("drift_alone", "drift_all_but", "over_floor")
+    writer.writerow(["depth", "tensor", "layer", "role", "bits", "rank", *_FIGURES, *drift, "cause"])
+    for entry in diagnosis.tensors:
+        site, moved = entry.site, entry.drift
+        drifts = [None] * 3 if moved is None else [moved.alone, moved.all_but, moved.over_floor]
+        numbers = [*(getattr(entry, name) for name in _FIGURES), *drifts]
+        cells = ["" if number is None else repr(number) for number in numbers]
+        bits = "" if site.bits is None else site.bits
+        row = [entry.depth, site.name, site.layer, site.role, bits, rank[site.name], *cells, causes.get(site.name, "")]
+        writer.writerow(row)
+    return utf8(text.getvalue())
