@@ -1,6 +1,7 @@
 """What the site has of the code itself: the metrics' page, the public names, and a check that each is documented.
 
-A page asks for a part by a line of its own, ``<!-- part: metrics -->`` or ``<!-- part: python -->``.
+A page asks for a part by a line of its own, ``<!-- part: metrics -->``, ``<!-- part: limits -->`` or
+``<!-- part: python -->``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ def metrics() -> str:
     from quantviz.scores import describe
 
     return f"{describe()}\n\n{describe_faithfulness()}"
+
+
+def limits() -> str:
+    """Return the table of what each reader of files takes at most."""
+    from quantviz.specs.limits import LIMITS
+
+    rows = (f"| {row.files} | {row.size} | {row.content} | {row.where} |" for row in LIMITS)
+    return "\n".join(["| files | size | content | read in |", "| --- | --- | --- | --- |", *rows])
 
 
 def python() -> str:
@@ -96,4 +105,4 @@ def _documented(value: Any) -> bool:
     return bool(text and text.strip()) and not text.startswith(f"{getattr(value, '__name__', '')}(")
 
 
-PARTS: dict[str, Callable[[], str]] = {"metrics": metrics, "python": python}
+PARTS: dict[str, Callable[[], str]] = {"metrics": metrics, "python": python, "limits": limits}

@@ -24,7 +24,7 @@ from quantviz.cli.score import pair, score
 from quantviz.cli.serve import serve_command
 from quantviz.cli.study import merge_command, sweep_command
 from quantviz.cli.summary import summary_command
-from quantviz.specs import QuantvizError, printable
+from quantviz.specs import QuantvizError, brief, printable, system_words
 
 
 def main() -> NoReturn:
@@ -46,6 +46,10 @@ def main() -> NoReturn:
         # Whoever read standard output has gone; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if os.environ.get("QUANTVIZ_DEBUG"):
+            raise
+        _fail(system_words(error), 1)
     except Exception as error:
         if os.environ.get("QUANTVIZ_DEBUG"):
             raise
@@ -54,7 +58,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("quantviz: " + printable(" ".join(message.split())), file=sys.stderr)
+    print("quantviz: " + printable(brief(" ".join(message.split()))), file=sys.stderr)
     sys.exit(status)
 
 

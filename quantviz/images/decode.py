@@ -20,13 +20,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from quantviz.images.png import without_long_texts
-from quantviz.specs import RGB, ImageError, UsageError, reason_of
+from quantviz.specs import RGB, ImageError, UsageError, limits, reason_of
 
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 50_000_000
-MIN_SIDE = 16
-MAX_ASPECT = 50
-"""Longer side over shorter: the resized picture's memory grows with it, whatever the file's own size."""
+MAX_BYTES = limits.PICTURE_BYTES
+MAX_PIXELS = limits.PICTURE_PIXELS
+MIN_SIDE = limits.PICTURE_SHORTEST
+MAX_ASPECT = limits.PICTURE_ASPECT
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only parsers that untrusted bytes reach, by Pillow's names."""

@@ -35,13 +35,15 @@ from quantviz.specs import (
     RangeMethod,
     UsageError,
     WeightsRef,
+    limits,
+    read_json,
     scheme_name,
     spec_of,
     with_layers,
 )
 
 FORMAT = "quantviz bits 1"
-MOST_BYTES = 2**20
+MOST_BYTES = limits.BITS_BYTES
 """Size above which a file is refused."""
 
 _KEYS = ("format", "model", "scheme", "ranges", "default", "layers")
@@ -162,20 +164,10 @@ def weights_of(data: bytes, name: str) -> tuple[str, str] | None:
 
 def _parsed(data: bytes, name: str) -> dict[str, Any]:
     """Return the file's JSON object, with every key that is needed and none that is unknown."""
-    if len(data) > MOST_BYTES:
-        raise UsageError(f"Bits file {name!r} has {len(data):,} bytes, more than {MOST_BYTES:,}; name a bits file.")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [key for key, _ in pairs]
-        twice = next((key for place, key in enumerate(names) if key in names[:place]), None)
-        if twice is not None:
-            raise UsageError(f"Bits file {name!r} has {twice!r} twice; leave one out.")
-        return dict(pairs)
-
     try:
-        entry = json.loads(data.decode(), object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        raise UsageError(f"Bits file {name!r} is no JSON; name a file that `quantviz search` wrote.") from None
+        entry = read_json(data, most=MOST_BYTES)
+    except ValueError as error:
+        raise UsageError(f"Bits file {name!r} {error}; name a file that `quantviz search` wrote.") from None
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         raise UsageError(f'Bits file {name!r} has no "format": {FORMAT!r}; name a file that `quantviz search` wrote.')
     for key in _KEYS:

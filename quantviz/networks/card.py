@@ -17,13 +17,13 @@ from typing import Any, Final, Literal, NoReturn
 from quantviz.networks.classes import names_of_file
 from quantviz.networks.preprocessing import covers, extent_words, resize_for
 from quantviz.networks.toml_lines import line_of
-from quantviz.specs import ModelSpec, Preprocessing, UsageError, parse_bits
+from quantviz.specs import ModelSpec, Preprocessing, UsageError, limits, parse_bits
 
 SUFFIX: Final = ".toml"
 RESERVED: Final = ("float", "quantized", "deployed", "saliency")
 """What results call maps already; no variant has such a name."""
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = limits.CARD_BYTES
 _SIDES = (16, 4096)
 _TOP = ("name", "float", "model", "weights", "classes", "layer", "input", "variants")
 _INPUT = ("size", "resize", "fit", "interpolation", "mean", "std", "range", "order", "layout")
@@ -145,9 +145,10 @@ def read_card(path: Path) -> Card:
         UsageError: it cannot be read, or a key or a value is wrong; the message has the line, and what is allowed.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise UsageError(f"Card {path.name!r} has {len(data):,} bytes; give one of at most {_MOST_BYTES:,}.")
+            raise UsageError(f"Card {path.name!r} has more than {_MOST_BYTES:,} bytes; give a shorter one.")
         text = data.decode()
     except OSError as error:
         raise UsageError(f"Card {str(path)!r} cannot be read ({error.strerror}); check the path.") from None
@@ -168,6 +169,8 @@ def parse_card(text: str, path: Path) -> Card:
     """
     try:
         content = tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"Card {path.name!r} is nested too deep; write a card as `quantviz card` does.") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"Card {path.name!r} is no TOML: {_lowered(str(error))}; correct that line.") from None
     return _Reader(path.absolute(), text).card(content, hashlib.sha256(text.encode()).hexdigest())

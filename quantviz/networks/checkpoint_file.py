@@ -22,7 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from quantviz.specs import CheckpointError
+from quantviz.specs import CheckpointError, limits
 
 _WRAPPERS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params"),
@@ -86,11 +86,14 @@ def _parse(data: bytes, file: str, limit: int) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_PLAIN):
             warnings.simplefilter("ignore")
             if _is_safetensors(data):
+                _check_header(data, file)
                 return safetensors.torch.load(data)
-            _check_unpacked_size(data, file, limit)
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            _check_archive(data, file, limit)
+            return torch.load(_Counted(data), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except _TooLong:
+        raise CheckpointError(f"{file} holds more values than any checkpoint has; save the state dict alone.") from None
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code is None:
@@ -102,6 +105,22 @@ def _parse(data: bytes, file: str, limit: int) -> Any:
     # Damaged bytes make the readers raise nearly anything: RuntimeError, KeyError, RecursionError, ...
     except Exception as error:
         raise corrupt(file) from error
+
+
+class _TooLong(BaseException):
+    """A pickle goes on and on; torch's reader turns errors, not this, into others of its own."""
+
+
+class _Counted(io.BytesIO):
+    """Bytes that a reader of pickles may ask for a bounded number of times: it asks for each instruction."""
+
+    steps = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.steps += 1
+        if self.steps > limits.CHECKPOINT_STEPS:
+            raise _TooLong
+        return super().read(size)
 
 
 def _is_safetensors(data: bytes) -> bool:
@@ -136,12 +155,28 @@ def _class_names(content: Any) -> list[str]:
     return []
 
 
-def _check_unpacked_size(data: bytes, file: str, limit: int) -> None:
-    """Refuse an archive whose entries unpack to far more than any checkpoint."""
+def _check_header(data: bytes, file: str) -> None:
+    """Refuse a safetensors file of more tensors than any network has: each takes time to be made."""
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    _check_count(max(header.count(b"data_offsets"), header.count(b"{")), len(header), file)
+
+
+def _check_count(tensors: int, described: int, file: str) -> None:
+    if tensors > limits.CHECKPOINT_TENSORS or described > limits.CHECKPOINT_HEADER:
+        raise CheckpointError(
+            f"{file} holds {tensors:,} tensors, described in {described:,} bytes; a checkpoint may have "
+            f"{limits.CHECKPOINT_TENSORS:,} in {limits.CHECKPOINT_HEADER:,}. Save the state dict alone."
+        )
+
+
+def _check_archive(data: bytes, file: str, limit: int) -> None:
+    """Refuse an archive that unpacks to far more than any checkpoint, or whose pickle is longer than any has."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
+        entries = archive.infolist()
+    _check_count(len(entries), sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")), file)
+    unpacked = sum(entry.file_size for entry in entries)
     if unpacked > limit:
         raise CheckpointError(
             f"{file} unpacks to {unpacked / 1e6:,.0f} MB, more than the {limit / 1e6:,.0f} MB that a checkpoint "

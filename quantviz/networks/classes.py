@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from quantviz.specs import UsageError
+from quantviz.specs import UsageError, limits
 
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
@@ -47,7 +47,13 @@ def names_of_file(path: Path) -> tuple[str, ...]:
         UsageError: the file cannot be read, or is no text.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open("rb") as file:
+            data = file.read(limits.CLASSES_BYTES + 1)
+        if len(data) > limits.CLASSES_BYTES:
+            raise UsageError(
+                f"Class names {str(path)!r} have more than {limits.CLASSES_BYTES >> 20} MiB; give a name on each line."
+            )
+        lines = data.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise UsageError(f"Class names {str(path)!r} cannot be read ({reason}); give a name on each line.") from None

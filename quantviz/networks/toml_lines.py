@@ -9,6 +9,8 @@ from typing import Any
 Place = tuple[str | int, ...]
 """Keys, and for a table of an array its number, from the outermost one: ``("variants", 1, "file")``."""
 
+_MOST_PARSED = 4 << 20
+
 
 def line_of(text: str, place: Sequence[str | int]) -> int | None:
     """Return the line, from 1, on which the statement that sets a place begins; None where there is none.
@@ -32,15 +34,19 @@ def line_of(text: str, place: Sequence[str | int]) -> int | None:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each statement, which may take several lines, with its first line."""
-    start, lines = 1, list[str]()
+    """Yield each statement, which may take several lines, with its first line, until too much had to be parsed."""
+    start, lines, budget = 1, list[str](), _MOST_PARSED
     for number, line in enumerate(text.splitlines(), start=1):
         if not lines and (not line.strip() or line.lstrip().startswith("#")):
             start = number + 1
             continue
         lines.append(line)
-        # What ends in a comma goes on: long arrays are not parsed anew for each of their lines.
-        if line.rstrip().endswith(",") or not _whole(statement := "\n".join(lines)):
+        if line.rstrip().endswith(","):  # it goes on: long arrays are not parsed anew for each of their lines
+            continue
+        budget -= len(statement := "\n".join(lines))
+        if budget < 0:  # a statement of thousands of lines, each of which would parse it anew
+            return
+        if not _whole(statement):
             continue
         yield start, statement
         start, lines = number + 1, []

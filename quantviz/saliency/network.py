@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from quantviz.saliency.maps import resized, to_heatmap
-from quantviz.specs import RGB, CheckpointError, Heatmap, reason_of, too_new
+from quantviz.specs import RGB, CheckpointError, Heatmap, limits, reason_of, too_new
 
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = limits.ONNX_BYTES
 """Largest .onnx file that is opened; the full U2-Net has 168 MiB."""
 
 DEFAULT_SIDE = 320

@@ -26,7 +26,8 @@ from quantviz.specs.basics import (
 )
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
-from quantviz.specs.listing import files_below
+from quantviz.specs.json_text import read_json
+from quantviz.specs.listing import files_below, usable_path
 from quantviz.specs.marks import LAYOUT, UNUSED, GridLayout
 from quantviz.specs.metrics import GroundTruth, Metric, MetricTable, Score, TruthKind
 from quantviz.specs.quantization import (
@@ -51,7 +52,7 @@ from quantviz.specs.quantization import (
     spec_of,
     with_layers,
 )
-from quantviz.specs.reasons import reason_of, too_new
+from quantviz.specs.reasons import reason_of, system_words, too_new
 from quantviz.specs.results import (
     CamResult,
     Comparison,
@@ -75,7 +76,7 @@ from quantviz.specs.settings import (
     WeightsRef,
     sides,
 )
-from quantviz.specs.text import cell, printable, utf8
+from quantviz.specs.text import brief, cell, printable, utf8
 from quantviz.specs.variants import (
     DEPLOYED,
     GIVEN,
@@ -154,6 +155,7 @@ __all__ = [
     "Verdict",
     "WeightsRef",
     "WeightsUnavailable",
+    "brief",
     "cell",
     "check_deployable",
     "digest_of",
@@ -164,11 +166,14 @@ __all__ = [
     "parse_bits",
     "plain",
     "printable",
+    "read_json",
     "reason_of",
     "scheme_name",
     "sides",
     "spec_of",
+    "system_words",
     "too_new",
+    "usable_path",
     "utf8",
     "variants_of",
     "with_layers",

@@ -5,11 +5,20 @@ Example of a message: what was wrong, with the value; what to do next.
 
 from __future__ import annotations
 
+from quantviz.specs.text import brief
+
 
 class QuantvizError(Exception):
-    """Whatever quantviz refuses or cannot do, told in one sentence."""
+    """Whatever quantviz refuses or cannot do, told in one sentence.
+
+    Args:
+        message: the sentence; what it quotes is cut to a length that can be read.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(brief(str(message)))
 
 
 class UsageError(QuantvizError):

@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 
-from quantviz.specs.errors import ImageError
+from quantviz.specs.errors import ImageError, UsageError
+
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255  # PATH_MAX and NAME_MAX of Linux, in bytes
 
 
 def files_below(top: Path, suffixes: Collection[str], what: str) -> list[Path]:
@@ -59,3 +61,23 @@ def _entries(folder: Path, seen: set[tuple[int, int]], what: str) -> list[os.Dir
             f"Folder {folder} cannot be read ({error.strerror}), and its {what} would be missing; make it readable, or "
             "leave it out by a name that begins with a dot."
         ) from None
+
+
+def usable_path(path: Path, what: str) -> Path:
+    """Return a path that a system can have; people and links bring others.
+
+    Args:
+        path: as it was typed.
+        what: what it should name, for the message: ``"a study's folder"``.
+
+    Raises:
+        UsageError: it holds a NUL, or it or one of its names is longer than file systems take.
+    """
+    text = str(path)
+    if "\0" in text:
+        raise UsageError(f"Path {text!r} holds the sign NUL, which no path can have; give the path of {what}.")
+    if len(os.fsencode(text)) > _LONGEST_PATH or any(len(os.fsencode(name)) > _LONGEST_NAME for name in path.parts):
+        raise UsageError(
+            f"Path {text[:80]!r}... has {len(text):,} signs, more than a file system takes; give the path of {what}."
+        )
+    return path

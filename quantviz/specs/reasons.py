@@ -28,6 +28,17 @@ def reason_of(error: BaseException) -> str:
     return text.rstrip(" .") or type(error).__name__
 
 
+def system_words(error: OSError) -> str:
+    """Return a sentence for what the system refuses: a full disk, a folder without permission, a name too long.
+
+    Args:
+        error: of the system.
+    """
+    file = f" of {str(error.filename)!r}" if error.filename is not None else ""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"The system refused the use{file} ({reason}); see to its path, permissions and space, and try again."
+
+
 def too_new(error: BaseException) -> bool:
     """Return whether ONNX Runtime refuses a file because its format or operators are newer than the runtime."""
     return bool(re.search(r"max supported IR version|official(?:ly)? (?:released|support)", str(error)))

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+LONGEST_WORD: Final = 600
+"""Signs of a message without a blank above which they are cut in their middle; a path may have as many."""
+
+LONGEST_MESSAGE: Final = 4000
+"""Signs of a whole message above which it is cut in its middle."""
+
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 _FORMULA = tuple("=+-@\t\r")
 
 
@@ -32,6 +42,26 @@ def cell(text: str) -> str:
         ("'=1+1.jpg", 'cat.jpg')
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def brief(message: str) -> str:
+    """Return a message with whatever is too long in it cut in the middle, so that its end, what to do next, stays.
+
+    Messages quote what they refuse, and files hold names and values of any length.
+
+    Args:
+        message: of an error.
+
+    Example:
+        >>> len(brief("Layer " + "x" * 900_000 + " is unknown; use conv1."))
+        628
+    """
+    return _cut(_LONG_WORD.sub(lambda word: _cut(word[0], LONGEST_WORD), message), LONGEST_MESSAGE)
+
+
+def _cut(text: str, most: int) -> str:
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from quantviz import networks
 from quantviz.networks.card import is_card
-from quantviz.specs import QuantvizError, StoreError, UsageError, cell, utf8
+from quantviz.specs import QuantvizError, StoreError, UsageError, cell, limits, utf8
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
@@ -38,8 +38,8 @@ _LIBRARIES = ("timm", "torchvision")
 _KEPT = ("plan.json", "results.parquet")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can tell: the bytes must not depend on the day
 _PLAIN_FILE = 0o100644 << 16
-_MOST_BYTES = 16 << 30
-_MOST_RATIO, _FREE = 100, 1 << 20  # text of a study packs to a tenth; a hundredth is no study
+_MOST_BYTES = limits.BUNDLE_BYTES
+_MOST_RATIO, _FREE = limits.BUNDLE_RATIO, 1 << 20  # text of a study packs to a tenth; a hundredth is no study
 _MOST_MANIFEST = 1 << 16
 _CHUNK = 1 << 20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from quantviz.specs import QuantvizError, StoreError, UsageError
+from quantviz.specs import QuantvizError, StoreError, UsageError, limits, read_json, usable_path
 from quantviz.study import process
 from quantviz.study.plan_file import plan_bytes, read_plan
 from quantviz.study.results import Results
@@ -32,10 +32,13 @@ class StudyFolder:
 
     Args:
         path: its folder, which ``begin`` makes.
+
+    Raises:
+        UsageError: no path can be so.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = usable_path(path, "a study's folder")
         self._known: tuple[StudyPlan | None, str] = (None, "")
 
     def plan(self) -> StudyPlan | None:
@@ -48,7 +51,8 @@ class StudyFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"Study {str(self.path)!r} is a file; name a folder.")
         try:
-            return read_plan((self.path / _PLAN).read_bytes())
+            with (self.path / _PLAN).open("rb") as file:
+                return read_plan(file.read(limits.PLAN_BYTES + 1))
         except FileNotFoundError:
             foreign = sorted(set(self._names()) - {_LOCK, _PIECES, _PROGRESS})
             if foreign:
@@ -111,7 +115,8 @@ class StudyFolder:
         What a killed sweep left is known by its process, which is no more; one of another machine by its silence.
         """
         try:
-            found = json.loads((self.path / _PROGRESS).read_bytes())
+            with (self.path / _PROGRESS).open("rb") as file:
+                found = read_json(file.read(limits.PROGRESS_BYTES + 1), most=limits.PROGRESS_BYTES)
             told = StudyProgress(**{entry.name: found[entry.name] for entry in fields(StudyProgress)})
             if told.host == process.host():
                 alive = bool(told.process_started) and process.started(int(told.pid)) == told.process_started
@@ -176,7 +181,8 @@ class StudyFolder:
             StoreError: it cannot be read.
         """
         try:
-            found: dict[str, Any] = json.loads(read_notes(self._piece(piece.number))[0]["state"])
+            state = read_notes(self._piece(piece.number))[0]["state"].encode()
+            found: dict[str, Any] = read_json(state, most=limits.PLAN_BYTES)
         except (*BROKEN, KeyError):
             raise StoreError(_damaged(self._piece(piece.number))) from None
         return found

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from quantviz.networks.classes import ClassNames, some_of, unique
-from quantviz.specs import UsageError
+from quantviz.specs import UsageError, limits
 from quantviz.study.layouts import Labels
 
-_MOST_BYTES: Final = 256 << 20
+_MOST_BYTES: Final = limits.LABELS_BYTES
 _HEADS: Final = (("file", "filename", "image", "path", "picture"), ("label", "class", "category"))
 
 

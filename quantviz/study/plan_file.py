@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 
 from quantviz.comparison.structured import structured
-from quantviz.specs import plain
+from quantviz.specs import limits, plain, read_json
 from quantviz.study.specs.plan import StudyPlan
 
 _FORMAT = 1
@@ -27,13 +27,16 @@ def read_plan(data: bytes) -> StudyPlan:
         QuantvizError: a value in it is out of range.
     """
     try:
-        entries = json.loads(data)
+        entries = read_json(data, most=limits.PLAN_BYTES)
+    except ValueError as error:
+        raise ValueError(f"it {error}") from None
+    try:
         if entries["format"] != _FORMAT:
             raise ValueError(f"its format is {entries['format']}, not {_FORMAT}")
         names = [field.name for field in fields(StudyPlan)]
         settings = {name: entries[name] for name in names if name in entries or name not in _ADDED}
         digest = entries["digest"]
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{error} is missing or of another type") from None
     plan = structured(StudyPlan, settings)
     if plan.digest != digest:

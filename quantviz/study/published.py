@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +14,17 @@ import numpy as np
 
 from quantviz import networks, scores
 from quantviz.layerwise.specs import Attribution
-from quantviz.specs import DEVIATIONS, CamSpec, LayerBits, QuantSpec, QuantvizError, StoreError, WeightsRef
+from quantviz.specs import (
+    DEVIATIONS,
+    CamSpec,
+    LayerBits,
+    QuantSpec,
+    QuantvizError,
+    StoreError,
+    WeightsRef,
+    limits,
+    read_json,
+)
 from quantviz.study.shipped import SHIPPED
 from quantviz.study.specs.plan import COMPARISONS
 from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, PublishedCell, Reproduction, TriangleCheck
@@ -151,7 +160,7 @@ def read_attribution(data: bytes, name: str = "attribution") -> Attribution:
         StoreError: the data is no such JSON, a number is missing or not finite, or the shares do not add up.
     """
     try:
-        attribution = _attribution(json.loads(data, parse_constant=_refused))
+        attribution = _attribution(read_json(data, most=limits.ATTRIBUTION_BYTES))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, QuantvizError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise StoreError(
@@ -162,10 +171,6 @@ def read_attribution(data: bytes, name: str = "attribution") -> Attribution:
 
 def _json(cell: PublishedCell | None) -> dict[str, Any] | None:
     return None if cell is None else asdict(cell.estimate)
-
-
-def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
 
 
 def _attribution(entries: Mapping[str, Any]) -> Attribution:

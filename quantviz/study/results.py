@@ -25,13 +25,14 @@ class Results:
         columns: those to read, or None for all; model, setting and protocol always are.
 
     Raises:
-        tables.BROKEN: the file is damaged.
+        tables.BROKEN: the file is damaged, or a number in it is none that a study has.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         keys = ("model", "setting", "protocol")
         wanted = None if columns is None else [*keys, *(name for name in columns if name not in keys)]
         self._table = table = read_table(path, wanted)
+        _check_numbers(table)
         self._parts: dict[tuple[str, str, str], pa.Table] = {}
         for model in pc.unique(table["model"]).to_pylist():
             of_model = table.filter(pc.field("model") == model)
@@ -78,3 +79,21 @@ class Results:
             for text, picture in zip(some[column].to_pylist(), some["index"].to_pylist(), strict=True):
                 pictures.setdefault(text, set()).add(picture)
         return {text: len(places) for text, places in pictures.items()}
+
+
+_RANGES = {"_sim": (0.0, 1.0), "_cc": (-1.0, 1.0), "_kld": (0.0, np.inf), "_probability": (0.0, 1.0)}
+_SLACK = 1e-6
+
+
+def _check_numbers(table: pa.Table) -> None:
+    """Refuse numbers that are not finite, or outside what their metric can have: no study of ours wrote them."""
+    for name in table.column_names:
+        column = table[name].drop_null()
+        if not pa.types.is_floating(column.type) or not len(column):
+            continue
+        low, high = next((ends for tail, ends in _RANGES.items() if name.endswith(tail)), (-np.inf, np.inf))
+        found = pc.min_max(column).as_py()  # which leaves NaN out
+        if not pc.all(pc.is_finite(column)).as_py():
+            raise ValueError(f"column {name} holds a number that is not finite")
+        if found["min"] < low - _SLACK or found["max"] > high + _SLACK:
+            raise ValueError(f"column {name} holds numbers from {found['min']:g} to {found['max']:g}")

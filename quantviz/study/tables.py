@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from quantviz.specs import limits
 from quantviz.study.specs.plan import SIMULATION_COLUMNS
 from quantviz.study.specs.row import StudyRow
 
@@ -104,4 +105,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         BROKEN: it is damaged.
     """
+    with pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        if file.metadata.num_rows > limits.STUDY_ROWS or size > limits.STUDY_BYTES:
+            raise ValueError(f"it has {file.metadata.num_rows:,} rows of {size:,} bytes, more than a study may have")
     return pq.read_table(path, columns=columns, page_checksum_verification=True).replace_schema_metadata(None)

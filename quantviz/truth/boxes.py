@@ -11,14 +11,14 @@ from xml.parsers import expat
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, limits
 from quantviz.truth.files import parse_number, read_bytes, scale_between, shown
 from quantviz.truth.tables import Table, read_table
 
 _Boxes = npt.NDArray[np.float64]
 
-MAX_XML_BYTES = 2**20
-MAX_XML_DEPTH = 16
+MAX_XML_BYTES = limits.XML_BYTES
+MAX_XML_DEPTH = limits.XML_DEPTH
 
 _WANTED = "an ILSVRC or PASCAL VOC .xml file, or a CSV file with columns x0, y0, x1, y1"
 _COLUMNS = (

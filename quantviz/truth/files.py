@@ -8,10 +8,10 @@ import re
 import stat
 from pathlib import Path
 
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, limits
 
-MAX_BYTES = 16 * 2**20
-"""Largest file of points or boxes; a CSV of a million fixations has about as much."""
+MAX_BYTES = limits.TRUTH_BYTES
+"""Largest file of points or boxes."""
 
 ASPECT_TOLERANCE = 0.01
 """How far a file's aspect ratio may be from its picture's, as a fraction."""

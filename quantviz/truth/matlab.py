@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, limits
 
-MAX_DECODED = 32 * 2**20
+MAX_DECODED = limits.MAT_DECODED
 """Bytes that one file's compressed parts may decode to, altogether."""
 
-MAX_DEPTH = 8
+MAX_DEPTH = limits.MAT_DEPTH
 """How deep structs and cells may be nested."""
 
 Value = Any
@@ -76,6 +76,7 @@ class _Reader:
     order: str
     text: bool = False
     decoded: int = 0
+    parts: int = 0
 
     def variables(self, data: bytes) -> Iterator[tuple[str, Value]]:
         for kind, body in self.elements(memoryview(data)[_HEADER:]):
@@ -113,6 +114,9 @@ class _Reader:
 
     def matrix(self, body: memoryview, depth: int) -> tuple[str, Value]:
         """Read one variable or one part of a struct or cell: its name and its value."""
+        self.parts += 1
+        if self.parts > limits.MAT_PARTS:
+            raise _Damaged(f"it holds more than {limits.MAT_PARTS:,} matrices")
         if not len(body):
             return "", np.zeros((0, 0))
         if depth > MAX_DEPTH:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quantviz.specs import ImageError
+from quantviz.specs import ImageError, limits
 from quantviz.truth.files import parse_number, read_bytes, shown
 
-MAX_ROWS = 1_000_000
+MAX_ROWS = limits.TRUTH_ROWS
 
 Row = tuple[int, Sequence[str]]
 """A row's number in the file, counted from 1, and its cells."""
@@ -131,7 +131,7 @@ def _table(name: str, data: bytes, headers: tuple[str, ...], wanted: str) -> Tab
             if any(cell.strip() for cell in cells) and not cells[0].startswith("#"):
                 rows.append((reader.line_num, cells))
             if len(rows) > MAX_ROWS:
-                raise ImageError(f"{name} has more than {MAX_ROWS} rows; split it by image.")
+                raise ImageError(f"{name} has more than {MAX_ROWS:,} rows; split it by image.")
     except csv.Error as error:
         raise ImageError(f"{name} is no readable CSV ({error}); give {wanted}.") from None
     columns: dict[str, int] = {}

@@ -12,7 +12,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from quantviz import networks
-from quantviz.specs import Phase, Progress, QuantvizError
+from quantviz.specs import Phase, Progress, QuantvizError, system_words
 from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ def guarded() -> Iterator[None]:
         yield
     except QuantvizError as error:
         st.error(plain(error), icon=":material/error:")
+    except OSError as error:
+        logging.getLogger(__name__).exception("refused by the system")
+        st.error(plain(system_words(error)), icon=":material/error:")
     except Exception:
         logging.getLogger(__name__).exception("unexpected")
         st.error(

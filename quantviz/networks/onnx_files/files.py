@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from quantviz.specs import CheckpointError, reason_of
+from quantviz.specs import CheckpointError, limits, reason_of
 
-MAX_BYTES: Final = 512 << 20
+MAX_BYTES: Final = limits.ONNX_BYTES
 """Largest .onnx file that is opened."""
 
-MAX_EXTERNAL_BYTES: Final = 1536 << 20
+MAX_EXTERNAL_BYTES: Final = limits.ONNX_EXTERNAL_BYTES
 """Most bytes of external data; a model with them has to stay below protobuf's 2 GiB."""
 
 OLDEST_OPSET: Final = 11

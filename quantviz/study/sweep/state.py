@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from quantviz.specs import QuantvizError
+from quantviz.specs import QuantvizError, limits, read_json
 from quantviz.study import process
 
 _SILENT = 30.0  # seconds after which a process of another machine, which cannot be looked for, counts as ended
@@ -87,7 +87,8 @@ def write_state(file: Path, state: JobState, message: str = "", pid: int | None 
 def read_state(file: Path) -> SweepState | None:
     """Return what a file holds, or None where there is none or it cannot be used."""
     try:
-        entry = json.loads(file.read_bytes())
+        with file.open("rb") as opened:
+            entry = read_json(opened.read(limits.PROGRESS_BYTES + 1), most=limits.PROGRESS_BYTES)
         values = {each.name: entry[each.name] for each in fields(SweepState)}
         return SweepState(**{**values, "state": JobState(values["state"]), "pid": int(values["pid"])})
     except (OSError, ValueError, KeyError, TypeError):
