@@ -37,9 +37,11 @@ FACES = {
 # Room -> the rooms that it may import. A step knows no other step; tasks know steps and the tasks before them.
 MAY_IMPORT = {
     "specs": set(),
+    "confined": {"specs"},
     **{room: {"specs"} for room in STEPS},
+    "images": {"specs", "confined"},
     "networks.onnx_files": {"specs", "networks"},
-    "comparison": {"specs", *STEPS},
+    "comparison": {"specs", "confined", *STEPS},
     "layerwise.specs": {"specs"},
     "layerwise": {"specs", "layerwise.specs", "comparison", *STEPS},
     "layerwise.diagnosis.specs": {"specs"},

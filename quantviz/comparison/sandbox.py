@@ -5,28 +5,22 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
-import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from quantviz.comparison.pair import PairRequest
-from quantviz.comparison.sandbox_process import Child, Limits
-from quantviz.comparison.sandboxed import RESULT, Job
+from quantviz.comparison.sandbox_process import Limits
+from quantviz.comparison.sandboxed import Job
 from quantviz.comparison.transfer import LARGEST, FilesResult, unpacked
 from quantviz.comparison.waiting import Line
-from quantviz.specs import CheckpointError, ImageSample, Progress, UsageError, no_progress
+from quantviz.confined import Child, private_folder
+from quantviz.specs import CheckpointError, ImageSample, Progress, UsageError, limits, no_progress
 
-CLASSES_BYTES: Final = 1 << 20
+CLASSES_BYTES: Final = limits.CLASSES_BYTES
 """Largest file of class names."""
-
-_PREFIX = "quantviz-upload-"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,11 +89,21 @@ class Sandbox:
         """
         request = request or PairRequest()
         self._check(files)
-        with self._line.turn(progress), _private_folder() as folder:
+        with self._line.turn(progress), private_folder() as folder:
             key = secrets.token_hex(32)
             job = self._job(folder, key, files, sample, request)
-            Child(job, self.limits, self._threads).run(progress)
-            return _result(folder, key, sample)
+            names = f"{Path(job.reference).name} and {Path(job.quantized).name}"
+            child = Child(
+                "quantviz.comparison.sandboxed",
+                asdict(job),
+                folder,
+                self.limits.allowance(LARGEST),
+                self.limits.seconds,
+                self.limits.sentences(names),
+                self._threads,
+            )
+            child.run(progress)
+            return _result(child, key, sample)
 
     def _check(self, files: UploadedFiles) -> None:
         most = self.limits.file_bytes
@@ -125,7 +129,6 @@ class Sandbox:
             raise UsageError(f"Saliency {salient.name!r} is a path; give a map's bytes or a method's name.")
         np.save(folder / "picture.npy", sample.rgb, allow_pickle=False)
         return Job(
-            folder=str(folder),
             key=key,
             reference=saved("float.onnx", files.reference_name, files.reference),
             quantized=saved("quantized.onnx", files.quantized_name, files.quantized),
@@ -139,23 +142,12 @@ class Sandbox:
             saliency=salient if isinstance(salient, str) else "",
             saliency_file=saved("saliency", request.saliency_name, salient) if isinstance(salient, bytes) else "",
             saliency_name=request.saliency_name,
-            memory=self.limits.memory,
-            cpu_seconds=self.limits.cpu_seconds,
-            result_bytes=LARGEST,
         )
 
 
-def _result(folder: Path, key: str, sample: ImageSample) -> FilesResult:
+def _result(child: Child, key: str, sample: ImageSample) -> FilesResult:
     try:
-        # The folder was the process's: what lies there may be a link or a pipe.
-        handle = os.open(folder / RESULT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ValueError("it is no file")
-            blob = file.read(LARGEST + 1)
-        if len(blob) > LARGEST:
-            raise ValueError("it is too long")
-        return unpacked(blob, key, sample)
+        return unpacked(child.result(), key, sample)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The process that compared the files left no result that can be read ({error}); try again."
@@ -166,30 +158,3 @@ def _plain_name(name: str, otherwise: str) -> str:
     """Return a stranger's file name as one that a file can have; messages tell it."""
     last = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^\w. ()+=-]", "_", last).lstrip(".").strip()[-100:] or otherwise
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Make a temporary folder that nobody else can read, and remove it with all that lies in it.
-
-    Folders that a killed server left are removed first.
-    """
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdecimal() and not _runs(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

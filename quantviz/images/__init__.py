@@ -25,7 +25,6 @@ from quantviz.images.decode import (
     convert_picture,
     decode_map,
     decode_picture,
-    orientation_of,
     read_bytes,
 )
 from quantviz.images.geometry import (
@@ -111,9 +110,10 @@ def load(source: bytes | Path, *, name: str = "") -> ImageSample:
             or holds values without a defined range (floating point, 32-bit).
     """
     name, data = read_bytes(source, name)
-    rgb, notes = decode_picture(data, name)
-    turn = orientation_of(data) if TURNED in notes else 1
-    return ImageSample(hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes), orientation=turn)
+    rgb, notes, turn = decode_picture(data, name)
+    return ImageSample(
+        hashlib.sha256(data).hexdigest(), rgb, name, notes=tuple(notes), orientation=turn if TURNED in notes else 1
+    )
 
 
 def from_pixels(pixels: npt.NDArray[Any] | Image.Image, *, name: str = "") -> ImageSample:

@@ -11,7 +11,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from quantviz.images.apart import decoded_apart
 from quantviz.images.png import without_long_texts
+from quantviz.images.suspicion import many_parts, takes_much
 from quantviz.specs import RGB, ImageError, UsageError, limits, reason_of
 
 MAX_BYTES = limits.PICTURE_BYTES
 MAX_PIXELS = limits.PICTURE_PIXELS
+MAX_MAP_PIXELS = limits.MAP_PIXELS
 MIN_SIDE = limits.PICTURE_SHORTEST
 MAX_ASPECT = limits.PICTURE_ASPECT
 
@@ -83,22 +86,36 @@ def read_bytes(source: bytes | Path, name: str) -> tuple[str, bytes]:
     return name, data
 
 
-def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str]]:
-    """Decode a picture to upright uint8 (H, W, 3), and say what was changed.
+def decode_picture(data: bytes, name: str) -> tuple[RGB, list[str], int]:
+    """Decode a picture, here or, where that takes much, in a process of its own.
+
+    Returns:
+        Upright uint8 (H, W, 3), what was changed, and the file's EXIF orientation, 1 to 8.
 
     Raises:
         ImageError: the picture is one that ``quantviz.images.load`` refuses.
     """
+    if not many_parts(data):
+        with suppress(_Apart):
+            return picture_here(data, name)
+    return decoded_apart("picture", data, name)
+
+
+def picture_here(data: bytes, name: str, *, apart: bool = False) -> tuple[RGB, list[str], int]:
+    """Return what ``decode_picture`` does, decoded in this process.
+
+    Args:
+        data: of the file.
+        name: for messages.
+        apart: this process is one of its own, for this picture.
+
+    Raises:
+        ImageError: as ``decode_picture``.
+    """
     with _refusing(name):
-        picture, notes = _open(data, name, check=_check_size)
+        picture, notes, turn = _open(data, name, apart, check=_check_size)
         rgb, more = _rgb(picture, name)
-        return np.asarray(rgb), notes + more
-
-
-def orientation_of(data: bytes) -> int:
-    """Return the EXIF orientation of a file that ``decode_picture`` has decoded, 1 to 8."""
-    with Image.open(io.BytesIO(without_long_texts(data)), formats=FORMATS) as picture:
-        return _orientation(picture)
+        return np.asarray(rgb), notes + more, turn
 
 
 def convert_picture(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
@@ -128,12 +145,24 @@ def decode_map(data: bytes, name: str, *, indexed: bool = False) -> npt.NDArray[
     Raises:
         ImageError: the map is one that ``quantviz.images.read_map`` refuses.
     """
+    if not many_parts(data):
+        with suppress(_Apart):
+            return map_here(data, name, indexed=indexed)
+    return decoded_apart("map", data, name, indexed=indexed)[0]
+
+
+def map_here(data: bytes, name: str, *, indexed: bool, apart: bool = False) -> npt.NDArray[np.float64]:
+    """Return what ``decode_map`` does, decoded in this process; arguments and errors as for ``picture_here``."""
     with _refusing(name):
         is_array = data.startswith(np.lib.format.MAGIC_PREFIX)
-        values = _npy(data, name) if is_array else _grey(data, name, indexed)
+        values = _npy(data, name) if is_array else _grey(data, name, indexed, apart)
         if not np.isfinite(values).all():
             raise ImageError(f"{name} contains NaN or infinity; give a map of finite values.")
         return values
+
+
+class _Apart(Exception):
+    """The picture is to be decoded by a process of its own."""
 
 
 @contextmanager
@@ -142,7 +171,7 @@ def _refusing(name: str) -> Iterator[None]:
     _hush_parsers()
     try:
         yield
-    except UsageError:
+    except (UsageError, _Apart):
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image of a supported format; {_DAMAGED}.") from None
@@ -177,10 +206,12 @@ def _hush_parsers() -> None:
                 warnings.filterwarnings("ignore", text, category, module)
 
 
-def _open(data: bytes, name: str, check: Check | None = None) -> tuple[Image.Image, list[str]]:
+def _open(data: bytes, name: str, apart: bool, check: Check) -> tuple[Image.Image, list[str], int]:
     """Decode the first frame, upright, judging the size from the header before any pixel is decoded."""
     picture: Image.Image = Image.open(io.BytesIO(without_long_texts(data)), formats=FORMATS)
-    (check or _check_pixels)(picture, name)
+    check(picture, name)
+    if not apart and takes_much(picture):
+        raise _Apart
     packing = _packing(picture)
     turn = _orientation(picture) if picture.format == "TIFF" else 1  # which turns itself as it loads
     picture.load()
@@ -192,16 +223,20 @@ def _open(data: bytes, name: str, check: Check | None = None) -> tuple[Image.Ima
         picture = picture.transpose(_UPRIGHT[still])
     if turn in _UPRIGHT or still in _UPRIGHT:
         notes.append(TURNED)
-    return picture, notes
+    return picture, notes, max(turn, still)
 
 
-def _too_large(name: str, size: str) -> str:
-    return f"{name} has {size}, more than the {MAX_PIXELS // 10**6} million allowed; give a smaller image."
+def _too_large(name: str, size: str, most: int = MAX_PIXELS) -> str:
+    return f"{name} has {size}, more than the {most // 10**6} million allowed; give a smaller image."
 
 
-def _check_pixels(picture: Image.Image, name: str) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        raise ImageError(_too_large(name, f"{picture.width} x {picture.height} pixels"))
+def _check_pixels(picture: Image.Image, name: str, most: int = MAX_PIXELS) -> None:
+    if picture.width * picture.height > most:
+        raise ImageError(_too_large(name, f"{picture.width} x {picture.height} pixels", most))
+
+
+def _check_map(picture: Image.Image, name: str) -> None:
+    _check_pixels(picture, name, MAX_MAP_PIXELS)
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
@@ -292,9 +327,9 @@ def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _grey(data: bytes, name: str, indexed: bool) -> npt.NDArray[np.float64]:
+def _grey(data: bytes, name: str, indexed: bool, apart: bool) -> npt.NDArray[np.float64]:
     """Return the raw levels of a greyscale image file."""
-    picture, _ = _open(data, name)
+    picture, _, _ = _open(data, name, apart, check=_check_map)
     if picture.mode in ("1", "L", "F") or picture.mode.startswith("I"):
         return np.asarray(picture).astype(np.float64)
     rgba = np.asarray((picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA"))
@@ -319,8 +354,8 @@ def _npy(data: bytes, name: str) -> npt.NDArray[np.float64]:
         raise ImageError(f"{name} holds an array of shape {shape}; give a map of two dimensions, (height, width).")
     if math.prod(shape) * dtype.itemsize > len(data) - stream.tell():
         raise ImageError(f"{name} is shorter than its shape {shape} of {dtype} needs; save the array again.")
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise ImageError(_too_large(name, f"{shape[1]} x {shape[0]} values"))
+    if shape[0] * shape[1] > MAX_MAP_PIXELS:
+        raise ImageError(_too_large(name, f"{shape[1]} x {shape[0]} values", MAX_MAP_PIXELS))
     stream.seek(0)
     with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinity, which is then refused
         return np.asarray(np.load(stream, allow_pickle=False)).astype(np.float64, order="C")

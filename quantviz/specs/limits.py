@@ -17,11 +17,11 @@ PICTURE_ASPECT: Final = 50
 MAP_PIXELS: Final = 16_000_000
 """Values of a map or mask; they become float64."""
 
-DECODED_HERE: Final = 96 << 20
+DECODED_HERE: Final = 160 << 20
 """Bytes that decoding a picture may take in the process that wants it; a process of its own does what takes more."""
 
 DECODER_MEMORY: Final = 2 << 30
-DECODER_SECONDS: Final = 5
+DECODER_SECONDS: Final = 4
 """Processor time of decoding one picture in a process of its own."""
 
 TRUTH_BYTES: Final = 16 << 20

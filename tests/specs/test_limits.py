@@ -141,7 +141,7 @@ def test_a_checkpoint_with_an_endless_pickle_is_refused():
 def test_a_bare_pickle_is_read_for_a_bounded_number_of_steps(monkeypatch):
     monkeypatch.setattr(limits, "CHECKPOINT_STEPS", 1000)
     with pytest.raises(CheckpointError, match="more values than any checkpoint"):
-        weights(b"\x80\x02" + b"N0" * 2000 + b"N.")
+        weights(b"\x80\x02" + b"N" * 2000 + b".")
     with pytest.raises(CheckpointError, match="cannot be read"):
         weights(pickle.dumps([None] * 3))
 
