@@ -109,7 +109,7 @@ def test_tables_that_are_refused(tmp_path):
     assert "from 0.25 to 0.75; give them in pixels" in refused(read, b"x,y\n0.25,0.5\n0.75,0.5\n")
     assert "no readable CSV" in refused(read, b'x,y\n"' + b"1" * 200_000 + b'",2\n')
     many = b"1,2\n" * (tables.MAX_ROWS + 1)
-    assert "more than 1000000 rows" in refused(read, many)
+    assert "more than 300,000 rows" in refused(read, many)
 
 
 # --- fixations from MATLAB files
