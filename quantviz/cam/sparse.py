@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 # Where more of the channels than this have a gradient, picking them costs what it saves.
 _MOST = 0.25
+
+
+_PLAIN = (Tensor, nn.Parameter)  # whose rows can be taken; torchao's tensors hold integers
 
 
 class SparseGradients(TorchFunctionMode):
@@ -34,9 +37,9 @@ class SparseGradients(TorchFunctionMode):
         """Run a function of tensors, those of the three kinds of layers in their own way."""
         options = dict(kwargs or {})
         if torch.is_grad_enabled() and args and isinstance(args[0], Tensor) and args[0].requires_grad:
-            if function is functional.linear and not options:
+            if function is functional.linear and not options and type(args[1]) in _PLAIN:
                 return _Sparse.apply(function, *args)
-            if function is functional.conv2d and not options and _pointwise(*args):
+            if function is functional.conv2d and not options and type(args[1]) in _PLAIN and _pointwise(*args):
                 return _Sparse.apply(function, *args[:3])
             if function is functional.relu and args[0].ndim == 4:
                 return _Relu.apply(args[0], *args[1:], *options.values())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     Layer = str | nn.Module
 
+_LABEL = "quantized"
 _MADE = "the input was given as a tensor; the picture shows it with its normalization undone"
 
 
@@ -57,7 +58,7 @@ class ModuleChoice:
     preprocessing: object = None
     classes: Sequence[str] = ()
     name: str = ""
-    label: str = "quantized"
+    label: str = _LABEL
 
 
 def compare_modules(
@@ -85,14 +86,20 @@ def compare_modules(
         QuantvizError: as ``compare_pair``.
     """
     given = _given(picture, choice.preprocessing, float_module)
-    with _untouched(float_module, quantized_module):
-        first, second = _layers(float_module, quantized_module, given.tensor, choice.layer)
-        reference = _network(float_module, given, choice, first)
-        quantized = replace(_network(quantized_module, given, replace(choice, name=""), second), notes=())
+    with _untouched(float_module, quantized_module) as (plain, rounded, rounding):
+        first, second = _layers(plain, rounded, given.tensor, choice.layer)
+        reference = _network(plain, given, choice, first)
+        quantized = replace(_network(rounded, given, replace(choice, name=""), second), notes=())
         details = {"source": "memory", "name": quantized.name, "sha256": quantized.weights.sha256}
         quantized = replace(quantized, quant=GivenQuant(choice.label, details))
         tensor = given.tensor if given.made else None
-        return compare_pair(reference, quantized, given.sample, request, tensor=tensor, progress=progress)
+        found = compare_pair(reference, quantized, given.sample, request, tensor=tensor, progress=progress)
+        bits = rounding.label
+    notes = (*found.notes, rounding.note) if rounding.given else found.notes
+    if not bits:
+        return replace(found, notes=notes)
+    label = bits if choice.label == _LABEL else choice.label
+    return replace(found, notes=notes, quant=GivenQuant(label, {**details, "bits": bits}))
 
 
 def explain_module(
@@ -121,8 +128,8 @@ def explain_module(
     given = _given(picture, choice.preprocessing, module)
     source = saliency_source(request.saliency, request.saliency_name)
     target = None if isinstance(request.target, str) else request.target
-    with _untouched(module):
-        network = _network(module, given, choice, choice.layer)
+    with _untouched(module) as (layered, rounding):
+        network = _network(layered, given, choice, choice.layer)
         salient = salient_map(source, given.sample, given.crop, network)
         result = explain_network(network, given.tensor, request.method, target, progress, name=network.name)
     marks = {} if salient is None else {"map_v_saliency": scores.compare(result.heatmap.values, salient.values)}
@@ -138,7 +145,7 @@ def explain_module(
         scores=marks,
         seconds=time.perf_counter() - started,
         versions=versions(),
-        notes=network.notes,
+        notes=(*network.notes, rounding.note) if rounding.given else network.notes,
     )
 
 
@@ -239,9 +246,15 @@ def _layers(
 
 
 @contextmanager
-def _untouched(*modules: nn.Module) -> Iterator[None]:
-    """Hold the modules' locks, and run them in eval mode for the length of a block, leaving them as they were."""
+def _untouched(*modules: nn.Module) -> Iterator[tuple[Any, ...]]:
+    """Hold the modules' locks, and run them in eval mode for the length of a block, leaving them as they were.
+
+    Yields:
+        Each module, exported graphs with their layers; last what was seen of roundings, which have a gradient.
+    """
+    from quantviz.networks.graph_module import with_layers
     from quantviz.networks.module import check_module, untouched
+    from quantviz.quantize.straight_through import StraightThrough
 
     with ExitStack() as stack:
         # In one order whoever asks, so that no two threads wait for each other.
@@ -249,4 +262,4 @@ def _untouched(*modules: nn.Module) -> Iterator[None]:
             check_module(module)
             stack.enter_context(Locked(module).locked())
             stack.enter_context(untouched(module))
-        yield
+        yield (*map(with_layers, modules), stack.enter_context(StraightThrough()))

@@ -199,7 +199,12 @@ def _target(module: nn.Module, example: Tensor, layer: str | nn.Module | None, s
 
 def _parts(value: Any) -> Iterator[bytes]:
     """Yield the bytes of a state's entry: a tensor, or what quantized modules pack."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and hasattr(value, "__tensor_flatten__"):  # torchao's, of integers and scales
+        names, settings = value.__tensor_flatten__()
+        yield f"{type(value).__name__} {settings}".encode()
+        for name in names:
+            yield from _parts(getattr(value, name))
+    elif isinstance(value, Tensor):
         if value.is_quantized:
             yield f"{value.dtype} {value.qscheme()}".encode()
             value = value.int_repr()
