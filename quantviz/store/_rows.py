@@ -186,8 +186,9 @@ def _prepare(directory: Path, timeout: float) -> None:
         sqlite3.Error: it cannot be written, or another process holds it.
     """
     for path in database_files(directory):
-        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-            raise Damaged(f"{path.name} is not a regular file")
+        with contextlib.suppress(FileNotFoundError):  # a journal goes when another process ends its transaction
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise Damaged(f"{path.name} is not a regular file")
     if not path.exists():
         return
     with _database(path, timeout) as con:

@@ -280,17 +280,29 @@ def _open(directory: Path, size_limit: int, timeout: float) -> tuple[Rows, str]:
     # One process at a time: the tables of a database in the making would be taken for damage, and set aside.
     with opening_lock(directory, timeout):
         try:
-            return Rows(directory, size_limit, timeout), ""
+            return _rows(directory, size_limit, timeout), ""
         except FAILURES as error:
             if not is_damage(error):
                 raise
             damage = str(error)
         aside = set_aside(directory)
-        rows = Rows(directory, size_limit, timeout)
+        rows = _rows(directory, size_limit, timeout)
         # Without their rows the old files cannot be found, and would not count towards the size limit.
         for path in orphans(directory, set(), in_flight=0.0):
             _remove_generated(rows, directory, path)
     return rows, f"The cache's database was damaged ({damage}); it was set aside as {aside} and a new one begun."
+
+
+def _rows(directory: Path, size_limit: int, timeout: float) -> Rows:
+    """Open the table, again for ``timeout`` seconds where it is locked: SQLite tells of some locks without a wait."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return Rows(directory, size_limit, timeout)
+        except FAILURES as error:
+            if not is_lock(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _remove_generated(rows: Rows, directory: Path, path: Path) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from store_support import filled, garbage, key_of, record_of, run_script, same, store_at
 
-from quantviz.store import TensorStore
+from quantviz.store import TensorStore, _tensors
+from quantviz.store._rows import Rows
 
 
 def hammer(store: TensorStore, worker: int, rounds: int) -> tuple[int, int]:
@@ -93,7 +94,8 @@ def test_processes_that_find_the_same_damage_rebuild_it_once(tmp_path):
 
 FORK = """
 import os, sys, pathlib, warnings
-from quantviz.store import TensorStore
+from quantviz.store import TensorStore, _tensors
+from quantviz.store._rows import Rows
 from quantviz.specs import StoredRecord
 warnings.simplefilter("ignore", DeprecationWarning)
 store = TensorStore(pathlib.Path(sys.argv[1]))
@@ -127,3 +129,19 @@ def test_many_open_a_new_folder_at_once(tmp_path):
         for thread in threads:
             thread.join()
         assert kept == [(True, "", ())] * 5
+
+
+def test_a_lock_that_sqlite_tells_of_at_once_is_waited_for(tmp_path, monkeypatch):
+    met = []
+
+    def opened(*words):
+        met.append(words)
+        if len(met) < 3:
+            raise BlockingIOError("database is locked")
+        return Rows(*words)
+
+    monkeypatch.setattr(_tensors, "Rows", opened)
+    with TensorStore(tmp_path / "tensors", timeout=60) as store:
+        assert store.put(key_of("one"), record_of(1))
+        assert store.info().problem == ""
+    assert len(met) == 3
