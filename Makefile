@@ -11,13 +11,13 @@ run: setup  ## start the dashboard
 
 setup: $(VENV)/.installed  ## install the locked runtime dependencies and the quantviz command
 
-# Two processes of one thread each are faster on two cores than one process of two threads, and than three (measured). In
-# the order of their names: by their number of tests, the slow files would come last and leave one process idle.
+# Two processes of one thread each are faster on two cores than one process of two threads, and than three (measured).
+# tests/conftest.py says which tests stay together; in its order, as by their number the slow files would come last.
 test: $(VENV)/.installed-dev  ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy

@@ -17,6 +17,18 @@ from quantviz.networks.build import build
 from quantviz.networks.permission import VARIABLE
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(items):
+    """Give all tests of the page to one process, before the others' files, which go to whichever process is free.
+
+    They wait for the browser half of their time, and share a server that has computed once what several of them show.
+    """
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("page" if file.startswith("tests/ui/") else file))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/ui/"))  # the files' own order is kept
+
+
 @lru_cache(maxsize=8)
 def _built(name, choice):
     return build(networks.spec(name), networks.resolve(networks.spec(name), choice))[0]
@@ -86,6 +98,14 @@ def factories_as_before():
     os.environ.pop(VARIABLE, None)
     if before is not None:
         os.environ[VARIABLE] = before
+
+
+@pytest.fixture(autouse=True)
+def main_module_as_before():
+    """Leave the main module as it was: a page takes its place, and processes that are started later import it."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture(scope="session")

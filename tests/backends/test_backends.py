@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks_support import some_networks
 from onnx import numpy_helper
 
 from quantviz import cam, networks
@@ -70,7 +71,7 @@ def integers(model, simulated):
     return on_integers(model[1], integer_layers(simulated), batches, target_grid(simulated, LAYER, SMALL))
 
 
-@pytest.mark.parametrize("name", networks.MODELS)
+@pytest.mark.parametrize("name", some_networks("squeezenet1_1", "densenet121", "mobilenet_v2"))
 def test_every_model_is_parted_at_its_own_target_bit_for_bit(float_model, name):
     network, layer = float_model(name), networks.spec(name).layer
     split, outputs = parted(network, layer)

@@ -57,6 +57,7 @@ def test_densenet_runs_on_integer_kernels_alone(fronts, tmp_path):
     assert kinds["QLinearConv"] == 1 + 12 + 1 + 3 + 9 + 1
 
 
+@pytest.mark.slow
 def test_what_a_concatenation_reads_and_gives_is_on_one_grid(fronts):
     graph = onnx.load_from_string(fronts[1]).graph
     values = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}

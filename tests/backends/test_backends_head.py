@@ -61,7 +61,7 @@ def same(first, second, atol):
     assert first.heatmap.degenerate == second.heatmap.degenerate
 
 
-@pytest.mark.parametrize("name", networks.MODELS)
+@pytest.mark.parametrize("name", some_networks("squeezenet1_1", "efficientnet_lite0", "mobilenet_v2"))
 def test_the_head_is_the_layer_that_makes_the_logits(float_model, name):
     network, layer = float_model(name), networks.spec(name).layer
     head = head_of(network, layer, outputs_before(network, layer, SMALL), SMALL)
@@ -243,6 +243,7 @@ def integers(export):
     return tuple(on_integers(model, integer_layers(simulated), batches, target) for model in (data, short))
 
 
+@pytest.mark.slow
 def test_up_to_the_target_integers_are_what_they_are_without_the_logits(integers):
     *found, _ = Session(integers[0])(SMALL)
     expected = Session(integers[1])(SMALL)

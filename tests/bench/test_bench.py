@@ -57,6 +57,7 @@ def test_every_path_is_timed_and_the_plain_forward_is_the_unit(report):
     assert not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.slow
 def test_targets_are_medians_over_the_models_and_told_as_met_or_not(report):
     ratios = {"a": 1.0, "b": 1.3, "c": 1.05}
     timings = [Timing(name, 1, FLOAT, 0.1, ratio) for name, ratio in ratios.items()]

@@ -15,6 +15,7 @@ from quantviz.cam import explain
 from quantviz.quantize import calibrate, quantize
 from quantviz.specs import CamSpec, QuantSpec
 
+_LITE_STEM = pytest.param("efficientnet_lite0", "conv_stem", marks=pytest.mark.slow)
 OTHER_LAYERS = [
     ("densenet121", "features.norm5"),  # a functional in-place ReLU follows
     ("densenet121", "features.denseblock3"),
@@ -195,7 +196,7 @@ def test_eigen_maps_are_the_first_principal_component_with_the_stated_sign(float
     assert difference(found, projection.reshape(a.shape[1:])) < TOLERANCE
 
 
-@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), ("efficientnet_lite0", "conv_stem")])
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), _LITE_STEM])
 def test_scorecam_equals_a_plain_loop(float_model, photograph, name, layer):
     model, image = float_model(name), photograph(name)
     found = explain(model, image, CamSpec("scorecam", layer), 281)
@@ -212,7 +213,7 @@ def test_scorecam_equals_a_plain_loop(float_model, photograph, name, layer):
 
 
 @pytest.mark.parametrize("class_index", [281, pytest.param(700, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), ("efficientnet_lite0", "conv_stem")])
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "features.2"), _LITE_STEM])
 def test_ablationcam_equals_a_plain_loop_that_zeroes_channels(float_model, photograph, name, layer, class_index):
     # conv_stem has negative values, where the library writes -1e7 and less instead of zero.
     model, image = copy.deepcopy(float_model(name)), photograph(name)

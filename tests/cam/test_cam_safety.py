@@ -169,6 +169,7 @@ def test_without_a_class_the_models_own_top_1_is_explained(float_model, photogra
 # -- threads
 
 
+@pytest.mark.slow
 def test_eight_threads_over_two_models_give_the_serial_maps(float_model, photograph):
     layers = {
         "efficientnet_lite0": ("bn2", "blocks.4", "conv_stem"),

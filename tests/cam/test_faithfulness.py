@@ -105,7 +105,7 @@ def test_deletion_and_insertion_equal_a_plain_loop(lite, picture, name):
         assert found[key].value == pytest.approx(area, abs=2e-5)
 
 
-@pytest.mark.parametrize("name", ["lite", "small"])
+@pytest.mark.parametrize("name", [pytest.param("lite", marks=pytest.mark.slow), "small"])
 def test_road_equals_the_library_with_the_same_seed(lite, picture, name):
     model, image = (lite, picture()) if name == "lite" else (small(), noise(21, 26))
     class_index = int(model(image).argmax())

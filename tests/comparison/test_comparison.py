@@ -159,6 +159,7 @@ def fresh_process(directory):
     return run.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_bits_and_needs_no_torch_for_a_cached_comparison(shared, tmp_path):
     kept = fresh_process(shared.store.info().directory)
     assert kept[1:] == ["True", "False"]

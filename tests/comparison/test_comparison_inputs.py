@@ -29,7 +29,15 @@ store, shared, forwards, folder = (
 # -- saliency that the user supplies
 
 
-@pytest.mark.parametrize("size", [(300, 451), (224, 224), (600, 902)], ids=["image size", "crop size", "twice"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (300, 451),
+        pytest.param((224, 224), marks=pytest.mark.slow),
+        pytest.param((600, 902), marks=pytest.mark.slow),
+    ],
+    ids=["image size", "crop size", "twice"],
+)
 @pytest.mark.parametrize("kind", ["npy", "png", "bytes"])
 def test_a_supplied_map_is_aligned_with_the_crop(shared, tmp_path, size, kind):
     rows = np.linspace(0, 255, size[0])[:, None].repeat(size[1], 1)

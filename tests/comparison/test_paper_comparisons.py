@@ -200,6 +200,7 @@ def test_shares_add_up_and_subsets_are_the_comparisons(squeezenet, measured, ben
     assert any(abs(share) > 1e-3 for share in found.share.values())
 
 
+@pytest.mark.slow
 def test_an_interrupted_attribution_goes_on_where_it_was(measured):
     _, first, second, _ = measured
     assert first == sorted(first)

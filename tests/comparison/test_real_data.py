@@ -79,6 +79,7 @@ def bench(request):
     return Bench(request.param)
 
 
+@pytest.mark.slow
 def test_top_1(bench, record_property):
     measured = {"float": bench.top_1(bench.model), "W8A8": bench.top_1(bench.quantized(8))}
     print(f"\n{bench.name}: top-1 of 200 images", measured)

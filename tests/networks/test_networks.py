@@ -7,6 +7,7 @@ import threading
 import pytest
 import timm
 import torch
+from networks_support import some_networks
 from torchvision.models import get_model_weights
 
 from quantviz.networks import DEFAULT_MODEL, MODELS, resolve, spec
@@ -65,7 +66,7 @@ def test_the_default_models_preprocessing_is_timms():
     assert ours.resize == int(ours.crop / theirs.crop_pct)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", some_networks("squeezenet1_1", "efficientnet_lite0", "mobilenet_v2"))
 def test_the_default_layer_and_the_head_are_the_papers(name, untrained):
     model, _ = untrained[name]
     assert model.get_submodule(spec(name).layer) is PAPER_LAYERS[name](model)

@@ -80,5 +80,6 @@ def test_the_metric_of_the_diff_scores_maps(changed):
     assert '"cosine"' in run(changed, "-m", "quantviz", "score", "a.npy", "b.npy", "--metrics", "cosine", "--json", "-")
 
 
+@pytest.mark.slow
 def test_the_house_stands_with_the_diffs(changed):
     run(changed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_house.py")

@@ -56,7 +56,7 @@ def lines_of(page):
     return "".join(blocks) or textwrap.dedent("".join(re.findall(r"^    (?:import|qv\.).*\n", text, re.M)))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/howto/python.md"])
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/howto/python.md", marks=pytest.mark.slow)])
 def test_the_lines_of_python_run(page, cache, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(images.bundled_path("coffee").read_bytes())
     code = lines_of(ROOT / page)

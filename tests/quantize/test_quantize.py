@@ -145,7 +145,9 @@ def test_a_weights_sign_and_order_survive_rounding(values, bits):
 
 
 @pytest.mark.parametrize("quant", [QuantSpec(8, 8), QuantSpec(4, None), QuantSpec(2, 16), QuantSpec(16, 2)])
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "squeezenet1_1", "densenet121"])
+@pytest.mark.parametrize(
+    "name", some_networks("squeezenet1_1", of=("efficientnet_lite0", "squeezenet1_1", "densenet121"))
+)
 def test_all_convolutions_and_linear_layers_are_on_their_grids(float_model, photograph, ranges, quantized, name, quant):
     folded = copy.deepcopy(float_model(name))
     fold_batch_norm(folded, photograph(name))

@@ -3,6 +3,7 @@
 import pytest
 import quantize_support
 import torch
+from networks_support import some_networks
 from quantize_support import LITE, MOBILE, SQUEEZE
 from torch import nn
 
@@ -27,7 +28,7 @@ COUNTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [LITE, MOBILE, SQUEEZE, "resnet50"])
+@pytest.mark.parametrize("name", some_networks(LITE, SQUEEZE, of=(LITE, MOBILE, SQUEEZE, "resnet50")))
 def test_equalizing_keeps_the_networks_function_and_its_target(base, photograph, name):
     layer, image = networks.spec(name).layer, photograph(name, "rocket")
     found = base(name, True)

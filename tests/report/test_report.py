@@ -60,6 +60,7 @@ def test_the_command_writes_everything_and_the_same_again(study, written, run, t
     assert write("second")[0] == first
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_figures_for_paper(study, run, tmp_path):
     assert run("report", study, "--figures", tmp_path / "figures") == (0, "", "")
     names = {path.name for path in (tmp_path / "figures").iterdir()}

@@ -137,6 +137,7 @@ def test_every_piece_is_taken_once(study):
         assert row == sorted(row)
 
 
+@pytest.mark.slow
 def test_ray_finds_the_same_and_replaces_a_killed_actor(study, asked, cache, tmp_path):
     out = tmp_path / "study"
 

@@ -126,6 +126,7 @@ def test_its_rows_are_what_a_comparison_with_deployed_int8_says(study, asked, st
             assert row[f"simulated_v_deployed_{metric}"] == pytest.approx(wanted, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_other_protocols_are_as_without_it(study, asked, store, tmp_path):
     sweep(replace(asked, protocols=("calibrated",)), tmp_path / "plain", store)
     plain = rows_of(tmp_path / "plain")
@@ -318,6 +319,7 @@ def test_the_grid_of_a_picture_has_both_networks(table, store, asked):
     assert "protocol=calibrated&deployed=true" in address
 
 
+@pytest.mark.slow
 def test_replay_finds_the_same_bits_and_says_why_it_might_not_elsewhere(study, asked, store, run, tmp_path):
     same = replay(ReplayRequest(study, limit=2), store)
     assert same.agrees
