@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from quantviz.cam import Locked
+from quantviz.comparison.declared import integer_layers, target_grid
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
@@ -22,7 +23,7 @@ from quantviz.specs import CamSpec, Phase, Progress, QuantSpec, QuantvizError, S
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.backends import ActivationGrid, Front, IntegerLayer, Output, Split
+    from quantviz.backends import Front, Output, Split
 
 BACKENDS: Final = ("torch", "onnxruntime", "ncnn")
 
@@ -264,72 +265,6 @@ def parted_layer(network: Locked[Split]) -> str:
     """Return the dotted name of the layer that a parted network's maps are taken at."""
     with network.locked() as module:
         return module.layer
-
-
-def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
-    """Return the convolutions and linear layers of a simulated W8A8 network as integers, by dotted name.
-
-    Args:
-        simulated: from ``quantize.assemble``.
-    """
-    from torch import nn
-
-    from quantviz.backends import ActivationGrid, IntegerLayer
-    from quantviz.quantize import InputQuantizer, WeightGrid
-
-    layers = {}
-    for name, module in simulated.named_modules():
-        grid, quantizer = getattr(module, "weight_grid", None), getattr(module, "input_quantizer", None)
-        if not isinstance(module, nn.Conv2d | nn.Linear) or not isinstance(grid, WeightGrid):
-            continue
-        if not isinstance(quantizer, InputQuantizer):
-            continue
-        layers[name] = IntegerLayer(
-            integers=grid.integers(module.weight).numpy().astype(np.int8),
-            scale=grid.scale.expand(len(module.weight)).numpy(),
-            bias=None if module.bias is None else module.bias.numpy(),
-            source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
-        )
-    return layers
-
-
-def target_grid(simulated: nn.Module, layer: str, example: Tensor) -> ActivationGrid | None:
-    """Return the grid on which a layer of a simulated network reads the target's activation as it is, or None.
-
-    Args:
-        simulated: from ``quantize.assemble``.
-        layer: dotted name of the target layer.
-        example: one input (1, 3, H, W).
-    """
-    import torch
-
-    from quantviz.backends import ActivationGrid
-    from quantviz.quantize import Grid, InputQuantizer
-
-    activations: list[Tensor] = []
-    grids: list[ActivationGrid] = []
-
-    def noting(grid: Grid) -> Callable[..., None]:
-        def note(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if activations and inputs[0].shape == activations[0].shape and torch.equal(inputs[0], activations[0]):
-                grids.append(ActivationGrid(grid.scale, grid.zero_point))
-
-        return note
-
-    handles = []
-    for module in simulated.modules():
-        quantizer = module._modules.get("input_quantizer")
-        if isinstance(quantizer, InputQuantizer):  # first among the hooks, as the next one rounds
-            handles.append(module.register_forward_pre_hook(noting(quantizer.grid), prepend=True))
-    target = simulated.get_submodule(layer)
-    handles.append(target.register_forward_hook(lambda _module, _inputs, output: activations.append(output.clone())))
-    try:
-        with torch.no_grad():
-            simulated(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return grids[0] if grids else None
 
 
 def milliseconds(

@@ -24,7 +24,7 @@ from quantviz.backends import (
 )
 from quantviz.backends.export import sums_overflow
 from quantviz.backends.split import FrontModule
-from quantviz.comparison.deploy import integer_layers, target_grid
+from quantviz.comparison.declared import integer_layers, target_grid
 from quantviz.comparison.machine import integer_kernels
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec

@@ -13,7 +13,7 @@ from onnx import helper
 from quantviz.backends import ActivationGrid, IntegerLayer, Session, exported, on_integers, outputs_before
 from quantviz.backends.depthwise import depthwise, whole_mean
 from quantviz.backends.split import FrontModule
-from quantviz.comparison.deploy import integer_layers
+from quantviz.comparison.declared import integer_layers
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import QuantSpec
 

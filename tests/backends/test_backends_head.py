@@ -27,7 +27,7 @@ from quantviz.backends import (
 )
 from quantviz.backends.export import parted
 from quantviz.cam import KeptFeatures, explain, explain_batch, explain_many
-from quantviz.comparison.deploy import integer_layers, target_grid
+from quantviz.comparison.declared import integer_layers, target_grid
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import CAM_METHODS, CamSpec, QuantSpec, UsageError
 from quantviz.study.sweep.worker import one_thread
