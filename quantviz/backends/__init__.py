@@ -8,6 +8,7 @@ from quantviz.backends.export import IMAGE, Session, check_front, exported
 from quantviz.backends.grids import ActivationGrid, IntegerLayer
 from quantviz.backends.head import HeadedSplit, head_of
 from quantviz.backends.integers import on_integers
+from quantviz.backends.simulated import InputGrid, SimulatedLayer, rounded_inputs, simulated_model
 from quantviz.backends.split import Front, FrontModule, NotSplittableError, Output, Split, outputs_before
 from quantviz.backends.winograd import NcnnSession, by_ncnn
 
@@ -17,11 +18,13 @@ __all__ = [
     "Front",
     "FrontModule",
     "HeadedSplit",
+    "InputGrid",
     "IntegerLayer",
     "NcnnSession",
     "NotSplittableError",
     "Output",
     "Session",
+    "SimulatedLayer",
     "Split",
     "by_ncnn",
     "check_front",
@@ -29,4 +32,6 @@ __all__ = [
     "head_of",
     "on_integers",
     "outputs_before",
+    "rounded_inputs",
+    "simulated_model",
 ]

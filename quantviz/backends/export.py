@@ -122,12 +122,13 @@ class Session:
     Args:
         model: bytes of an ONNX model.
         threads: how many it computes in; None for as many as torch has.
+        fuse_integers: whether float operations between DequantizeLinear and QuantizeLinear become integer kernels.
 
     Raises:
         NotSplittableError: ONNX Runtime cannot read it.
     """
 
-    def __init__(self, model: bytes, threads: int | None = None) -> None:
+    def __init__(self, model: bytes, threads: int | None = None, *, fuse_integers: bool = True) -> None:
         import onnxruntime  # here, so that who does not use it does not wait for it
 
         options = onnxruntime.SessionOptions()
@@ -138,6 +139,8 @@ class Session:
         options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
         # On any x86 processor this takes slower kernels, to the same bits where the usual ones do not overflow.
         options.add_session_config_entry("session.x64quantprecision", str(int(sums_overflow())))
+        if not fuse_integers:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -162,7 +162,7 @@ def _show_deployed(comparison: Comparison, deployed: Deployed) -> None:
     click.echo(deployed_words(comparison))
     names = {
         "float": f"float ({comparison.backend})",
-        "quantized": "simulated (torch)",
+        "quantized": f"simulated ({comparison.quantized_backend})",
         "deployed": "deployed (onnxruntime)",
     }
     if deployed.milliseconds:

@@ -75,8 +75,9 @@ backend_option = click.option(
     type=click.Choice(BACKENDS),
     default="torch",
     show_default=True,
-    help="What computes the float network but for its gradient; all but torch have to export it first, once. "
-    "ncnn halves the time of 3 x 3 convolutions (VGG16).",
+    help="What computes the networks but for their gradients; all but torch have to export the float one first, once. "
+    "onnxruntime runs the float and the simulated network; ncnn the float one alone, 3 x 3 convolutions (VGG16) in "
+    "half the time.",
 )
 
 limit_option = click.option(

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.backends import ActivationGrid, IntegerLayer
+    from quantviz.backends import ActivationGrid, IntegerLayer, SimulatedLayer
 
 
 def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
@@ -37,6 +37,34 @@ def integer_layers(simulated: nn.Module) -> dict[str, IntegerLayer]:
             bias=None if module.bias is None else module.bias.numpy(),
             source=ActivationGrid(quantizer.grid.scale, quantizer.grid.zero_point),
         )
+    return layers
+
+
+def simulated_layers(simulated: nn.Module) -> dict[str, SimulatedLayer]:
+    """Return the convolutions and linear layers of a simulated network with the grids of their inputs, by dotted name.
+
+    Args:
+        simulated: from ``quantize.assemble``.
+
+    Raises:
+        NotSplittableError: it rounds what is no layer's input, which no export names.
+    """
+    from torch import nn
+
+    from quantviz.backends import InputGrid, NotSplittableError, SimulatedLayer
+    from quantviz.quantize import InputQuantizer
+
+    layers = {}
+    for name, module in simulated.named_modules():
+        quantizer, grid = getattr(module, "input_quantizer", None), None
+        if isinstance(quantizer, InputQuantizer):
+            of = quantizer.grid
+            grid = InputGrid(of.scale, of.zero_point, of.quant_min, of.quant_max)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            bias = None if module.bias is None else module.bias.numpy()
+            layers[name] = SimulatedLayer(module.weight.numpy(), bias, grid)
+        elif grid is not None:
+            raise NotSplittableError("The network rounds what it reads beside its layers' inputs (attention, norms).")
     return layers
 
 

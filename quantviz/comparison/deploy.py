@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from quantviz.cam import Locked
-from quantviz.comparison.declared import integer_layers, target_grid
+from quantviz.comparison.declared import integer_layers, simulated_layers, target_grid
 from quantviz.comparison.loaded import LoadedNetworks, Subject
 from quantviz.comparison.machine import EXPORT_VERSION, backend_versions
 from quantviz.comparison.pool import Pool
@@ -63,13 +63,15 @@ class Backends:
     Args:
         networks: the loaded models and their quantized copies.
         limit: how many of a kind to keep in memory.
+        simulated: how many simulated networks to keep.
     """
 
-    def __init__(self, networks: LoadedNetworks, *, limit: int = 3) -> None:
+    def __init__(self, networks: LoadedNetworks, *, limit: int = 3, simulated: int = 4) -> None:
         self.networks = networks
         self._exported: Pool[_Exported] = Pool(limit)
         self._floats: Pool[Locked[Split]] = Pool(limit)
         self._deployed: Pool[Locked[Split]] = Pool(limit)
+        self._simulated: Pool[Locked[Split]] = Pool(simulated)
         self._exporters: dict[str, subprocess.Popen[bytes]] = {}
         self._known: set[str] = set()
         self._raised: dict[str, int] = {}
@@ -127,6 +129,45 @@ class Backends:
             return exported.split(base, subject.layer, front)
 
         return self._floats.get((*_identity(subject), backend, threads or _threads()), make)
+
+    def simulated(
+        self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None
+    ) -> Locked[Split]:
+        """Return the simulated network, its part before the target in float32 on ONNX Runtime.
+
+        Args:
+            subject: the network and its layer.
+            quant: its scheme, under the calibrated protocol.
+            progress: reports what is being done.
+            threads: as in ``reference``.
+
+        Raises:
+            NotSplittableError: the network cannot be parted there, or rounds what the export does not name.
+        """
+
+        def make() -> Locked[Split]:
+            from quantviz.backends import NotSplittableError, Session, simulated_model
+
+            exported = self._front(subject, quant, progress)
+            if exported.refusal:
+                raise NotSplittableError(exported.refusal)
+            simulated = self.networks.quantized(subject, quant, progress)
+            with simulated.locked() as module:
+                model = simulated_model(exported.model, simulated_layers(module))
+            return exported.split(simulated, subject.layer, Session(model, threads, fuse_integers=False))
+
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
+        return self._simulated.get(key, make)
+
+    def cannot_simulate(self, subject: Subject, quant: QuantSpec, progress: Progress) -> str:
+        """Return why ONNX Runtime cannot run a simulated network up to its layer, or ""."""
+        from quantviz.backends import NotSplittableError
+
+        try:
+            self.simulated(subject, quant, progress)
+        except NotSplittableError as error:
+            return str(error)
+        return ""
 
     def deployed(
         self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None

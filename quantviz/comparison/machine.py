@@ -11,6 +11,7 @@ from typing import Final
 
 KERNELS: Final = "integer kernels"
 """The key in ``deployed_versions`` under which the kind of integer kernels stands."""
+SIMULATION_VERSION: Final = 1  # raised whenever a change of the code changes what ONNX Runtime simulates
 EXPORT_VERSION: Final = 5  # raised whenever a change of the code changes what is exported
 
 

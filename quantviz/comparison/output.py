@@ -113,8 +113,12 @@ def _quantization(comparison: Comparison) -> dict[str, Any]:
 
 
 def _backend(comparison: Comparison) -> dict[str, Any]:
-    """Return what computed the float map; older readers look for it under ``engine``."""
-    backend = {"name": comparison.backend, "note": comparison.backend_note}
+    """Return what computed the two maps; older readers look for it under ``engine``."""
+    backend = {
+        "name": comparison.backend,
+        "quantized": comparison.quantized_backend,
+        "note": comparison.backend_note,
+    }
     return {"backend": backend, "engine": backend}
 
 

@@ -26,7 +26,8 @@ class CompareRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
-        backend: what computes the float network's activation and logits: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        backend: what computes activation and logits: ``"torch"``; ``"onnxruntime"``, the float and the simulated
+            network's; or ``"ncnn"``, the float network's alone.
         deployed: compare the deployed network, too, which integer kernels run.
         names: of the classes, in the order of the logits; () for those of a network card, else ImageNet's.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from quantviz import images, networks, scores
 from quantviz.cam import Locked
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import Backends, milliseconds, parted_layer
-from quantviz.comparison.loaded import LoadedNetworks, Subject, versions
-from quantviz.comparison.machine import EXPORT_VERSION, backend_versions, integer_kernels
+from quantviz.comparison.job import Job, comparison_of, input_of
+from quantviz.comparison.loaded import LoadedNetworks, Subject
+from quantviz.comparison.machine import SIMULATION_VERSION, backend_versions
 from quantviz.comparison.pair import pair_scores
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.protocols import (
@@ -25,14 +26,12 @@ from quantviz.comparison.protocols import (
     target_of,
 )
 from quantviz.comparison.records import (
-    deployed_of,
     pack_comparison,
     pack_result,
-    unpack_comparison,
     unpack_result,
     with_deployed,
 )
-from quantviz.comparison.references import SaliencySource, saliency_source
+from quantviz.comparison.references import saliency_source
 from quantviz.comparison.request import CompareRequest
 from quantviz.specs import (
     RGB,
@@ -63,45 +62,6 @@ _PROTOCOL_IN_TORCH = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A request with its network, picture and saliency found."""
-
-    subject: Subject
-    request: CompareRequest
-    cam: CamSpec
-    sample: ImageSample
-    crop: RGB
-    saliency: SaliencySource
-    progress: Progress
-    backend: str = "torch"
-    backend_note: str = ""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self.subject.ref.preprocessing
-
-    @property
-    def key(self) -> str:
-        """The store's key of the comparison."""
-        return self.subject.key("comparison", **self.decides())
-
-    def decides(self) -> dict[str, Any]:
-        """Return everything that decides the two maps, apart from the model."""
-        decisive = {
-            "image": self.sample.id,
-            "cam": self.cam,
-            "target": self.request.target,
-            "quantization": self.request.quant,
-            "calibration": self.subject.calibration.ref.sha256,
-            "saliency": self.saliency.key,
-        }
-        if self.request.backend != "torch" or self.request.deployed:
-            decisive["backend"] = [self.request.backend, backend_versions(self.request.backend)]
-            decisive["deployed"] = [integer_kernels(), EXPORT_VERSION] if self.request.deployed else None
-        return decisive
-
-
 class Workbench:
     """Loaded models and quantized copies over one store; any number of threads may share it.
 
@@ -115,7 +75,7 @@ class Workbench:
         self.store = store
         self.networks = LoadedNetworks(store, float_models=float_models, quantized_models=quantized_models)
         self.protocols = ProtocolNetworks(self.networks)
-        self.backends = Backends(self.networks, limit=float_models)
+        self.backends = Backends(self.networks, limit=float_models, simulated=quantized_models)
         self._crops: Pool[RGB] = Pool(_CROPS)
 
     def compare(self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
@@ -135,12 +95,12 @@ class Workbench:
         job = self._job(request, sample, progress)
         record = self.store.get(job.key)
         if record is not None:
-            return _comparison(job, record, started, cached=True)
+            return comparison_of(job, record, started, cached=True)
         # First, so that a map that does not fit is refused at once.
         salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
         record = self._computed(self._loaded_job(job), salient)
         self.store.put(job.key, record)
-        return _comparison(job, record, started, cached=False)
+        return comparison_of(job, record, started, cached=False)
 
     def stored(
         self, request: CompareRequest, sample: ImageSample, progress: Progress = no_progress
@@ -160,7 +120,7 @@ class Workbench:
         started = time.perf_counter()
         job = self._job(request, sample, progress)
         record = self.store.get(job.key)
-        return None if record is None else _comparison(job, record, started, cached=True)
+        return None if record is None else comparison_of(job, record, started, cached=True)
 
     def has_learned(self, request: CompareRequest, progress: Progress = no_progress) -> bool:
         """Return whether the store holds the weights that a request's scheme learns, True where it learns none.
@@ -209,7 +169,7 @@ class Workbench:
             as ``compare``.
         """
         job = self._job(request, sample, progress)
-        image = _input(job)
+        image = input_of(job)
         return *self.protocols.after_picture(job.subject, request.quant, sample, image, progress), image
 
     def subject(self, request: CompareRequest, progress: Progress = no_progress) -> Subject:
@@ -243,9 +203,9 @@ class Workbench:
         split = self.backends.deployed(subject, variant.quant, progress)
         return split, replace(cam, layer=parted_layer(split))
 
-    def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> _Job:
+    def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> Job:
         subject = subject_of(self.subject(request, progress), request.quant)
-        return _Job(
+        return Job(
             subject=subject,
             request=replace(request, target=target_of(request.target, request.quant)),
             cam=replace(request.cam, layer=subject.layer),
@@ -265,7 +225,7 @@ class Workbench:
 
         return self._crops.get((sample.id, preprocessing), make)
 
-    def _loaded_job(self, job: _Job) -> _Job:
+    def _loaded_job(self, job: Job) -> Job:
         subject, target = job.subject, job.request.target
         ref = self.networks.load(subject.spec, subject.located, job.progress).ref
         if not isinstance(target, str) and not 0 <= target < ref.classes:
@@ -274,7 +234,7 @@ class Workbench:
         ref = replace(subject.ref, classes=ref.classes, note=ref.note, names=subject.ref.names or ref.names)
         return replace(job, subject=replace(subject, ref=ref))
 
-    def _with_backend(self, job: _Job) -> _Job:
+    def _with_backend(self, job: Job) -> Job:
         """Return the job with a backend that can run it, and a note where that is not the requested one."""
         if job.request.backend == "torch":
             return job
@@ -285,9 +245,18 @@ class Workbench:
             return replace(job, backend_note=f"{reason} The float map is computed in torch.")
         return replace(job, backend=job.request.backend)
 
-    def _computed(self, job: _Job, salient: Heatmap | None) -> StoredRecord:
+    def _with_simulation(self, job: Job) -> Job:
+        """Return the job with the simulated network on the float one's backend, and a note where that cannot run it."""
+        if job.backend != "onnxruntime":
+            return job
+        reason = self.backends.cannot_simulate(job.subject, job.request.quant, job.progress)
+        if reason:
+            return replace(job, backend_note=f"{reason} The quantized map is computed in torch.")
+        return replace(job, quantized_backend=job.backend)
+
+    def _computed(self, job: Job, salient: Heatmap | None) -> StoredRecord:
         """Compute a comparison and return its record."""
-        job = self._with_backend(job)
+        job = self._with_simulation(self._with_backend(job))
         target = None if isinstance(job.request.target, str) else job.request.target
         reference = self._result(job, None, target)
         if job.request.target == "float":
@@ -296,14 +265,18 @@ class Workbench:
         first, second = self._finished(job, reference), self._finished(job, quantized)
         loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
         packed = pack_comparison(first, second, salient, pair_scores(first, second, salient), loaded)
-        backend = {"backend": job.backend, "backend_note": job.backend_note}
+        backend = {
+            "backend": job.backend,
+            "quantized_backend": job.quantized_backend,
+            "backend_note": job.backend_note,
+        }
         packed = StoredRecord(packed.arrays, {**packed.metadata, **backend})
         if not job.request.deployed:
             return packed
         return with_deployed(packed, self._deployed(job, target, first, second, salient))
 
     def _deployed(
-        self, job: _Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
+        self, job: Job, target: int | None, reference: CamResult, quantized: CamResult, salient: Heatmap | None
     ) -> Deployed:
         """Return the deployed network's result, with its scores and the milliseconds of a map by each path."""
         deployed = Variant(job.request.quant, deployed=True)
@@ -318,19 +291,22 @@ class Workbench:
             job.progress("Timing the three networks", None, Phase.TIMING)
             paths = {"float": None, "quantized": Variant(job.request.quant), "deployed": deployed}
             timed = {name: self._network(job, variant) for name, variant in paths.items()}
-            taken = milliseconds(timed, _input(job), result.class_index)
+            taken = milliseconds(timed, input_of(job), result.class_index)
         return Deployed(result, agreement, taken, self.backends.raised_channels(job.subject, job.request.quant))
 
-    def _finished(self, job: _Job, result: CamResult) -> CamResult:
+    def _finished(self, job: Job, result: CamResult) -> CamResult:
         height, width = job.sample.rgb.shape[:2]
         return finished(result, job.request.quant, (height, width))
 
-    def _result(self, job: _Job, variant: Variant | None, target: int | None) -> CamResult:
+    def _result(self, job: Job, variant: Variant | None, target: int | None) -> CamResult:
         """Return the result of the float network (``variant`` None) or a simulated one; the store may have it."""
         decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
         if variant is not None:
             decides["quantization"] = network_quant(variant.quant)
             decides["calibration"] = job.subject.calibration.ref.sha256
+            if job.quantized_backend != "torch":
+                versions_of = backend_versions(job.quantized_backend)
+                decides["backend"] = [job.quantized_backend, versions_of, SIMULATION_VERSION]
         elif "train_mode" in job.request.quant.deviations:
             decides["mode"] = "train"
         elif job.backend != "torch":
@@ -343,58 +319,21 @@ class Workbench:
         self.store.put(key, pack_result(result))
         return result
 
-    def _explained(self, job: _Job, variant: Variant | None, target: int | None) -> CamResult:
+    def _explained(self, job: Job, variant: Variant | None, target: int | None) -> CamResult:
         network, cam = self._network(job, variant)
         seed = seed_of(job.sample.id, quantized=variant is not None)
         features = self.protocols.kept_features(job.request.quant, quantized=variant is not None)
         name = "float" if variant is None else variant.name
-        return explained(network, _input(job), cam, target, seed, job.progress, name, features, job.subject.ref.names)
+        return explained(network, input_of(job), cam, target, seed, job.progress, name, features, job.subject.ref.names)
 
-    def _network(self, job: _Job, variant: Variant | None) -> tuple[Locked[nn.Module], CamSpec]:
+    def _network(self, job: Job, variant: Variant | None) -> tuple[Locked[nn.Module], CamSpec]:
         """Return the float network of a job (``variant`` None) or a variant's, and the CAM at its target layer."""
-        if variant is not None:
+        if variant is not None and (variant.deployed or job.quantized_backend == "torch"):
             return self.network(job.subject, variant, job.cam, job.progress)
+        if variant is not None:
+            split = self.backends.simulated(job.subject, variant.quant, job.progress)
+            return split, replace(job.cam, layer=parted_layer(split))
         if job.backend == "torch":
             return self.protocols.reference(job.subject, job.request.quant, job.progress), job.cam
         split = self.backends.reference(job.subject, job.progress, job.backend)
         return split, replace(job.cam, layer=parted_layer(split))
-
-
-def _comparison(job: _Job, record: StoredRecord, started: float, *, cached: bool) -> Comparison:
-    """Return the comparison that a record holds.
-
-    Args:
-        job: of the request.
-        record: from ``pack_comparison``.
-        started: when the call began, by ``time.perf_counter``.
-        cached: whether the record is from the store.
-    """
-    reference, quantized, salient, agreement, loaded = unpack_comparison(record)
-    return Comparison(
-        model=job.subject.spec.name,
-        weights=replace(job.subject.ref, **loaded),
-        quant=job.request.quant,
-        calibration=job.subject.calibration.ref,
-        cam=job.cam,
-        class_rule=job.request.target,
-        sample=job.sample,
-        crop=job.crop,
-        reference=reference,
-        quantized=quantized,
-        saliency=None if salient is None else job.saliency.described(salient),
-        scores=agreement,
-        seconds=time.perf_counter() - started,
-        cached=cached,
-        versions=versions(),
-        key=job.key,
-        backend=record.metadata.get("backend", "torch"),
-        backend_note=record.metadata.get("backend_note", ""),
-        deployed=deployed_of(record),
-    )
-
-
-def _input(job: _Job) -> Tensor:
-    """Return the picture as the network's input, (1, 3, H, W)."""
-    import torch
-
-    return torch.from_numpy(images.normalize(job.crop, job.preprocessing))

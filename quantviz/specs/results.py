@@ -193,6 +193,7 @@ class Comparison:
         versions: of quantviz and of the libraries that decide the result.
         key: the store's key, the digest of everything that decides the result; "" where it is not known.
         backend: what computed the float map's activation, ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``.
+        quantized_backend: what computed the quantized map's activation, ``"torch"`` or ``"onnxruntime"``.
         backend_note: why torch did it though another was asked for, or "".
         deployed: the third result, where it was asked for.
         notes: what a reader must know beside the numbers (the two maps are on different grids, say).
@@ -218,6 +219,7 @@ class Comparison:
     key: str
     backend: str = "torch"
     backend_note: str = ""
+    quantized_backend: str = "torch"
     deployed: Deployed | None = None
     notes: tuple[str, ...] = ()
     floor: float | None = None

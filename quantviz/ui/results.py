@@ -127,7 +127,7 @@ def _deployed(comparison: Comparison, deployed: Deployed) -> None:
         backends = {"torch": "torch", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn"}
         names = {
             "float": f"float ({backends[comparison.backend]})",
-            "quantized": "simulated (torch)",
+            "quantized": f"simulated ({backends[comparison.quantized_backend]})",
             "deployed": "deployed (ONNX Runtime)",
         }
         taken = " · ".join(f"{names[name]} {value:.1f} ms" for name, value in deployed.milliseconds.items())

@@ -60,7 +60,8 @@ def test_the_float_map_is_that_of_torch(bench, found):
     assert plain.key != found.key
     difference = np.abs(plain.reference.heatmap.values - found.reference.heatmap.values)
     assert 0 < difference.max() < 1e-3  # another backend rounds otherwise
-    assert np.array_equal(plain.quantized.heatmap.values, found.quantized.heatmap.values)
+    assert (plain.quantized_backend, found.quantized_backend) == ("torch", "onnxruntime")
+    assert np.corrcoef(plain.quantized.heatmap.values.flat, found.quantized.heatmap.values.flat)[0, 1] > 0.999
 
 
 def test_a_comparison_comes_back_from_the_store_as_it_was(bench, found):
@@ -91,7 +92,7 @@ def test_an_export_is_kept_and_made_again_where_it_is_damaged(folder, found):
 
 def test_the_json_tells_scores_predictions_flips_and_milliseconds(found):
     data = json.loads(json.dumps(comparison_data(found), allow_nan=False))
-    assert data["backend"] == {"name": "onnxruntime", "note": ""}
+    assert data["backend"] == {"name": "onnxruntime", "quantized": "onnxruntime", "note": ""}
     block = data["deployed"]
     assert len(block["predictions"]) == 5
     assert block["flipped_from_float"] == (block["predictions"][0]["index"] != data["predictions"]["float"][0]["index"])
