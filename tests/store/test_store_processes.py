@@ -134,13 +134,14 @@ def test_many_open_a_new_folder_at_once(tmp_path):
 def test_a_lock_that_sqlite_tells_of_at_once_is_waited_for(tmp_path, monkeypatch):
     met = []
 
-    def opened(*words):
-        met.append(words)
-        if len(met) < 3:
-            raise BlockingIOError("database is locked")
-        return Rows(*words)
+    class Locked(Rows):
+        def __init__(self, *words):
+            met.append(words)
+            if len(met) < 3:
+                raise BlockingIOError("database is locked")
+            super().__init__(*words)
 
-    monkeypatch.setattr(_tensors, "Rows", opened)
+    monkeypatch.setattr(_tensors, "Rows", Locked)
     with TensorStore(tmp_path / "tensors", timeout=60) as store:
         assert store.put(key_of("one"), record_of(1))
         assert store.info().problem == ""
