@@ -140,7 +140,7 @@ def _model(made: Bench, request: BenchRequest, pictures: Path, tell: Callable[[s
         inputs = inputs_of(made, batch)
         timed = calls(made, inputs)
         if batch == 1:
-            timed |= file_calls(made, inputs, _CLASS, pictures.parent)
+            timed |= file_calls(made, inputs, pictures.parent)
         yield from _timings(made, batch, _rounds([timed] * (request.rounds + 1)))
     tell("timing comparisons and a sweep")
     forward = {PLAIN: calls(made, inputs_of(made, 1))[PLAIN]}

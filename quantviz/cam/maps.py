@@ -20,8 +20,8 @@ The test suite holds them against pytorch-grad-cam, which computes the same. Wha
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -190,38 +190,67 @@ def explain_batch(
 
 
 def explain_each(
-    wanted: Sequence[tuple[nn.Module | Locked[nn.Module], CamSpec]], image: Tensor, class_index: int | None = None
+    wanted: Sequence[tuple[nn.Module | Locked[nn.Module], CamSpec]],
+    image: Tensor,
+    class_index: int | None = None,
+    *,
+    shared: bool = False,
 ) -> list[Explanation]:
     """Return one map of an image by each of several networks, at the same time, in a thread each.
 
-    The same maps as ``explain`` gives. For networks that a backend runs in one thread: two backends of one thread share
-    out two cores better than one of two threads does, where layers are small. With fewer torch threads than
-    networks, one network runs after another.
+    The same maps as ``explain`` gives. For networks of a backend: two in one thread share out two cores better than one
+    in two threads does, where layers are small. With fewer torch threads than networks, they run one after another.
 
     Args:
         wanted: different networks, each with its map's method and layer.
         image: as in ``explain``.
         class_index: the class to explain, or None for each network's own top-1.
+        shared: where no class is given: explain the first network's top-1 of all that have this class.
 
     Raises:
         UsageError: a layer or class does not exist, or a layer gives no (N, C, h, w) tensor.
         QuantvizError: logits are not finite, or do not depend on a layer.
     """
+    _check_class(class_index)
+    shared, (own, *others) = shared and class_index is None, wanted
     if torch.get_num_threads() < len(wanted):
-        return [explain(model, image, cam, class_index) for model, cam in wanted]
+        first = explain(own[0], image, own[1], class_index)
+        index = first.class_index if shared else class_index
+        return [first, *(_when_known(model, image, cam, lambda: index, shared) for model, cam in others)]
+    known: Future[int | None] = Future()
 
-    def one(model: nn.Module | Locked[nn.Module], cam: CamSpec) -> Explanation:
+    def other(model: Any, cam: CamSpec) -> Explanation:
         torch.get_num_threads()  # a thread's first call sets how many it has
         with _controller().limit(limits=1):
-            return explain(model, image, cam, class_index)
+            return _when_known(model, image, cam, known.result if shared else lambda: class_index, shared)
 
-    own, *others = wanted
-    waiting = [_helpers().submit(one, *other) for other in others]
+    waiting = [_helpers().submit(other, *one) for one in others]
     try:
-        first = one(*own)
+        with _controller().limit(limits=1):
+            first = _when_known(own[0], image, own[1], lambda: class_index, False, known.set_result)
     finally:
+        if not known.done():  # it failed before its class was known
+            known.set_result(None)
         wait(waiting)
-    return [first, *(other.result() for other in waiting)]
+    return [first, *(one.result() for one in waiting)]
+
+
+def _when_known(
+    model: Any,
+    image: Tensor,
+    cam: CamSpec,
+    index: Callable[[], int | None],
+    if_it_has: bool,
+    tell: Callable[[int], None] | None = None,
+) -> Explanation:
+    """Return the map of the class that ``index`` gives behind the forward pass; its own for one that it lacks."""
+    with lockable(model).locked() as module, _threads_for(module, cam.method):
+        features = _features(module, image, cam.layer, cam.method in _BY_GRADIENT)
+        wanted = index()
+        wanted = None if if_it_has and (wanted or 0) >= features.logits.shape[1] else wanted
+        if tell is not None:
+            tell(features.check([wanted])[0])
+        return _explanations(module, image, cam, features, [wanted], no_progress)[0]
 
 
 def gives_gradient(model: nn.Module | Locked[nn.Module], image: Tensor, layer: str | None) -> bool:

@@ -173,9 +173,9 @@ def networks_of(files: FilesRequest, name: str, pair: FilePair) -> tuple[Network
     preprocessing, names = preprocessing_of_files(files), files.names
     path = next(entry for entry in files.quantized if _name(files, entry) == name)
     target, match = target_of(files, pair)
-    first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset())
+    first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset(), beside=True)
     fused = frozenset(pair.matching.fused())
-    second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused)
+    second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused, beside=True)
     given = files.input or (files.card is not None and files.card.settings)
     reference = Network(
         name=files.card.name if files.card is not None else pair.reference.file.name,
@@ -206,12 +206,21 @@ def networks_of(files: FilesRequest, name: str, pair: FilePair) -> tuple[Network
 
 
 def _module(
-    path: Path, opened: Opened, target: str, preprocessing: Preprocessing, fused: frozenset[str]
+    path: Path,
+    opened: Opened,
+    target: str,
+    preprocessing: Preprocessing,
+    fused: frozenset[str],
+    *,
+    beside: bool = False,
 ) -> OnnxNetwork:
-    """Return a file parted at a target; kept, so that a second picture costs no more than its maps."""
+    """Return a file parted at a target; kept, so that a second picture costs no more than its maps.
+
+    Where another one runs beside it, each has half of the threads.
+    """
     import torch
 
-    threads = torch.get_num_threads()
+    threads = max(1, torch.get_num_threads() // (1 + beside))
 
     def make() -> OnnxNetwork:
         from quantviz.networks.onnx_files.network import OnnxNetwork

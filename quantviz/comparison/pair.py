@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from quantviz import images, scores
 from quantviz.comparison.loaded import deciding_versions, versions
 from quantviz.comparison.machine import backend_versions, integer_kernels
-from quantviz.comparison.protocols import explained
+from quantviz.comparison.protocols import MANY_PASSES, explained, result_of
 from quantviz.comparison.records import pack_comparison, unpack_comparison
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, SaliencySource, saliency_source
 from quantviz.networks import Network
@@ -25,6 +25,7 @@ from quantviz.specs import (
     Heatmap,
     ImageError,
     ImageSample,
+    Phase,
     Progress,
     QuantvizError,
     Scores,
@@ -187,6 +188,64 @@ def explain_network(
     return found
 
 
+def explain_pair(
+    reference: Network,
+    quantized: Network,
+    tensor: Tensor,
+    request: PairRequest | None = None,
+    progress: Progress = no_progress,
+) -> tuple[CamResult, CamResult]:
+    """Return both networks' maps of one input; of two files at the same time, where torch has a thread for each.
+
+    A class that the quantized network lacks is not explained of it; its own top-1 is.
+
+    Args:
+        reference: the float network.
+        quantized: the network that is compared with it.
+        tensor: (1, 3, H, W) float32.
+        request: method and class rule; None for the defaults.
+        progress: reports what is being done.
+
+    Raises:
+        as ``explain_network``.
+    """
+    request = request or PairRequest()
+    method, rule = request.method, request.target
+    if method not in MANY_PASSES and _at_once(reference, quantized):
+        progress(f"{method} of both models", None, Phase.EXPLAINING)
+        try:
+            return _both(reference, quantized, tensor, method, rule)
+        except QuantvizError:
+            pass  # one after the other, it is told of which network it is
+    first = explain_network(reference, tensor, method, None if isinstance(rule, str) else rule, progress)
+    target = None if rule == "own" or first.class_index >= quantized.weights.classes else first.class_index
+    return first, explain_network(quantized, tensor, method, target, progress, name="quantized")
+
+
+def _at_once(reference: Network, quantized: Network) -> bool:
+    """Tell whether both are run by a backend of their own, each in half of the threads."""
+    both = (reference, quantized)
+    return reference.module is not quantized.module and all(network.backend == "onnxruntime" for network in both)
+
+
+def _both(
+    reference: Network, quantized: Network, tensor: Tensor, method: str, rule: ClassRule
+) -> tuple[CamResult, CamResult]:
+    from quantviz.cam import explain_each
+
+    networks = {"float": reference, "quantized": quantized}
+    wanted = [(network.module, CamSpec(method, network.layer)) for network in networks.values()]
+    index = None if isinstance(rule, str) else rule
+    found = explain_each(wanted, tensor, index, shared=rule == "float")
+    for (name, network), one in zip(networks.items(), found, strict=True):
+        if one.heatmap.degenerate:
+            _check_gradient(network, tensor, method, name)
+    first, second = (
+        result_of(one, name, network.classes) for (name, network), one in zip(networks.items(), found, strict=True)
+    )
+    return first, second
+
+
 def _check_gradient(network: Network, tensor: Tensor, method: str, name: str) -> None:
     """Refuse a method that needs a gradient where the network gives none."""
     from quantviz.cam import gives_gradient
@@ -254,10 +313,7 @@ def _computed(job: _Job) -> StoredRecord:
     tensor = job.tensor
     if tensor is None:
         tensor = torch.from_numpy(images.normalize(job.crop, job.reference.weights.preprocessing))
-    method, rule = job.request.method, job.request.target
-    first = explain_network(job.reference, tensor, method, None if isinstance(rule, str) else rule, job.progress)
-    target = None if rule == "own" or first.class_index >= job.quantized.weights.classes else first.class_index
-    second = explain_network(job.quantized, tensor, method, target, job.progress, name="quantized")
+    first, second = explain_pair(job.reference, job.quantized, tensor, job.request, job.progress)
     return pack_comparison(first, second, salient, pair_scores(first, second, salient), {})
 
 

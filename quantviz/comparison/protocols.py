@@ -35,7 +35,7 @@ from quantviz.specs import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.cam import KeptFeatures
+    from quantviz.cam import Explanation, KeptFeatures
 
 MANY_PASSES = ("scorecam", "ablationcam")
 """Methods that run the network once or more a channel."""
@@ -254,7 +254,6 @@ def explained(
         QuantvizError: as ``cam.explain``.
     """
     from quantviz import cam
-    from quantviz.networks.build import labels
     from quantviz.quantize import seeded
 
     def of_network(message: str, fraction: float | None = None, phase: Phase = Phase.EXPLAINING) -> None:
@@ -263,6 +262,22 @@ def explained(
     progress(f"{cam_spec.method} of the {name} model", None, Phase.EXPLAINING)
     with lockable(network).locked() as module, seeded(module, seed):
         explanation = cam.explain(module, image, cam_spec, target, of_network, kept)
+    return result_of(explanation, name, classes)
+
+
+def result_of(explanation: Explanation, name: str, classes: Sequence[str] = ()) -> CamResult:
+    """Return a map with the predictions by their names.
+
+    Args:
+        explanation: of a network.
+        name: of the network, for messages.
+        classes: as in ``explained``.
+
+    Raises:
+        UsageError: there are not as many names as classes.
+    """
+    from quantviz.networks.build import labels
+
     top = _top(explanation.probabilities, classes or labels(len(explanation.probabilities)), name)
     return CamResult(explanation.heatmap, explanation.native, explanation.class_index, top)
 

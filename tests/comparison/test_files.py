@@ -5,13 +5,15 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper, numpy_helper
-from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, quantized, real_onnx, saved, small
+from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, pictures, quantized, real_onnx, saved, small
 from onnxruntime.quantization import QuantFormat
 
 from quantviz import images
 from quantviz.comparison import FilesRequest, PairRequest, compare_files, comparison_data
 from quantviz.comparison import files as rooms
+from quantviz.comparison.pair import explain_pair
 from quantviz.specs import CheckpointError, UsageError
 from quantviz.store import TensorStore
 
@@ -174,3 +176,22 @@ def test_an_operator_of_another_domain_is_refused(folder, reference):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match=r"'Magic' of domain 'my.company'"):
         compare_files(FilesRequest(reference, (path,)), PICTURE)
+
+
+@pytest.mark.parametrize("rule", ["float", "own", 4])
+def test_maps_made_at_once_are_those_made_one_after_the_other(folder, reference, int8, rule, monkeypatch):
+    """Whether torch has a thread for each network or not; classes that a network lacks give way to its own."""
+    request, tensor = PairRequest("gradcam", rule), torch.from_numpy(pictures(1))
+    for path in (int8, fewer_classes(folder)):
+        found = []
+        for threads in (1, 2):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            files = FilesRequest(reference, (path,))
+            ((name, pair),) = rooms.pairs_of(files).items()
+            found.append(explain_pair(*rooms.networks_of(files, name, pair), tensor, request))
+        for alone, together in zip(*found, strict=True):
+            assert alone.class_index == together.class_index
+            assert np.array_equal(alone.native.values, together.native.values)
+            assert alone.predictions == together.predictions
+    with pytest.raises(UsageError, match="Class 99 does not exist"):
+        explain_pair(*rooms.networks_of(files, name, pair), tensor, PairRequest("gradcam", 99))
