@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 
-VERSION = 2
-"""Raised whenever a change of the code changes a drift, so that older cache entries are not read."""
+VERSION, _COUNTING = 2, 2
+"""Raised whenever a change of the code changes a drift, or a cost, so that older cache entries are not read."""
 
 DRIFT = "drift"
 """Part of the store's keys of changed networks' ``Changes``."""
@@ -352,7 +352,7 @@ def stored_layers(bench: Workbench, subject: Subject, quant: QuantSpec) -> tuple
 
 
 def _layers_key(subject: Subject, quant: QuantSpec) -> str:
-    return subject.key("layers", version=VERSION, layer=subject.layer, equalize=quant.equalize)
+    return subject.key("layers", version=[VERSION, _COUNTING], layer=subject.layer, equalize=quant.equalize)
 
 
 def subject_cost(bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress) -> Cost:
@@ -375,7 +375,7 @@ def stored_cost(bench: Workbench, subject: Subject, quant: QuantSpec) -> Cost | 
 
 
 def _cost_key(subject: Subject, quant: QuantSpec) -> str:
-    return subject.key("cost", version=VERSION, layer=subject.layer, quantization=quant)
+    return subject.key("cost", version=[VERSION, _COUNTING], layer=subject.layer, quantization=quant)
 
 
 def model_cost(bench: Workbench, request: CompareRequest, progress: Progress = no_progress) -> Cost:

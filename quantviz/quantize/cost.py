@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quantviz.quantize._hooks import QUANTIZED, hooks, quantized_layers
+from quantviz.quantize.reading import counted_products
 from quantviz.specs import Cost, LayerCost, QuantSpec
 
 _FLOAT_BITS = 32
@@ -19,8 +20,9 @@ def layer_costs(base: nn.Module, example: Tensor) -> tuple[LayerCost, ...]:
     """Return what each quantized layer costs, in the order in which a forward pass first reaches them.
 
     A convolution with weight (O, I / g, k, l) and output (O, h, w) takes O I / g k l h w multiply-accumulates; a
-    linear layer its weights times the number of positions. A layer that runs several times has the sum. Layers that
-    never run (auxiliary classifiers) are left out.
+    linear layer its weights times the number of positions. A layer that runs several times has the sum. Products of
+    activations (``reading``) are counted with the layer that ran before. Layers that never run (auxiliary classifiers)
+    are left out.
 
     Args:
         base: from ``float_base``.
@@ -36,9 +38,10 @@ def layer_costs(base: nn.Module, example: Tensor) -> tuple[LayerCost, ...]:
         return hook
 
     layers = dict(quantized_layers(base))
-    with hooks(layer.register_forward_hook(count(name)) for name, layer in layers.items()), torch.no_grad():
+    handles = [layer.register_forward_hook(count(name)) for name, layer in layers.items()]
+    with hooks(handles), torch.no_grad(), counted_products() as products:
         base(example)
-    return tuple(_layer_cost(name, layers[name], number) for name, number in macs.items())
+    return tuple(_layer_cost(name, layers[name], number, products.get(name, 0)) for name, number in macs.items())
 
 
 def other_values(base: nn.Module) -> int:
@@ -59,8 +62,8 @@ def cost(layers: Sequence[LayerCost], quant: QuantSpec, other_values: int) -> Co
     weight a float32 scale for each channel (one where per-tensor) and, where affine, as many zero points at the
     weight's bits; for a rounded input one float32 scale and, where affine, one zero point at the input's bits; biases,
     also those that learning adds, weights left in float, and everything else as float32. Bit operations are MACs x
-    weight bits x activation bits, as in Baskin et al. 2021 (UNIQ, arXiv 1804.10969) without the accumulator's term;
-    float counts as 32 bits.
+    weight bits x activation bits, of products of activations MACs x activation bits x activation bits, as in Baskin et
+    al. 2021 (UNIQ, arXiv 1804.10969) without the accumulator's term; float counts as 32 bits.
 
     Args:
         layers: from ``layer_costs``.
@@ -73,9 +76,10 @@ def cost(layers: Sequence[LayerCost], quant: QuantSpec, other_values: int) -> Co
         weight_bits, act_bits = quant.bits_of(layer.name)
         total += _stored(layer, quant, weight_bits, act_bits)
         float_total += _FLOAT_BYTES * (layer.weights + layer.biases)
-        macs += layer.macs
+        macs += layer.macs + layer.products
         bops += layer.macs * (weight_bits or _FLOAT_BITS) * (act_bits or _FLOAT_BITS)
-        float_bops += layer.macs * _FLOAT_BITS**2
+        bops += layer.products * (act_bits or _FLOAT_BITS) ** 2
+        float_bops += (layer.macs + layer.products) * _FLOAT_BITS**2
     return Cost(total, float_total, macs, bops, float_bops)
 
 
@@ -97,9 +101,9 @@ def _stored(layer: LayerCost, quant: QuantSpec, weight_bits: int | None, act_bit
     return size
 
 
-def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, macs: int) -> LayerCost:
+def _layer_cost(name: str, layer: nn.Conv2d | nn.Linear, macs: int, products: int) -> LayerCost:
     kind = "linear"
     if isinstance(layer, nn.Conv2d):
         kind = "depthwise" if layer.groups > 1 and layer.weight.shape[1] == 1 else "conv"
     biases = 0 if layer.bias is None else layer.bias.numel()
-    return LayerCost(name, kind, layer.weight.numel(), biases, layer.weight.shape[0], macs)
+    return LayerCost(name, kind, layer.weight.numel(), biases, layer.weight.shape[0], macs, products)

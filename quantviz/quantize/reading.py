@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from quantviz.quantize._hooks import QUANTIZED, hooks
 from quantviz.specs import QuantvizError
@@ -177,13 +178,14 @@ class _Leading(TorchFunctionMode):
             return func(*args, **kwargs) if layer is None else _by_layer(layer, values, bias)
         if not _factors(func, args):
             return func(*args, **kwargs)
-        read = self._next()
-        if func is _ATTENTION:
-            return _attention(read, *args, **kwargs)
-        if func is torch.einsum:
-            factors = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
-            return torch.einsum(args[0], *(one(values) for one, values in zip(read, factors, strict=True)))
-        return torch.matmul(read[0](args[0]), read[1](args[1]))
+        read, counts = self._next(), getattr(_RUNNING, "counts", None)
+        if counts is None:
+            return _product(read, func, args, kwargs)
+        with FlopCounterMode(display=False) as counter:
+            result = _product(read, func, args, kwargs)
+        anchor = read[0].anchor
+        counts[anchor] = counts.get(anchor, 0) + counter.get_total_flops() // 2
+        return result
 
     def _next(self) -> Any:
         if self._at == len(self._sites):
@@ -191,6 +193,31 @@ class _Leading(TorchFunctionMode):
             raise QuantvizError(f"{kind} multiplies activations more often for some inputs; quantize another network.")
         self._at += 1
         return self._sites[self._at - 1]
+
+
+@contextmanager
+def counted_products() -> Iterator[dict[str, int]]:
+    """Count the multiply-accumulates of products of activations that this thread runs in a block.
+
+    Yields:
+        Layer that ran before a product -> their number.
+    """
+    counts: dict[str, int] = {}
+    _RUNNING.counts = counts
+    try:
+        yield counts
+    finally:
+        _RUNNING.counts = None
+
+
+def _product(read: Any, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return a product whose factors are read through readings."""
+    if func is _ATTENTION:
+        return _attention(read, *args, **kwargs)
+    if func is torch.einsum:
+        factors = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
+        return torch.einsum(args[0], *(one(values) for one, values in zip(read, factors, strict=True)))
+    return torch.matmul(read[0](args[0]), read[1](args[1]))
 
 
 def _factors(func: Any, args: tuple[Any, ...]) -> int:

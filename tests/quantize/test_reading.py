@@ -13,7 +13,7 @@ from torch.nn import functional
 from quantviz import networks
 from quantviz.networks.attention import SeparateAttention, separate
 from quantviz.networks.build import build
-from quantviz.quantize import Switchboard, assemble, calibrate, float_base, learn
+from quantviz.quantize import Switchboard, assemble, calibrate, cost, float_base, layer_costs, learn
 from quantviz.quantize.reading import lead_through, readings
 from quantviz.specs import LayerBits, QuantSpec
 
@@ -191,3 +191,20 @@ def test_every_layer_that_is_not_called_is_reached(name):
     base = float_base(model, QuantSpec(), example, entry.layer)
     network = assemble(base, QuantSpec(), calibrate(base, [example]))
     assert torch.nn.functional.cosine_similarity(network(example), model(example)).item() > 0.99
+
+
+def test_products_of_attention_are_counted_with_the_layer_before_them(vit):
+    """Of each block: queries by keys and weights by values, 5 tokens, 3 heads of 8."""
+    model, images = vit
+    quant = QuantSpec(weight_bits=4, act_bits=8)
+    layers = layer_costs(float_base(model, quant, images[:1]), images[:1])
+    each = 2 * 5 * 5 * 24
+    assert {layer.name: layer.products for layer in layers if layer.products} == {
+        "blocks.0.attn.qkv": each,
+        "blocks.1.attn.qkv": each,
+    }
+    weights = sum(layer.macs for layer in layers)
+    found = cost(layers, quant, 0)
+    assert found.macs == weights + 2 * each
+    assert found.bops == weights * 4 * 8 + 2 * each * 8 * 8
+    assert found.float_bops == found.macs * 32 * 32
