@@ -61,6 +61,7 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
         CheckpointError: the user's file cannot be used with the model, or changed since it was located.
         WeightsUnavailable: published weights changed since they were located.
     """
+    spec = made_for(spec, located)
     model, ref = _weighted(spec, located)
     separate(model)
     structure = _structure(spec)
@@ -70,6 +71,19 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
     for name in structure.unused:
         setattr(model.get_submodule(name), UNUSED, True)
     return _frozen(model), replace(ref, note="; ".join(filter(None, (ref.note, _unused_words(structure.unused)))))
+
+
+def made_for(spec: ModelSpec, located: LocatedWeights) -> ModelSpec:
+    """Return the entry with published weights first that take another size of input, for which it is then made."""
+    first = next((entry for entry in spec.weights if entry.name == located.ref.name), None)
+    published = located.ref.source in ("hub", "bundled")
+    if first is None or not published or first.preprocessing.size == spec.weights[0].preprocessing.size:
+        return spec
+    constructor = spec.constructor
+    if spec.library == "timm":
+        constructor = f"{constructor.partition('.')[0]}.{first.name}"
+    others = tuple(entry for entry in spec.weights if entry is not first)
+    return replace(spec, constructor=constructor, weights=(first, *others))
 
 
 def _unused_words(names: tuple[str, ...]) -> str:

@@ -47,7 +47,7 @@ def spec(rest: str) -> ModelSpec:
         layer="",
         head="",
         parameters=0,
-        weights=(default, *(other for other in others if other.preprocessing.size == size)),
+        weights=(default, *others),
     )
     found = examined(lambda classes: construct(entry, classes), size, entry.name)
     return replace(entry, layer=found.layer, head=found.head, parameters=found.parameters)

@@ -15,14 +15,15 @@ from quantviz.networks.preprocessing import IMAGENET, preprocessing_of
 from quantviz.specs import ModelSpec, PublishedWeights
 
 # Their published weights take ImageNet's usual normalization and turn it into that which they were trained by.
+_OF_ONE_SIZE = "vit_"
 _TRANSFORMING = ("inception_v3", "googlenet")
 
 
 def spec(rest: str) -> ModelSpec:
     """Return the entry of a classifier.
 
-    The default weights are those that torchvision names first. Weights for another input size than theirs are left out
-    where the network is made for one size, as vision transformers are.
+    The default weights are those that torchvision names first. A network that is made for one size of input, as vision
+    transformers are, is made for theirs; ``build`` makes it for that of others.
 
     Raises:
         UsageError: torchvision has no such classifier, or no layer of it gives a grid.
@@ -30,12 +31,10 @@ def spec(rest: str) -> ModelSpec:
     names = _names()
     if rest not in names:
         raise unknown(rest, "torchvision", names)
-    published = tuple(map(_published, library.get_model_weights(rest)))
+    published = tuple(map(published_of, library.get_model_weights(rest)))
     if not published:
         published = (PublishedWeights("none", "", "", IMAGENET),)
     size = published[0].preprocessing.size
-    if rest.startswith("vit_"):
-        published = tuple(entry for entry in published if entry.preprocessing.size == size)
     entry = ModelSpec(f"torchvision:{rest}", _family(rest), "torchvision", rest, "", "", 0, published)
     found = examined(lambda classes: construct(entry, classes), size, entry.name)
     return replace(entry, layer=found.layer, head=found.head, parameters=found.parameters)
@@ -46,6 +45,8 @@ def construct(spec: ModelSpec, classes: int) -> nn.Module:
     settings: dict[str, Any] = {}
     if spec.constructor in _TRANSFORMING:
         settings = {"transform_input": True, "init_weights": True}
+    if spec.constructor.startswith(_OF_ONE_SIZE):
+        settings = {"image_size": spec.weights[0].preprocessing.size[0]}
     model: nn.Module = library.get_model(spec.constructor, weights=None, num_classes=classes, **settings)
     return model
 
@@ -70,7 +71,7 @@ def _family(name: str) -> str:
     return module.rpartition(".")[2]
 
 
-def _published(weights: Any) -> PublishedWeights:
+def published_of(weights: Any) -> PublishedWeights:
     """Describe torchvision's weights; the file's name ends in the first eight digits of its sha256."""
     file = str(weights.url).rpartition("/")[2]
     prefix = file.rpartition("-")[2].removesuffix(".pth")

@@ -1,18 +1,21 @@
 """The classifiers of timm and torchvision by name."""
 
 import shutil
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import timm
 import torch
+import torchvision.models as library
 from safetensors.torch import save_file
 from torchvision.models import RegNet_Y_400MF_Weights
 
 from quantviz import cam, networks
-from quantviz.networks.build import build
-from quantviz.networks.weights import weights_state
-from quantviz.specs import CamSpec, UsageError, WeightsUnavailable
+from quantviz.networks import torchvision_zoo
+from quantviz.networks.build import build, made_for
+from quantviz.networks.weights import LocatedWeights, weights_state
+from quantviz.specs import CamSpec, ModelSpec, UsageError, WeightsRef, WeightsUnavailable
 
 
 def test_a_name_of_timms_has_the_settings_of_its_default_weights():
@@ -58,7 +61,6 @@ def test_a_name_of_torchvisions_has_what_the_enum_says():
             r"'tim:resnet18' cannot be used: it cannot be imported: ModuleNotFoundError: No module named 'tim'",
         ),
         ("tim/resnet18", r"'tim/resnet18' is unknown; .*timm:NAME and torchvision:NAME"),
-        ("timm:vit_giant_patch16_sapiens2", r"crop of \[1024, 768\].*not supported"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_one_sentence(name, message):
@@ -137,3 +139,22 @@ def test_an_architecture_without_published_weights_says_so():
     with pytest.raises(WeightsUnavailable, match="timm publishes no weights for the classes of mobilenetv3_large_075"):
         networks.resolve(entry)
     assert networks.resolve(entry, "untrained").ref.name == "untrained"
+
+
+def test_every_published_name_of_torchvision_s_weights_can_be_given():
+    """With its own preprocessing; SWAG's vision transformers are made for the size that they take."""
+    for name in library.list_models(module=library):
+        for weights in library.get_model_weights(name):
+            entry = torchvision_zoo.published_of(weights)
+            given = weights.transforms()
+            assert entry.name == weights.name
+            assert entry.preprocessing.size == (given.crop_size[0],) * 2
+            assert (entry.preprocessing.mean, entry.preprocessing.std) == (tuple(given.mean), tuple(given.std))
+    published = tuple(map(torchvision_zoo.published_of, library.get_model_weights("vit_b_16")))
+    entry = ModelSpec("torchvision:vit_b_16", "", "torchvision", "vit_b_16", "", "heads.head", 0, published)
+    for weights in published:
+        located = LocatedWeights(WeightsRef("hub", weights.name, "", weights.preprocessing), Path("nowhere"))
+        with torch.device("meta"):
+            model = torchvision_zoo.construct(made_for(entry, located), 1000)
+        assert model.image_size == weights.preprocessing.size[0]
+        assert model.encoder.pos_embedding.shape[1] == 1 + (model.image_size // 16) ** 2
