@@ -277,11 +277,11 @@ def _details(pair: FilePair, match: TensorMatch, module: OnnxNetwork) -> dict[st
 
 def _layer_notes(files: FilesRequest, pair: FilePair, match: TensorMatch) -> list[str]:
     opened, target = pair.reference, pair.reference.target(match.float_tensor)
-    notes = [f"Layer {target.tensor} is {RULE}; --layer takes another."] if files.layer is None else []
+    notes = [f"Layer {target.tensor} is {RULE}; another can be named as target."] if files.layer is None else []
     notes.append(f"{match.quantized_tensor} in {pair.quantized.file.name} stands for it: matched {match.how}.")
     if files.layer is None and target.shape[0] == opened.logits.classes:
         earlier = [entry.tensor for entry in opened.targets if entry.shape[0] != target.shape[0]][-1:]
-        advice = f"; --layer {earlier[0]} is what the last convolution reads" if earlier else ""
+        advice = f"; {earlier[0]}, named as target, is what the last convolution reads" if earlier else ""
         notes.append(f"Its channels are the classes' own scores{advice}.")
     return notes
 

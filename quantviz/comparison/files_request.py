@@ -41,7 +41,7 @@ class FilesRequest:
 
     def __post_init__(self) -> None:
         if not self.quantized:
-            raise UsageError(f"No quantized file was named beside {self.reference.name}; give --quantized-model FILE.")
+            raise UsageError(f"No quantized file was named beside {self.reference.name}; name one or more.")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def test_the_command_takes_several_files(run, folder, reference, int8):
     ("options", "words"),
     [
         (["--quantized-model", "INT8"], "--quantized-model goes with --float-model"),
-        (["--float-model", "FLOAT"], "give --quantized-model FILE"),
+        (["--float-model", "FLOAT"], "No quantized file was named beside"),
         (
             ["PAIR", "--weight-bits", "4"],
             "--weight-bits and --float-model",

@@ -3,14 +3,30 @@
 from dataclasses import replace
 
 import pytest
+from onnx_support import real_onnx
 from torch import nn
 
 from quantviz import networks
 from quantviz.comparison import check_preprocessing
+from quantviz.comparison.files import file_network
 from quantviz.networks import Network
 from quantviz.networks.build import labels
+from quantviz.networks.preprocessing import IMAGENET
 from quantviz.specs import WeightsRef
 
+# The others differ by their rounding alone.
+REAL = (
+    "squeezenet1_1.ort-qdq-pc-quint8",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            "squeezenet1_1.float",
+            "squeezenet1_1.ort-qoperator-pt-quint8",
+            "mobilenet_v2.float",
+            "mobilenet_v2.ort-qdq-pc-qint8",
+        )
+    ),
+)
 NAME = "efficientnet_lite0"
 GIVEN = networks.spec(NAME).weights[0].preprocessing
 
@@ -54,6 +70,27 @@ def test_another_normalization_is_seen(module):
     assert "another normalization" in found.warning
     assert "0 of 5 known pictures" in found.warning
     assert "with mean 0.5/0.5/0.5, std 0.5/0.5/0.5 as with mean 0/0/0, std 1/1/1, 0-255" in found.warning
+
+
+def test_imagenet_s_normalization_in_place_of_a_half_is_seen(module):
+    found = check(module, replace(GIVEN, mean=IMAGENET.mean, std=IMAGENET.std))
+    assert "another normalization" in found.warning
+    assert "with mean 0.5/0.5/0.5, std 0.5/0.5/0.5 as with mean 0.485/0.456/0.406" in found.warning
+    near = replace(GIVEN, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    assert check(module, near).warning == ""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_are_warned_of_with_the_wrong_normalization_alone(name):
+    """Both ways: ImageNet's, which they were trained with, and a half in its place."""
+    path = real_onnx(name)
+    assert check_preprocessing(file_network(path, IMAGENET)).warning == ""
+    half = check_preprocessing(file_network(path, replace(IMAGENET, mean=(0.5,) * 3, std=(0.5,) * 3))).warning
+    if name.startswith("mobilenet"):  # which hardly minds: 0.06 nats a picture
+        assert half == ""
+    else:
+        assert "another normalization" in half
+        assert "with mean 0.485/0.456/0.406" in half
 
 
 def test_classes_in_another_order_are_seen(module):

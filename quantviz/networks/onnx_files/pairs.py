@@ -84,7 +84,7 @@ class FilePair:
         if match is None or not self._is_grid(match.quantized_tensor):
             others = [entry.float_tensor for entry in self.matches]
             hint = next((entry.tensor for entry in reversed(self.reference.targets) if entry.tensor in others), "")
-            advice = f"use --layer {hint}" if hint else "give files of the same network"
+            advice = f"name {hint} as target" if hint else "give files of the same network"
             raise UsageError(
                 f"Nothing in {self.quantized.file.name} stands for tensor {target.tensor!r} of "
                 f"{self.reference.file.name}; {advice}."
