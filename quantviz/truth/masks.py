@@ -12,7 +12,14 @@ from quantviz.specs import FloatMap
 VOID: Final = 255
 """What data sets of class numbers (PASCAL VOC, ADE20K, Cityscapes) write where a pixel belongs to no class."""
 
+_VOIDS: Final = (VOID, 65535, -1)
+"""The same in 16 bits, and in arrays of signed numbers (ignore_index)."""
+
+_TRIMAP: Final = (1, 2, 3)
+"""Object, background and neither, as Oxford-IIIT Pet writes them: there is no 0."""
+
 _MOST_LABELS = 64
+_MOST_INSTANCES = 4096
 _SMALL = 40  # edges of a soft mask take levels up to its own; levels as low as this throughout are class numbers
 
 
@@ -21,9 +28,11 @@ def to_mask(values: npt.NDArray[Any]) -> tuple[FloatMap, tuple[str, ...]]:
 
     - Of two values the larger is object, whatever they are (0 and 1, 0 and 255, ...); of one value, all is object
       unless it is 0.
-    - A few whole numbers from 0 up are class numbers, as data sets write them: what is above 0 is object, and ``VOID``
-      beside others is left out, which is NaN. Not so where 255 has most of what is above 0 and the others are not
-      small: that is a mask with soft edges.
+    - 1, 2 and 3 without a 0 are object, background and neither, as in Oxford-IIIT Pet; the last is left out.
+    - A few whole numbers from 0 up are class numbers, as data sets write them: what is above 0 is object, and 255,
+      65535 or -1 beside others is left out, which is NaN. Not so where 255 has most of what is above 0 and the others
+      are not small: that is a mask with soft edges. Many whole numbers are instances where none below the largest is
+      missing, or where they exceed 255.
     - Of other values, as soft edges and JPEG leave them, object is what lies above half of the range, which a note says
       with the share of values that are not within a tenth of either end: a large share shows that the map is a density
       rather than a mask.
@@ -40,31 +49,50 @@ def to_mask(values: npt.NDArray[Any]) -> tuple[FloatMap, tuple[str, ...]]:
         return np.asarray(values != 0, np.float32), ()
     if ((values == low) | (values == high)).all():
         return np.asarray(values == high, np.float32), ()
-    if labels := _labels(values):
-        return _labelled(values, labels)
+    if (values.min(), values.max()) == (1, 3) and np.isin(values, _TRIMAP).all():
+        mask = np.where(values == 3, np.nan, values == 1).astype(np.float32)
+        left = f"{(values == 3).mean():.1%}"
+        return mask, (
+            f"its values are 1, 2 and 3, never 0: 1 taken as the object, 3 ({left} of it) left out of the scores",
+        )
+    found = _labels(values)
+    if found is not None:
+        return _labelled(values, *found)
     middle, half = low / 2 + high / 2, high / 2 - low / 2  # halved first, so that huge values cannot overflow
     mask = np.asarray(values > middle, np.float32)
     between = float((np.abs(values - middle) < 0.8 * half).mean())
     return mask, (f"thresholded at half of its range, {low:g} to {high:g}, {between:.0%} of it being in between",)
 
 
-def _labels(values: npt.NDArray[np.float64]) -> list[int]:
-    """Return the class numbers above 0 that more than two values are, without ``VOID`` beside others; [] for none."""
+def _labels(values: npt.NDArray[np.float64]) -> tuple[list[int], int | None] | None:
+    """Return the class numbers above 0 that more than two values are, and which number is void; None for no labels."""
+    void: int | None
     found, counts = np.unique(values, return_counts=True)
-    if len(found) > _MOST_LABELS or found[0] != 0 or (found != np.floor(found)).any() or found[-1] > 2**31:
-        return []
-    is_void = found == VOID
+    if found[0] == -1:
+        found, counts, void = found[1:], counts[1:], _VOIDS[-1]
+    else:
+        void = next((number for number in _VOIDS if (found == number).any()), None)
+    if len(found) > _MOST_INSTANCES or found[0] != 0 or (found != np.floor(found)).any() or found[-1] > 2**31:
+        return None
+    is_void = found == void
     others = ~is_void & (found > 0)
-    soft = is_void.any() and counts[is_void].sum() > counts[others].sum() and found[others].max() > _SMALL
-    return [] if soft else [int(label) for label in found[others]]
+    if not others.any():
+        return None
+    labels = found[others]
+    if len(labels) >= _MOST_LABELS and not (labels[-1] == len(labels) or labels[-1] > VOID):
+        return None
+    soft = is_void.any() and counts[is_void].sum() > counts[others].sum() and labels[-1] > _SMALL and void == VOID
+    return None if soft else ([int(label) for label in labels], void)
 
 
-def _labelled(values: npt.NDArray[np.float64], labels: list[int]) -> tuple[FloatMap, tuple[str, ...]]:
+def _labelled(
+    values: npt.NDArray[np.float64], labels: list[int], void_label: int | None
+) -> tuple[FloatMap, tuple[str, ...]]:
     mask = np.asarray(values > 0, np.float32)
     shown = ", ".join(map(str, labels[:8])) + (", ..." if len(labels) > 8 else "")
     words = f"its values are class numbers: {'label' if len(labels) == 1 else 'labels'} {shown} taken as the object"
-    void = values == VOID
-    if VOID in labels or not void.any():
+    void = values == void_label
+    if not void.any():
         return mask, (words,)
     mask[void] = np.nan
-    return mask, (f"{words}, and {VOID} (void, {void.mean():.1%} of it) left out of the scores",)
+    return mask, (f"{words}, and {void_label} (void, {void.mean():.1%} of it) left out of the scores",)

@@ -79,6 +79,33 @@ def test_class_numbers_above_0_are_the_object_and_255_is_left_out(labels):
     assert (notes == ()) == (len(labels) == 1)
 
 
+@pytest.mark.parametrize("void", [255, 65535, -1])
+def test_void_is_left_out_in_whatever_number_it_is_written(void):
+    values = np.zeros((20, 20))
+    values[2:8, 2:8], values[10:16, 10:16], values[1, :] = 3, 7, void
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(np.isnan(mask), values == void)
+    assert np.array_equal(mask == 1, (values == 3) | (values == 7))
+    assert f"and {void} (void, 5.0% of it) left out" in notes[0]
+
+
+def test_object_background_and_border_without_a_0_are_told_apart():
+    values = np.full((20, 20), 2.0)
+    values[5:15, 5:15], values[4, 5:15] = 1, 3
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(mask == 1, values == 1)
+    assert np.array_equal(np.isnan(mask), values == 3)
+    assert "1 taken as the object, 3 (2.5% of it) left out" in notes[0]
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_many_instances_are_objects_each(factor):
+    values = np.arange(101.0).repeat(9).reshape(101, 9) * factor
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(mask, values > 0)
+    assert "class numbers" in notes[0]
+
+
 def test_a_mask_with_a_few_soft_levels_is_no_mask_of_class_numbers():
     soft = np.zeros((40, 40))
     soft[10:30, 10:30] = 255
