@@ -150,6 +150,8 @@ def samples_of(places: Sequence[str], limit: int | None, model: str = "") -> lis
             found.append(images.bundled(place))
         else:
             found += dataset(Path(place), limit, names)
+            for note in images.left_out(Path(place)) if Path(place).is_dir() else ():
+                click.echo(f"Note: {note}", err=True)
     seen: dict[str, str] = {}
     same = []
     for sample in found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from quantviz.images.decode import (
-    FORMATS,
     MAX_ASPECT,
     MAX_BYTES,
     MAX_PIXELS,
@@ -27,6 +27,7 @@ from quantviz.images.decode import (
     decode_picture,
     read_bytes,
 )
+from quantviz.images.forms import FORMATS, OTHER_SUFFIXES, looks_like_picture
 from quantviz.images.geometry import (
     align_map,
     align_mask,
@@ -61,6 +62,7 @@ __all__ = [
     "digest",
     "folder",
     "from_pixels",
+    "left_out",
     "load",
     "normalize",
     "picture",
@@ -230,5 +232,35 @@ def folder(path: Path, limit: int | None = None) -> list[Path]:
         raise ImageError(f"{path} {what}; give the path of a folder of images.")
     paths = files_below(path, SUFFIXES, "pictures")
     if not paths:
-        raise ImageError(f"{path} holds no image file; its files must end in one of {' '.join(sorted(SUFFIXES))}.")
+        others = "".join(f" {note}" for note in left_out(path))
+        raise ImageError(
+            f"{path} holds no image file; its files must end in one of {' '.join(sorted(SUFFIXES))}.{others}"
+        )
     return paths[:limit]
+
+
+def left_out(path: Path) -> tuple[str, ...]:
+    """Return a sentence on the pictures of a folder that ``folder`` does not list; () where there are none.
+
+    They are of formats that are not read, by their endings, or have no ending and begin as a picture does.
+
+    Raises:
+        ImageError: a folder cannot be read.
+    """
+    counts = Counter(file.suffix.lower() for file in files_below(path, OTHER_SUFFIXES, "pictures"))
+    if bare := sum(map(_begins_as_picture, files_below(path, {""}, "pictures"))):
+        counts["without an ending"] = bare
+    if not counts:
+        return ()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    total = counts.total()
+    words = "1 picture is" if total == 1 else f"{total} pictures are"
+    return (f"{words} left out, since such files are not read ({kinds}); save them as PNG or JPEG.",)
+
+
+def _begins_as_picture(file: Path) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return looks_like_picture(opened.read(16))
+    except OSError:
+        return False

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from quantviz.images.apart import decoded_apart
+from quantviz.images.forms import FORMATS, failed, unread
 from quantviz.images.png import without_long_texts
 from quantviz.images.suspicion import many_parts, takes_much
 from quantviz.specs import RGB, ImageError, UsageError, limits, reason_of
@@ -29,9 +30,6 @@ MAX_PIXELS = limits.PICTURE_PIXELS
 MAX_MAP_PIXELS = limits.MAP_PIXELS
 MIN_SIDE = limits.PICTURE_SHORTEST
 MAX_ASPECT = limits.PICTURE_ASPECT
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""The only parsers that untrusted bytes reach, by Pillow's names."""
 
 TURNED = "turned upright by its orientation tag"
 """The note on a picture that was stored lying or mirrored."""
@@ -112,7 +110,7 @@ def picture_here(data: bytes, name: str, *, apart: bool = False) -> tuple[RGB, l
     Raises:
         ImageError: as ``decode_picture``.
     """
-    with _refusing(name):
+    with _refusing(name, data):
         picture, notes, turn = _open(data, name, apart, check=_check_size)
         rgb, more = _rgb(picture, name)
         return np.asarray(rgb), notes + more, turn
@@ -153,7 +151,7 @@ def decode_map(data: bytes, name: str, *, indexed: bool = False) -> npt.NDArray[
 
 def map_here(data: bytes, name: str, *, indexed: bool, apart: bool = False) -> npt.NDArray[np.float64]:
     """Return what ``decode_map`` does, decoded in this process; arguments and errors as for ``picture_here``."""
-    with _refusing(name):
+    with _refusing(name, data):
         is_array = data.startswith(np.lib.format.MAGIC_PREFIX)
         values = _npy(data, name) if is_array else _grey(data, name, indexed, apart)
         if not np.isfinite(values).all():
@@ -166,7 +164,7 @@ class _Apart(Exception):
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _refusing(name: str, data: bytes = b"") -> Iterator[None]:
     """Turn whatever a parser of untrusted bytes raises into an ImageError."""
     _hush_parsers()
     try:
@@ -174,14 +172,14 @@ def _refusing(name: str) -> Iterator[None]:
     except (UsageError, _Apart):
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image of a supported format; {_DAMAGED}.") from None
+        raise ImageError(unread(name, data)) from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d{7,}", str(error))  # too many even for Pillow, which tells no sides
         raise ImageError(_too_large(name, f"{pixels[0] if pixels else 'too many'} pixels")) from None
     except MemoryError:
         raise ImageError(f"{name} needs more memory than there is; give a smaller image.") from None
     except Exception as error:  # parsers of hostile bytes raise nearly anything
-        raise ImageError(f"{name} is damaged or incomplete ({reason_of(error)}); {_DAMAGED}.") from None
+        raise ImageError(failed(name, reason_of(error))) from None
 
 
 _hushing = threading.Lock()

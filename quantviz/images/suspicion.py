@@ -7,6 +7,7 @@ import struct
 
 from PIL import Image
 
+from quantviz.images.libtiff import is_hushed
 from quantviz.specs.limits import DECODED_HERE
 
 _MOST_PARTS = 4096
@@ -39,11 +40,8 @@ def many_parts(data: bytes) -> bool:
 
 
 def takes_much(picture: Image.Image) -> bool:
-    """Return whether an opened picture would take more memory to decode than is granted here, or needs libtiff.
-
-    libtiff writes to standard error, and its parsers are the most intricate of all.
-    """
-    if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())):
+    """Return whether an opened picture would take more memory than is granted here, or print what it should not."""
+    if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) and not is_hushed():
         return True
     form = "progressive" if picture.info.get("progressive") else picture.format or ""
     wide = _WIDE if picture.mode.startswith("I") else 1.0
@@ -57,7 +55,8 @@ def _odd_jpeg(data: bytes) -> bool:
     at, segments = 2, 0
     while at + 4 <= len(data) and segments <= _MOST_PARTS:
         if data[at] != _MARKER_START or data[at + 1] in (0, _MARKER_START):
-            return True  # bytes between segments, which Pillow skips one by one
+            at, segments = at + 1, segments + 1  # bytes between segments, which Pillow skips one by one
+            continue
         if data[at + 1] in (_START_OF_SCAN, _END_OF_IMAGE):
             break
         at += 2 + int.from_bytes(data[at + 2 : at + 4])

@@ -151,7 +151,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         dataset=str(request.dataset),
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
-        notes=(*labels.notes, *notes, *_repeated(pictures)),
+        notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset)),
     )
     versions = {**deciding(plan.variants), "pyarrow": version("pyarrow")}
     return replace(plan, versions=versions, notes=(*plan.notes, *_without_accuracy(plan)))

@@ -63,14 +63,17 @@ def test_what_takes_much_is_decoded_apart_to_the_same_pixels(starts, monkeypatch
     assert starts == ["turned.png", "map.png"]
 
 
-def test_a_packed_tiff_is_decoded_apart_and_says_nothing_on_standard_error(starts, capfd):
+@pytest.mark.parametrize("hushed", [True, False])
+def test_a_packed_tiff_says_nothing_on_standard_error(starts, capfd, monkeypatch, hushed):
+    if not hushed:  # as with a Pillow that brings no libtiff of its own
+        monkeypatch.setattr(suspicion, "is_hushed", lambda: False)
     data = encoded("TIFF", compression="tiff_lzw")
     assert (images.load(data, name="lzw.tif").rgb == PIXELS).all()
     damaged = bytearray(data)
     damaged[20:40] = b"\xff" * 20
     with pytest.raises(ImageError, match=r"worse\.tif is damaged"):
         images.load(bytes(damaged), name="worse.tif")
-    assert starts == ["lzw.tif", "worse.tif"]
+    assert starts == ([] if hushed else ["lzw.tif", "worse.tif"])
     assert capfd.readouterr() == ("", "")
     images.load(encoded("TIFF"), name="raw.tif")
     assert "raw.tif" not in starts

@@ -1,0 +1,107 @@
+"""Which formats of pictures are read, and what is said of those that are not: a kind of file is no damage."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Final
+
+from PIL import Image
+
+from quantviz.specs import reason_of
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""The only parsers that untrusted bytes reach, by Pillow's names."""
+
+OTHER_SUFFIXES: Final = frozenset(
+    ".heic .heif .hif .avif .jp2 .j2k .jpx .jxl .ppm .pgm .pbm .pnm .tga .ico .psd .svg .eps .pcx .dds .exr .hdr .qoi "
+    ".xcf .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .raw .dcm .nii .pdf".split()
+)
+"""Endings of pictures in formats that are not read."""
+
+_STARTS: Final = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+_FOREIGN: Final = {
+    b"%PDF": "a PDF document",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file",
+    b"<!DOC": "a web page",
+    b"<html": "a web page",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"8BPS": "a Photoshop file",
+    b"PK\x03\x04": "an archive",
+    b"Rar!": "an archive",
+    b"\x1f\x8b": "an archive",
+    b"P6": "a PPM picture",
+    b"P5": "a PGM picture",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (run git lfs pull)",
+}
+_BRANDS: Final = ((b"avif", "an AVIF picture"), (b"avis", "an AVIF picture"), (b"hei", "a HEIC picture"))
+_FORM = re.compile(
+    r"unsupported|not supported|cannot handle|unknown (?:pixel mode|data organization|raw mode|image mode|layer)|"
+    r"invalid mode|not implemented|too large|too many|exceeds|limit|may not be safe",
+    re.IGNORECASE,
+)
+_INSTEAD: Final = "save it again as PNG, JPEG, WebP, BMP, GIF or TIFF of 8 or 16 bits"
+
+
+def unread(name: str, data: bytes) -> str:
+    """Return the sentence on a file that no parser takes: which kind it is, and where its own parser says so, why.
+
+    Args:
+        name: of the file.
+        data: its bytes.
+    """
+    form = next((form for start, form in _STARTS.items() if data.startswith(start)), "")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        form = "WEBP"
+    if form:
+        return failed(name, _reason(data, form), form)
+    kind = next((kind for start, kind in _FOREIGN.items() if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(start)), "")
+    if data[4:8] == b"ftyp":
+        kind = next((kind for brand, kind in _BRANDS if brand in data[8:40]), "a video or a picture of another format")
+    if kind:
+        return f"{name} is {kind}, which is not read, so that it is not an image of a supported format; {_INSTEAD}."
+    return f"{name} is not an image of a supported format; give a complete PNG, JPEG, WebP, BMP, GIF or TIFF file."
+
+
+def looks_like_picture(start: bytes) -> bool:
+    """Return whether a file that begins so is of one of the formats that are read."""
+    return any(start.startswith(sign) for sign in _STARTS if sign != b"BM") or (
+        start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    )
+
+
+def failed(name: str, reason: str, form: str = "") -> str:
+    """Return the sentence on a picture that cannot be decoded: a library's limit is told as one, all else as damage.
+
+    Args:
+        name: of the file.
+        reason: what the library says.
+        form: which format its bytes begin as, if known.
+    """
+    kind = f"{form} " if form else ""
+    if _FORM.search(reason):
+        return f"{name} is of a kind of {form or 'file'} that is not read ({reason}); {_INSTEAD}."
+    return f"{name} is damaged or incomplete ({kind}{reason}); give a complete PNG, JPEG, WebP, BMP, GIF or TIFF file."
+
+
+def _reason(data: bytes, form: str) -> str:
+    """Return why a format's own parser refuses bytes; Pillow hides it where it looks for the format."""
+    factory = Image.OPEN[form][0]
+    try:
+        factory(io.BytesIO(data), "")
+    except Exception as error:  # parsers of hostile bytes raise nearly anything
+        return reason_of(error)
+    return f"{form} without a picture"
