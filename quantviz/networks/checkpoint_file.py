@@ -158,14 +158,14 @@ def _class_names(content: Any) -> list[str]:
 def _check_header(data: bytes, file: str) -> None:
     """Refuse a safetensors file of more tensors than any network has: each takes time to be made."""
     header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    _check_count(max(header.count(b"data_offsets"), header.count(b"{")), len(header), file)
+    _check_count(max(header.count(b"data_offsets"), header.count(b"{")), len(header), limits.CHECKPOINT_HEADER, file)
 
 
-def _check_count(tensors: int, described: int, file: str) -> None:
-    if tensors > limits.CHECKPOINT_TENSORS or described > limits.CHECKPOINT_HEADER:
+def _check_count(tensors: int, described: int, most: int, file: str) -> None:
+    if tensors > limits.CHECKPOINT_TENSORS or described > most:
         raise CheckpointError(
             f"{file} holds {tensors:,} tensors, described in {described:,} bytes; a checkpoint may have "
-            f"{limits.CHECKPOINT_TENSORS:,} in {limits.CHECKPOINT_HEADER:,}. Save the state dict alone."
+            f"{limits.CHECKPOINT_TENSORS:,} in {most:,}. Save the state dict alone."
         )
 
 
@@ -175,7 +175,8 @@ def _check_archive(data: bytes, file: str, limit: int) -> None:
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
-    _check_count(len(entries), sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")), file)
+    described = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    _check_count(len(entries), described, limits.CHECKPOINT_PICKLE, file)
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > limit:
         raise CheckpointError(

@@ -51,11 +51,14 @@ ONNX_CPU_SECONDS: Final = 240
 ONNX_SECONDS: Final = 300
 
 CHECKPOINT_TENSORS: Final = 20_000
-CHECKPOINT_STEPS: Final = 4_000_000
+CHECKPOINT_STEPS: Final = 1_000_000
 """Reads of a pickle that lies in no archive; torch's restricted reader does about a million in a second."""
 
 CHECKPOINT_HEADER: Final = 4 << 20
-"""Bytes of the part of a weights file that tells its tensors: a safetensors file's header, an archive's pickle."""
+"""Bytes of a safetensors file's header, which tells its tensors."""
+
+CHECKPOINT_PICKLE: Final = 3 << 19
+"""Bytes of the pickle in an archive, which tells its tensors and settings; each is an instruction or more."""
 
 BUNDLE_BYTES: Final = 4 << 30
 BUNDLE_RATIO: Final = 100
@@ -95,7 +98,7 @@ LIMITS: Final = (
         f"{PICTURE_PIXELS:,} pixels, {PICTURE_SHORTEST} a side, sides of at most {PICTURE_ASPECT} to 1; only the first "
         "frame is decoded",
         f"the process itself where decoding takes at most {_mib(DECODED_HERE)}; else, and for files of many parts, "
-        f"run-length BMP and packed TIFF, one of its own: {_mib(DECODER_MEMORY)}, {DECODER_SECONDS} s of processor "
+        f"run-length BMP, one of its own: {_mib(DECODER_MEMORY)}, {DECODER_SECONDS} s of processor "
         "time, one at a time",
     ),
     FileLimits(
@@ -131,8 +134,8 @@ LIMITS: Final = (
     FileLimits(
         "weights: .safetensors, .pth, .pt, .ckpt, ...",
         "what the named model's checkpoint can have",
-        f"{CHECKPOINT_TENSORS:,} tensors, {_mib(CHECKPOINT_HEADER)} of names and settings; unpacked no larger than the "
-        "file may be; no pickled code",
+        f"{CHECKPOINT_TENSORS:,} tensors, told in {_mib(CHECKPOINT_HEADER)} of header or {_mib(CHECKPOINT_PICKLE)} of "
+        "pickle; unpacked no larger than the file may be; no pickled code",
         _HERE,
     ),
     FileLimits(

@@ -133,7 +133,7 @@ def test_a_checkpoint_of_too_many_tensors_is_refused_before_any_is_made():
 def test_a_checkpoint_with_an_endless_pickle_is_refused():
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"N0" * (limits.CHECKPOINT_HEADER // 2 + 1))
+        archive.writestr("archive/data.pkl", b"N0" * (limits.CHECKPOINT_PICKLE // 2 + 1))
     with pytest.raises(CheckpointError, match="described in"):
         weights(held.getvalue())
 
