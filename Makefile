@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8501
 
-.PHONY: run setup test long check lint docs clean lock home
+.PHONY: run setup test long stress-files check lint docs clean lock home
 
 run: setup  ## start the dashboard
 	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT)
@@ -19,6 +19,9 @@ test: $(VENV)/.installed-dev  ## run every test
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup
 	$(BIN)/python -m pytest tests/long --verbose -s
+
+stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other files, kills, tampering and disk faults; some minutes
+	$(BIN)/python tests/stress/files.py --write docs/stress_files.md
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
