@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +16,7 @@ from quantviz.cli.diagnose import diagnose_command
 from quantviz.cli.inspect import inspect_command
 from quantviz.cli.layers import search_command, sensitivity_command
 from quantviz.cli.manage import cache, fetch_weights, models, prepare
+from quantviz.cli.printed import printed_streams
 from quantviz.cli.protocol import attribute
 from quantviz.cli.published import published_command
 from quantviz.cli.report import replay_command, report_command
@@ -24,14 +24,16 @@ from quantviz.cli.score import pair, score
 from quantviz.cli.serve import serve_command
 from quantviz.cli.study import merge_command, sweep_command
 from quantviz.cli.summary import summary_command
-from quantviz.specs import QuantvizError, brief, printable, system_words
+from quantviz.specs import QuantvizError, brief, system_words
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    for stream in (sys.stdout, sys.stderr):  # names of files have any letters, and terminals not all of them
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    with printed_streams():
+        _run()
+
+
+def _run() -> NoReturn:
     try:
         cli.main(prog_name="quantviz", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:  # whose message is the whole page, of many lines
@@ -58,7 +60,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("quantviz: " + printable(brief(" ".join(message.split()))), file=sys.stderr)
+    print("quantviz: " + brief(" ".join(message.split())), file=sys.stderr)
     sys.exit(status)
 
 

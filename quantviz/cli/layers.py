@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from quantviz.layerwise.output import report_layers
 from quantviz.layerwise.search import search
 from quantviz.layerwise.sensitivity import sensitivity
 from quantviz.layerwise.specs import Candidate, Drift, NoiseFloor, SearchResult, Sensitivity
-from quantviz.specs import QuantvizError, WeightsRef, scheme_name, utf8
+from quantviz.specs import QuantvizError, WeightsRef, csv_bytes, scheme_name
 
 _COLUMNS = ("cam", "kl", "sqnr", "flips", "accuracy")
 _FLOORS = {
@@ -223,12 +221,11 @@ def _number(value: float | None, form: str) -> str:
 
 def _csv(found: Sensitivity) -> bytes:
     """Return a table of the layers in order of execution, an empty cell where there is no number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     sides = [(side, name) for side in ("alone", "all_but") for name in _COLUMNS]
-    writer.writerow(["depth", "layer", "kind", "weights", "macs", *(f"{side}_{name}" for side, name in sides)])
+    rows: list[list[object]] = [
+        ["depth", "layer", "kind", "weights", "macs", *(f"{side}_{name}" for side, name in sides)]
+    ]
     for layer in found.layers:
         cost, numbers = layer.cost, [getattr(getattr(layer, side), name) for side, name in sides]
-        row = ["" if number is None else repr(number) for number in numbers]
-        writer.writerow([layer.depth, cost.name, cost.kind, cost.weights, cost.macs, *row])
-    return utf8(text.getvalue())
+        rows.append([layer.depth, cost.name, cost.kind, cost.weights, cost.macs, *numbers])
+    return csv_bytes(rows)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from quantviz import scores
 from quantviz.api.files import check_writable, write_file
@@ -118,7 +117,7 @@ def _show_table(table: ReportTable, protocol: str) -> None:
     if not rows:
         return
     click.echo(f"\n{table.title}\n")
-    printed = table_of(*(escape(column.title) for column in table.shown_columns))
+    printed = table_of(*(column.title for column in table.shown_columns))
     for row in rows:
-        printed.add_row(*(escape(shown(*cell)) for cell in zip(table.shown_columns, row, strict=True)))
+        printed.add_row(*(shown(*cell) for cell in zip(table.shown_columns, row, strict=True)))
     show(printed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from quantviz.api.files import write_file
-from quantviz.specs import MAX_BITS, MIN_BITS, Phase, Progress, no_progress
+from quantviz.cli.printed import raw
+from quantviz.specs import MAX_BITS, MIN_BITS, Phase, Progress, no_progress, printable
 from quantviz.store import TensorStore, default_directory
 
 cache_option = click.option(
@@ -88,33 +91,42 @@ def store_folder(folder: Path | None) -> Path:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Show progress on standard error where a person watches it."""
-    console = Console(stderr=True)
+    console = Console(file=raw(sys.stderr))
     if not console.is_terminal:
         yield no_progress
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("Starting", total=None)
 
         def report(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
-            bar.update(task, description=message, total=None if fraction is None else 1.0, completed=fraction or 0.0)
+            total = None if fraction is None else 1.0
+            bar.update(task, description=printable(message), total=total, completed=fraction or 0.0)
 
         yield report
 
 
+class PlainTable(Table):
+    """A table whose texts are shown as they are: brackets in names are no markup, and nothing steers the terminal."""
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """Add a row of texts, or of what rich can draw."""
+        super().add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells), **style)
+
+
 def table_of(*headings: str) -> Table:
     """Return an empty table with these headings."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = PlainTable(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(printable(heading), style="bold"), overflow="fold")
     return table
 
 
 def show(table: Table) -> None:
     """Print a table; one that goes to a file or a pipe is not cut to a screen that is not there."""
-    console = Console(highlight=False)
+    console = Console(file=raw(sys.stdout), highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=1000)
+        console = Console(file=raw(sys.stdout), highlight=False, width=1000)
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from quantviz.specs import UsageError, limits
+from quantviz.specs import UsageError, limits, one_form
 
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
@@ -111,7 +111,7 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    return " ".join(one_form(name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from quantviz.specs import DEPLOYED, utf8
+from quantviz.specs import DEPLOYED
+from quantviz.specs import csv_bytes as rows_to_csv
 from quantviz.study.specs.plan import STUDY_METRICS, StudyModel, StudyPlan
 from quantviz.study.specs.summary import Estimate, Rate, StudyCell, StudySummary
 from quantviz.study.summary import title as title_of
@@ -116,15 +115,14 @@ def csv_bytes(table: ReportTable) -> bytes:
     n, count, value (its part), low, high and method, each named after its column. An empty field is a number that does
     not exist.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     parts = [_fields(column) for column in table.columns]
     heads = zip(table.columns, parts, strict=True)
-    writer.writerow([f"{column.key}_{part}" if part else column.key for column, names in heads for part in names])
+    names = [f"{column.key}_{part}" if part else column.key for column, of_column in heads for part in of_column]
+    rows: list[list[Any]] = [names]
     for row in table.rows:
-        cells = [_numbers(value, names) for value, names in zip(row, parts, strict=True)]
-        writer.writerow(["" if cell is None else cell for group in cells for cell in group])
-    return utf8(text.getvalue())
+        cells = [_numbers(value, of_column) for value, of_column in zip(row, parts, strict=True)]
+        rows.append([cell for group in cells for cell in group])
+    return rows_to_csv(rows)
 
 
 def shown(column: Column, value: Value) -> str:

@@ -76,7 +76,7 @@ from quantviz.specs.settings import (
     WeightsRef,
     sides,
 )
-from quantviz.specs.text import brief, cell, printable, utf8
+from quantviz.specs.text import brief, cell, csv_bytes, one_form, printable, utf8
 from quantviz.specs.variants import (
     DEPLOYED,
     GIVEN,
@@ -158,11 +158,13 @@ __all__ = [
     "brief",
     "cell",
     "check_deployable",
+    "csv_bytes",
     "digest_of",
     "files_below",
     "frozen",
     "headroom",
     "no_progress",
+    "one_form",
     "parse_bits",
     "plain",
     "printable",

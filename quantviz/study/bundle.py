@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -16,7 +15,7 @@ from typing import Final
 
 from quantviz import networks
 from quantviz.networks.card import is_card
-from quantviz.specs import QuantvizError, StoreError, UsageError, cell, limits, utf8
+from quantviz.specs import QuantvizError, StoreError, UsageError, csv_bytes, limits, utf8
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
@@ -117,12 +116,7 @@ def _json(value: object) -> bytes:
 
 
 def _images(plan: StudyPlan) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "sha256", "label"])
-    for image in plan.images:
-        writer.writerow([cell(image.path), image.sha256, "" if image.label is None else image.label])
-    return utf8(text.getvalue())
+    return csv_bytes([["path", "sha256", "label"], *([image.path, image.sha256, image.label] for image in plan.images)])
 
 
 def _readme(summary: StudySummary) -> str:

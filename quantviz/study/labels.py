@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from quantviz.networks.classes import ClassNames, some_of, unique
-from quantviz.specs import UsageError, limits
+from quantviz.specs import UsageError, limits, one_form
 from quantviz.study.layouts import Labels
 
 _MOST_BYTES: Final = limits.LABELS_BYTES
@@ -63,9 +63,10 @@ def table_labels(table: Path, dataset: Path, files: Sequence[Path], names: Seque
         UsageError: the table cannot be read, a label names no class, or no picture is in it.
     """
     classes = ClassNames(names)
-    places = {file.relative_to(dataset).as_posix(): file for file in files}
-    alone = unique([file.name for file in files])
+    places = {one_form(file.relative_to(dataset).as_posix()): file for file in files}
+    alone = unique([one_form(file.name) for file in files])
     labels: dict[Path, int] = {}
+    elsewhere = 0
     for line, name, text in _rows(table):
         found = classes.find(text)
         if found is None:
@@ -73,19 +74,24 @@ def table_labels(table: Path, dataset: Path, files: Sequence[Path], names: Seque
                 f"Labels {table.name!r}, line {line}: class {text!r} is unknown; {classes.near(text)}, and an index "
                 f"up to {len(classes) - 1} is taken as well."
             )
-        name = name.replace("\\", "/").removeprefix("./")
+        name = one_form(name.replace("\\", "/").removeprefix("./"))
         file = places.get(name)
         if file is None and name in alone:
             file = files[alone[name]]
-        if file is not None:
-            labels[file] = found
+        elsewhere += file is None
+        if file is not None and labels.setdefault(file, found) != found:
+            raise UsageError(
+                f"Labels {table.name!r}, line {line}: {name!r} has another label further up; leave one of them out."
+            )
     if not labels:
         raise UsageError(
             f"Labels {table.name!r} name none of the pictures of {str(dataset)!r}; name them by their path in it, "
             f"{next(iter(places))!r} say."
         )
-    note = f"The labels of {len(labels):,} of {len(files):,} pictures are from {table.name}."
-    return Labels(tuple(labels.get(file) for file in files), (note,))
+    notes = [f"The labels of {len(labels):,} of {len(files):,} pictures are from {table.name}."]
+    if elsewhere:
+        notes.append(f"{elsewhere:,} of its rows name no picture that is swept over.")
+    return Labels(tuple(labels.get(file) for file in files), tuple(notes))
 
 
 def _rows(table: Path) -> list[tuple[int, str, str]]:
@@ -97,7 +103,9 @@ def _rows(table: Path) -> list[tuple[int, str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise UsageError(f"Labels {str(table)!r} cannot be read ({reason}); give a CSV file of file,label.") from None
-    reader = csv.reader(io.StringIO(text))
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    # As tables of ground truth are read: spreadsheets write semicolons where the comma is the decimal sign.
+    reader = csv.reader(io.StringIO(text), delimiter=next((mark for mark in "\t;," if mark in first), ","))
     rows: list[tuple[int, str, str]] = []
     try:
         for cells in reader:

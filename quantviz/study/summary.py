@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from quantviz import statistics
-from quantviz.specs import Phase, Progress, digest_of, no_progress, scheme_name, utf8
+from quantviz.specs import Phase, Progress, csv_bytes, digest_of, no_progress, scheme_name
 from quantviz.statistics import PairedResult
 from quantviz.store import TensorStore
 from quantviz.study.cells import estimate_of, sum_up
@@ -71,17 +69,14 @@ def summary_table(study_summary: StudySummary) -> bytes:
     method (how the interval was made). A rate's mean is its part of the pictures. An empty field is a number that does
     not exist.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["protocol", "model", "setting", "comparison", "metric", "n", "mean", "sd", "low", "high", "method"]
-    )
+    heads = ["protocol", "model", "setting", "comparison", "metric", "n", "mean", "sd", "low", "high", "method"]
+    rows: list[list[object]] = [list(heads)]
     for cell in study_summary.cells:
         for comparison, metric, number in _lines(cell):
             mean, sd = (number.value, None) if isinstance(number, Rate) else (number.mean, number.sd)
             fields = (number.n, mean, sd, number.low, number.high, number.method)
-            writer.writerow([cell.protocol, cell.model, cell.setting, comparison, metric, *fields])
-    return utf8(text.getvalue())
+            rows.append([cell.protocol, cell.model, cell.setting, comparison, metric, *fields])
+    return csv_bytes(rows)
 
 
 def report_summary(study_summary: StudySummary) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from quantviz.specs import limits
+from quantviz.specs import limits, utf8
 from quantviz.study.specs.plan import SIMULATION_COLUMNS
 from quantviz.study.specs.row import StudyRow
 
@@ -60,11 +60,16 @@ def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -
     columns = [
         [values[name] for values in further]
         if name in truth or name in simulation
-        else [getattr(row, name) for row in rows]
+        else [_written(getattr(row, name)) for row in rows]
         for name in schema.names
     ]
     arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
     write_tables(path, [pa.Table.from_arrays(arrays, schema=schema)], notes)
+
+
+def _written(value: object) -> object:
+    """Return a value as Parquet takes it: a text may tell a file's name that is no UTF-8."""
+    return utf8(value).decode() if isinstance(value, str) else value
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], notes: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantviz.specs import ImageError, files_below
+from quantviz.specs import ImageError, files_below, one_form
 
 SUFFIXES = frozenset(".npy .png .jpg .jpeg .bmp .gif .tif .tiff .webp .csv .tsv .txt .mat .xml".split())
 """Endings of the files that count as ground truth."""
@@ -99,8 +99,8 @@ def _listed(top: Path) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    return path.stem
+    return one_form(path.stem)
 
 
 def _folded(path: Path) -> str:
-    return path.stem.casefold()
+    return one_form(path.stem).casefold()

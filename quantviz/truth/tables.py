@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from quantviz.specs import ImageError, limits
+from quantviz.specs import ImageError, limits, one_form
 from quantviz.truth.files import parse_number, read_bytes, shown
 
 MAX_ROWS = limits.TRUTH_ROWS
@@ -123,7 +123,7 @@ def _table(name: str, data: bytes, headers: tuple[str, ...], wanted: str) -> Tab
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # only names of images and columns that are not read can hold such letters
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    first = next((line for line in io.StringIO(text) if line.strip() and not line.startswith("#")), "")
     delimiter = next((mark for mark in "\t;," if mark in first), ",")
     rows: list[Row] = []
     try:
@@ -160,4 +160,4 @@ def _grouped(rows: Sequence[Row], columns: Mapping[str, int]) -> dict[str, list[
 
 def stem_of(named: str) -> str:
     """Return an image's name without folders and without its ending, a name of no ending keeping its dots."""
-    return _ENDING.sub("", re.split(r"[/\\]", named.strip())[-1])
+    return one_form(_ENDING.sub("", re.split(r"[/\\]", named.strip())[-1]))
