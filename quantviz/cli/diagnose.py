@@ -15,16 +15,20 @@ from quantviz.api.files import write_file
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
 from quantviz.cli.pair import Pairs, file_options
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, progress_bar, show, table_of
-from quantviz.comparison import CompareRequest, FilesRequest
+from quantviz.comparison import CompareRequest, FilesRequest, Workbench
 from quantviz.comparison.files_request import files_of_card
+from quantviz.layerwise.diagnosis.causes import REMEDIES
+from quantviz.layerwise.diagnosis.drift import with_drift
+from quantviz.layerwise.diagnosis.exports import EXPORTS, export, mended_bits
 from quantviz.layerwise.diagnosis.files import diagnose_files
-from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, report_diagnosis
+from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
+from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
 from quantviz.layerwise.diagnosis.run import diagnose
 from quantviz.layerwise.diagnosis.specs import Diagnosis
-from quantviz.specs import UsageError
+from quantviz.specs import ImageSample, Progress, UsageError
 
 _SHORT = re.compile(r"(?:W(\d{1,2}))?(?:A(\d{1,2}))?", re.ASCII)
-_SHOWN = 12
+_SHOWN, _SENTENCES = 12, 2
 
 
 @click.command("diagnose")
@@ -35,8 +39,30 @@ _SHOWN = 12
     "--bits", metavar="W8A8", help="Bits of weights and activations in short: W8A8; W8, weights only; A8, activations."
 )
 @click.option("--by-channel", is_flag=True, help="With the range and SQNR of every channel, in the JSON.")
+@click.option(
+    "--drift",
+    "drifts",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Measure what the N worst tensors do to the maps, alone and all but it, and the noise floor; 0 for all.",
+)
+@click.option(
+    "--try",
+    "trial",
+    metavar="TENSOR[=REMEDY]",
+    help=f"Try a remedy for a tensor, or for the worst cause's with `auto`: before and after on every other picture, "
+    f"none of which it was chosen on. One of {', '.join(REMEDIES)}; the cause's own if not given.",
+)
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    metavar="TOOL=FILE",
+    help=f"Write what another tool reads; TOOL is one of {', '.join(EXPORTS)}, or bits for a bits file.",
+)
 @limit_option
 @json_option
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page for a browser here.")
 @click.option(
     "--csv", "csv_path", type=click.Path(path_type=Path), help="Write the tensors here, in order of execution."
 )
@@ -47,6 +73,10 @@ def diagnose_command(
     request: CompareRequest,
     bits: str | None,
     by_channel: bool,
+    drifts: int | None,
+    trial: str | None,
+    exports: tuple[str, ...],
+    html_path: Path | None,
     limit: int | None,
     json_path: str | None,
     csv_path: Path | None,
@@ -57,33 +87,106 @@ def diagnose_command(
     Every weight and activation is compared in float and quantized over IMAGE_OR_DIR: SQNR, range, channels. A folder's
     pictures, pictures' paths, or bundled photographs' names.
     """
-    check_outputs(json_path, csv_path)
-    files = _files_of(pairs, request)
+    wanted = [_export_of(words) for words in exports]
+    check_outputs(json_path, csv_path, html_path, *(path for _, path in wanted))
+    files, tried = _files_of(pairs, request), None
     if files is not None:
-        if bits is not None:
-            raise UsageError("--bits goes with a model that quantviz rounds; ONNX files have their own; leave it out.")
+        _check_simulated({"--bits": bits, "--drift": drifts, "--try": trial})
         samples = samples_of(pictures, limit)
         with progress_bar() as progress:
             found = list(diagnose_files(files, samples, progress, by_channel=by_channel).values())
     else:
-        request, weights, activations = _with_bits(request, bits)
         samples = samples_of(pictures, limit, request.model)
-        parts: dict[str, Any] = {"weights": weights, "activations": activations, "by_channel": by_channel}
-        with working(cache_dir) as (bench, progress):
-            found = [diagnose(bench, request, samples, progress, **parts)]
-    _put_out(found, json_path, csv_path, by_channel)
+        request, *parts = _with_bits(request, bits)
+        with working(cache_dir) as opened:
+            first, tried = _simulated(*opened, request, samples, parts, trial, drifts, by_channel)
+        found = [first]
+    for tool, path in wanted:
+        data = mended_bits(found[0], request.quant, request.model) if tool == "bits" else export(found[0], tool)
+        write_file(path, data)
+    if html_path is not None:
+        write_file(html_path, html_of(found))
+    _put_out(found, tried, json_path, csv_path, by_channel)
 
 
-def _put_out(found: Sequence[Diagnosis], json_path: str | None, csv_path: Path | None, by_channel: bool) -> None:
+def _simulated(
+    bench: Workbench,
+    progress: Progress,
+    request: CompareRequest,
+    samples: Sequence[ImageSample],
+    parts: Sequence[bool],
+    trial: str | None,
+    drifts: int | None,
+    by_channel: bool,
+) -> tuple[Diagnosis, Trial | None]:
+    """Return the diagnosis of a network that quantviz rounds, and what a remedy did where one was to be tried."""
+    tried = None
+    if trial is not None:
+        tensor, _, remedy = trial.partition("=")
+        chosen = None if tensor == "auto" else tensor
+        found, tried = try_remedy(bench, request, samples, chosen, remedy or None, progress)
+    else:
+        weights, activations = parts
+        found = diagnose(
+            bench, request, samples, progress, weights=weights, activations=activations, by_channel=by_channel
+        )
+    if drifts is not None:
+        found = with_drift(bench, request, found, samples, progress, most=drifts or None)
+    return found, tried
+
+
+def _export_of(words: str) -> tuple[str, Path]:
+    tool, sign, path = words.partition("=")
+    if not sign or not path or tool not in (*EXPORTS, "bits"):
+        known = ", ".join([*EXPORTS, "bits"])
+        raise UsageError(f"--export {words!r} names no tool and file; write TOOL=FILE with a tool of {known}.")
+    return tool, Path(path)
+
+
+def _check_simulated(options: dict[str, Any]) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} goes with a model that quantviz rounds, not with ONNX files; leave it out.")
+
+
+def _put_out(
+    found: Sequence[Diagnosis], trial: Trial | None, json_path: str | None, csv_path: Path | None, by_channel: bool
+) -> None:
     if csv_path is not None:
         write_file(csv_path, b"\n".join(csv_of(entry) for entry in found))
     if json_path is not None:
         reports = [report_diagnosis(entry, by_channel=by_channel) for entry in found]
         several = {"format": FORMAT, "diagnoses": {entry["network"]: entry for entry in reports}}
-        emit_json(reports[0] if len(reports) == 1 else several, json_path)
-    else:
-        for entry in found:
-            _show(entry)
+        report = reports[0] if len(reports) == 1 else several
+        if trial is not None:
+            report["trial"] = report_trial(trial)
+        emit_json(report, json_path)
+        return
+    for entry in found:
+        _show(entry)
+    if trial is not None:
+        _show_trial(trial)
+
+
+def _show_trial(trial: Trial) -> None:
+    pictures = count_of(trial.held_out, "picture")
+    click.echo(f"\nRemedy {trial.remedy} for {trial.tensor}, measured on {pictures} that it was not chosen on:\n")
+    table = table_of("", "SQNR of the tensor", "drift", "flips", "top-1", "KiB")
+    for name, one in (("before", trial.before), ("after", trial.after)):
+        table.add_row(
+            name,
+            f"{_number(one.sqnr_isolated, '.1f')} dB",
+            _number(one.drift.cam, ".5f"),
+            f"{one.drift.flips:.1%}",
+            _number(one.drift.accuracy, ".1%"),
+            f"{one.bytes / 2**10:,.0f}",
+        )
+    show(table)
+    if trial.difference is not None:
+        ends = (
+            "" if trial.interval is None else f", 95 % interval {trial.interval.low:+.5f} to {trial.interval.high:+.5f}"
+        )
+        click.echo(f"\nDrift changes by {trial.difference:+.5f}{ends}.")
 
 
 def _files_of(pairs: Pairs | None, request: CompareRequest) -> FilesRequest | None:
@@ -118,8 +221,14 @@ def _show(found: Diagnosis) -> None:
     click.echo("")
     if not found.causes:
         click.echo("Nothing is wrong by any of the rules; the tensors that lose most:")
-    for cause in found.causes:
-        click.echo(f"{cause.sentence}\n  {cause.cause}: {cause.advice}.")
+    for name in dict.fromkeys(cause.cause for cause in found.causes):
+        same = [cause for cause in found.causes if cause.cause == name]
+        for cause in same[:_SENTENCES]:
+            click.echo(cause.sentence)
+        more = len(same) - _SENTENCES
+        if more > 0:
+            click.echo(f"The same goes for {count_of(more, 'more tensor')}.")
+        click.echo(f"  {name}: {same[0].advice}.")
     click.echo("")
     known = {entry.name: entry for entry in found.tensors}
     causes = {cause.tensor: cause.cause for cause in found.causes}
@@ -129,7 +238,7 @@ def _show(found: Diagnosis) -> None:
     for rank, name in enumerate(found.ranking[:_SHOWN], 1):
         entry = known.get(name)
         if entry is None:
-            table.add_row(str(rank), name, *[""] * 7, causes.get(name, ""))
+            table.add_row(str(rank), name, *[""] * 9, causes.get(name, ""))
             continue
         table.add_row(
             str(rank),
@@ -141,6 +250,8 @@ def _show(found: Diagnosis) -> None:
             f"{entry.clipped:.3%}",
             _number(entry.used, ".0%"),
             f"{entry.outlier_ratio:.1f}",
+            _number(None if entry.drift is None else entry.drift.alone, ".5f"),
+            _number(None if entry.drift is None else entry.drift.over_floor, ".1f"),
             causes.get(name, ""),
         )
     show(table)

@@ -1,7 +1,10 @@
 """Figures of every tensor, against closed forms; and the rules that name causes."""
 
 import copy
+import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from quantviz.layerwise.diagnosis.causes import causes
+from quantviz.layerwise.diagnosis.causes import CAUSES, REMEDIES, causes
+from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.meter import Meter
+from quantviz.layerwise.diagnosis.output import csv_of, html_of, report_diagnosis
+from quantviz.layerwise.diagnosis.remedies import remedied
 from quantviz.layerwise.diagnosis.simulation import diagnose_modules
-from quantviz.layerwise.diagnosis.specs import Site
+from quantviz.layerwise.diagnosis.specs import Diagnosis, Site
 from quantviz.layerwise.diagnosis.structure import blocks_of, module_findings
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import LayerBits, QuantSpec, UsageError
@@ -161,7 +167,7 @@ def cause_of(values, scale, **grid):
 
 
 def test_each_rule_names_its_cause_with_the_figure():
-    values = drawn(0, 1, 16, 8, 8).relu()
+    values = drawn(0, 1, 16, 12, 12).relu()
     top = float(values.max())
     assert cause_of(values, top / 255)[0] is None
     name, entry = cause_of(values, top / 255 / 4)
@@ -223,7 +229,7 @@ def test_numbers_are_those_of_qdq_loss_debug(tmp_path, photograph):
     from quantviz.networks.onnx_files import open_file, pair_of
 
     paths = DATA / "squeezenet1_1.float.onnx", DATA / "squeezenet1_1.ort-qdq-pc-quint8.onnx"
-    inputs = [photograph("squeezenet1_1", name).numpy() for name in ("chelsea", "coffee")]
+    inputs = [photograph("squeezenet1_1", name).numpy() for name in ("chelsea",)]
     given = []
     for path in paths:
         copied = tmp_path / path.name
@@ -245,3 +251,70 @@ def test_numbers_are_those_of_qdq_loss_debug(tmp_path, photograph):
         assert figures[name].sqnr == pytest.approx(activations[name]["xmodel_err"], abs=1e-4), name
         assert figures[name].sqnr_isolated == pytest.approx(activations[name]["qdq_err"], abs=1e-4), name
     assert len(weights) == 52
+
+
+def diagnosed(tensors, found):
+    return Diagnosis("net", "simulation", "W8A8", {}, (("0" * 64, "a"),), tuple(tensors), tuple(found))
+
+
+@pytest.fixture(scope="module")
+def harmed(networks, pictures):
+    """Return a diagnosis of the small network whose ``mix`` reads on too wide a grid."""
+    quantized = copy.deepcopy(networks[1])
+    quantizer = quantized.mix.input_quantizer
+    quantizer.grid = replace(quantizer.grid, scale=quantizer.grid.scale * 10)
+    tensors = diagnose_modules(networks[0], quantized, pictures)
+    return diagnosed(tensors, causes(tensors))
+
+
+def test_the_tensor_with_a_cause_is_ranked_first(harmed):
+    assert harmed.ranking[0] == "mix.input"
+    assert [cause.cause for cause in harmed.causes] == ["calibration_range"]
+    assert set(harmed.ranking) == {entry.name for entry in harmed.tensors}
+
+
+def test_a_report_has_no_number_that_json_lacks(harmed):
+    report = json.loads(json.dumps(report_diagnosis(harmed, by_channel=True), allow_nan=False))
+    assert [entry["name"] for entry in report["tensors"]] == [entry.name for entry in harmed.tensors]
+    assert report["ranking"][0] == report["causes"][0]["tensor"] == "mix.input"
+    assert set(report["causes"][0]) >= {"tensor", "cause", "figures", "remedy"}
+    rows = csv_of(harmed).decode().splitlines()
+    assert len(rows) == len(harmed.tensors) + 1
+    assert b"calibration range" in html_of([harmed])
+
+
+def test_other_tools_are_told_of_the_harmed_layer(harmed):
+    nodes = json.loads(export(harmed, "onnxruntime"))
+    assert "/mix/Conv" in nodes
+    assert not any("stem" in name for name in nodes)
+    scope = json.loads(export(harmed, "nncf"))
+    (pattern,) = scope["patterns"]
+    assert all(re.fullmatch(pattern, name) for name in ("Net/Conv2d[mix]/conv2d_0", "mix/conv2d/0", "/mix/Conv"))
+    assert not re.fullmatch(pattern, "Net/Conv2d[remix]/conv2d_0")
+    encodings = json.loads(export(harmed, "aimet"))
+    (entry,) = encodings["activation_encodings"]
+    tensor = harmed.tensor("mix.input")
+    assert entry["scale"][0] * (255 + entry["offset"][0]) == pytest.approx(tensor.high, rel=0.01)
+    overlay = json.loads(export(harmed, "model-explorer"))
+    assert overlay["sqnr"]["results"]["mix.input"]["value"] == pytest.approx(tensor.sqnr)
+    assert '"mix": "float"' in mended_bits(harmed, QuantSpec(), "squeezenet1_1").decode()
+    with pytest.raises(UsageError, match="Tool 'x' is unknown"):
+        export(harmed, "x")
+
+
+def test_remedies_change_the_quantization():
+    quant = QuantSpec(weight_bits=4)
+    assert remedied(quant, "equalize", "a").equalize
+    assert remedied(quant, "exclude", "a").bits_of("a") == (None, None)
+    assert remedied(quant, "more_bits", "a").bits_of("a") == (8, 8)
+    with pytest.raises(UsageError, match="changes nothing"):
+        remedied(quant, "affine", "a")
+    with pytest.raises(UsageError, match="takes another file"):
+        remedied(quant, "fold", "a")
+
+
+def test_every_cause_has_a_remedy_and_a_section_of_the_manual():
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "quantization_faults.md").read_text()
+    for name, text in CAUSES.items():
+        assert text.remedy in REMEDIES
+        assert f"({name.replace('_', '-')})=" in page

@@ -10,7 +10,7 @@ import numpy as np
 
 from quantviz.layerwise.diagnosis.specs import Cause, Finding, TensorFigures
 
-MANUAL: Final = "howto/troubleshooting.html"
+MANUAL: Final = "howto/quantization_faults.html"
 """The troubleshooting manual, whose sections are called as the causes are."""
 
 CLIPPED: Final = 0.001
@@ -21,15 +21,21 @@ ONE_SIDED: Final = 0.85
 """Part of a symmetric grid that values fill at least where it fits them."""
 OUTLIERS: Final = 10.0
 """Reach of the farthest channel over the median one's from which on outlier channels are a cause."""
+FEWEST_VALUES: Final = 100
+"""Values of each channel below which its reach is not known: pooled features have one of each picture."""
 VANISHED: Final = 0.08
 """Part of the channels that are all zero once rounded from which on nearly dead channels are a cause."""
 FEWEST_VANISHED: Final = 3
 """Number of such channels below which they are no cause."""
-BRANCHES: Final = 8.0
+BRANCHES: Final = 6.0
 """Ratio of the reaches of two branches on one grid from which on unequal scales are a cause."""
-FEW_BITS_SQNR: Final = 30.0
+BRANCH_MEDIANS: Final = 4.0
+"""Ratio of the reaches of their median channels, which one outlier channel does not raise."""
+FEW_BITS_SQNR: Final = 32.0
 """Isolated SQNR in dB below which fewer than 8 bits are a cause where nothing else is."""
 FULL_BITS: Final = 8
+BIAS_SQNR: Final = 40.0
+"""SQNR in dB of a bias below which it is harmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def _clipping(entry: TensorFigures) -> Cause | None:
 
 def _too_wide(entry: TensorFigures) -> Cause | None:
     reach = _reach(entry)
-    if entry.site.axis is not None or not 0 < reach < REACH:
+    if entry.site.role != "activation" or not 0 < reach < REACH:
         return None
     bits = -np.log2(reach)
     sentence = (
@@ -166,7 +172,7 @@ def _one_sided(entry: TensorFigures) -> Cause | None:
 
 
 def _outliers(entry: TensorFigures) -> Cause | None:
-    if entry.outlier_ratio < OUTLIERS:
+    if entry.outlier_ratio < OUTLIERS or entry.values < FEWEST_VALUES * entry.channels:
         return None
     channel = entry.outliers[0]
     sentence = (
@@ -181,7 +187,8 @@ def _outliers(entry: TensorFigures) -> Cause | None:
 
 def _dead(entry: TensorFigures) -> Cause | None:
     part = entry.zero_channels / entry.channels
-    if part < VANISHED or entry.zero_channels < FEWEST_VANISHED:
+    known = entry.site.role != "activation" or entry.values >= FEWEST_VALUES * entry.channels
+    if part < VANISHED or entry.zero_channels < FEWEST_VANISHED or not known:
         return None
     sentence = (
         f"{entry.zero_channels} of {entry.channels} channels of {entry.name} are so small that all their values round "
@@ -200,8 +207,11 @@ def _branches(entry: TensorFigures, branches: Sequence[int]) -> Cause | None:
     if len(branches) < 2 or sum(branches) != len(figures.low) or entry.site.axis is not None:
         return None
     reach = np.maximum(np.abs(figures.low), np.abs(figures.high))
-    parts = [float(part.max()) for part in np.split(reach, np.cumsum(branches)[:-1])]
-    if not min(parts) or max(parts) / min(parts) < BRANCHES:
+    rows = [part[part > 0] for part in np.split(reach, np.cumsum(branches)[:-1])]
+    if any(not len(row) for row in rows):
+        return None
+    parts, medians = [float(row.max()) for row in rows], [float(np.median(row)) for row in rows]
+    if max(parts) / min(parts) < BRANCHES or max(medians) / min(medians) < BRANCH_MEDIANS:
         return None
     ratio = max(parts) / min(parts)
     sentence = (
@@ -214,8 +224,8 @@ def _branches(entry: TensorFigures, branches: Sequence[int]) -> Cause | None:
 
 
 def _bias(entry: TensorFigures) -> Cause | None:
-    beyond = entry.clipped > 0
-    if not beyond:
+    # Where the quantized network has the very bias, as our simulation does, none of it was cut off.
+    if not entry.clipped or entry.sqnr is None or entry.sqnr >= BIAS_SQNR:
         return None
     values = max(abs(entry.low), abs(entry.high))
     sentence = (
@@ -226,14 +236,17 @@ def _bias(entry: TensorFigures) -> Cause | None:
 
 
 def _few_bits(entry: TensorFigures) -> Cause | None:
-    bits, ratio = entry.site.bits, entry.sqnr_isolated
-    if bits is None or bits >= FULL_BITS or ratio is None or ratio >= FEW_BITS_SQNR:
+    ratio, bits = entry.sqnr_isolated, float(entry.site.bits or 0)
+    # A weight's range is its own: where it fills little of it, fewer bits are stored in a wider type.
+    if entry.site.role == "weight" and entry.used and entry.used < REACH:
+        bits = float(round(bits + np.log2(entry.used), 1))
+    if not bits or bits >= FULL_BITS or ratio is None or ratio >= FEW_BITS_SQNR:
         return None
     sentence = (
-        f"{entry.name} has {bits} bits, which leave an SQNR of {ratio:.1f} dB of its own rounding; each bit more "
+        f"{entry.name} has {bits:g} bits, which leave an SQNR of {ratio:.1f} dB of its own rounding; each bit more "
         "brings 6 dB."
     )
-    figures = {"bits": float(bits), "sqnr_isolated": ratio, "threshold": FEW_BITS_SQNR}
+    figures = {"bits": bits, "sqnr_isolated": ratio, "threshold": FEW_BITS_SQNR}
     return _made("too_few_bits", entry.name, sentence, figures, 6.02 * (FULL_BITS - bits))
 
 

@@ -16,6 +16,7 @@ from quantviz.networks.onnx_files.targets import plain
 
 INT16 = 2**15 - 1
 _COPIES = frozenset({QUANTIZE, DEQUANTIZE, *MOVING, "Relu", "Clip", "LeakyRelu", "AveragePool"})
+_ACTIVATIONS = frozenset({"Relu", "Clip"})
 _SHAPING = frozenset(
     {"kernel_shape", "strides", "pads", "dilations", "group", "ceil_mode", "count_include_pad", "mode"}
 )
@@ -44,6 +45,8 @@ def _different(pair: FilePair) -> Iterator[Finding]:
     named = {match.float_tensor: match.quantized_tensor for match in pair.matches}
     for tensor, other in named.items():
         node, twin = first.get(tensor), _computing(second.get(other), second)
+        if node is not None and twin is not None and node.op in _ACTIVATIONS and twin.op not in _ACTIVATIONS:
+            node = first.get(node.inputs[0])  # the quantizer fused the activation
         if node is None or twin is None or node.op != twin.op or node.op not in _COMPARED:
             continue
         for name in sorted(_SHAPING & {*node.attributes, *twin.attributes}):

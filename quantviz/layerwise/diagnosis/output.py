@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
+from html import escape
 from typing import Any
 
+from quantviz.layerwise.diagnosis.remedies import Trial
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
 from quantviz.specs import utf8
 
@@ -101,3 +104,54 @@ def csv_of(diagnosis: Diagnosis) -> bytes:
         row = [entry.depth, site.name, site.layer, site.role, bits, rank[site.name], *cells, causes.get(site.name, "")]
         writer.writerow(row)
     return utf8(text.getvalue())
+
+
+def report_trial(trial: Trial) -> dict[str, Any]:
+    """Return what a remedy did as JSON-able data."""
+    data = asdict(trial)
+    data["interval"] = None if trial.interval is None else {"low": trial.interval.low, "high": trial.interval.high}
+    data["quantization"] = {"label": trial.quant.label, **data.pop("quant")}
+    return data
+
+
+def html_of(diagnoses: Sequence[Diagnosis]) -> bytes:
+    """Return a page of its own, without scripts or anything from elsewhere: causes, and a table of the tensors."""
+    parts = [_HEAD]
+    for diagnosis in diagnoses:
+        parts.append(f"<h1>{escape(diagnosis.network)}, {escape(diagnosis.quantization)}</h1>")
+        parts += [f"<p><em>{escape(note)}</em></p>" for note in diagnosis.notes]
+        parts.append(f"<p>{len(diagnosis.images)} pictures, {len(diagnosis.tensors)} tensors.</p><h2>Causes</h2>")
+        if not diagnosis.causes:
+            parts.append("<p>Nothing is wrong by any of the rules.</p>")
+        for cause in diagnosis.causes:
+            parts.append(
+                f"<p><b>{escape(cause.cause.replace('_', ' '))}</b>: {escape(cause.sentence)} "
+                f"Remedy: {escape(cause.advice)}. <small>{escape(cause.reference)}</small></p>"
+            )
+        parts.append("<h2>Tensors in order of execution</h2><table><tr>")
+        header, *rows = csv.reader(io.StringIO(csv_of(diagnosis).decode()))
+        parts += [f"<th>{escape(name)}</th>" for name in header]
+        parts.append("</tr>")
+        for row in rows:
+            parts.append("<tr>" + "".join(f"<td>{escape(_short(cell))}</td>" for cell in row) + "</tr>")
+        parts.append("</table>")
+    return utf8("\n".join([*parts, "</body></html>", ""]))
+
+
+def _short(cell: str) -> str:
+    """Return a number to four digits; other cells as they are."""
+    try:
+        return cell if cell.isdigit() else format(float(cell), ".4g")
+    except ValueError:
+        return cell
+
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Diagnosis</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; max-width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
+th, td { padding: 2px 8px; text-align: right; border-bottom: 1px solid #8884; }
+th:nth-child(2), td:nth-child(2), th:last-child, td:last-child { text-align: left; }
+</style></head><body>"""
