@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from quantviz.api.check import CheckResult, check
     from quantviz.api.functions import compare, explain, list_models, open_study
     from quantviz.api.results import ComparisonResult, ExplanationResult
     from quantviz.api.study import Study
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "CheckResult",
     "CheckpointError",
     "ComparisonResult",
     "ExplanationResult",
@@ -44,6 +46,7 @@ __all__ = [
     "UsageError",
     "WeightsUnavailable",
     "__version__",
+    "check",
     "compare",
     "explain",
     "list_models",
@@ -53,6 +56,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("compare", "explain", "list_models", "open_study"), "api.functions"),
     **dict.fromkeys(("ComparisonResult", "ExplanationResult"), "api.results"),
+    **dict.fromkeys(("CheckResult", "check"), "api.check"),
     "Study": "api.study",
 }
 

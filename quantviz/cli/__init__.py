@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 done, 2 wrong use, 1 anything else, each with one line on standard error."""
+"""The command line. Exit status: 0 done, 2 wrong use, 1 anything else, each with one line on standard error.
+
+``quantviz check`` has a status of its own: 1 a limit is broken, 3 undecided.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import click
 from quantviz import __version__
 from quantviz.cli.bench import bench_command
 from quantviz.cli.card import card_command
+from quantviz.cli.check import check_command
 from quantviz.cli.compare import compare
 from quantviz.cli.diagnose import diagnose_command
 from quantviz.cli.inspect import inspect_command
@@ -74,5 +78,5 @@ for _command in (compare, sensitivity_command, search_command, attribute, score,
     cli.add_command(_command)
 for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
     cli.add_command(_command)
-for _command in (diagnose_command, prepare, bench_command, serve_command, inspect_command, card_command):
+for _command in (diagnose_command, prepare, bench_command, serve_command, inspect_command, card_command, check_command):
     cli.add_command(_command)

@@ -16,7 +16,7 @@ of one video, crops of one photograph or near-duplicates: the pairs must first b
 
 from quantviz.statistics.correction import family, holm
 from quantviz.statistics.paired import paired, summary
-from quantviz.statistics.proportions import wilson
+from quantviz.statistics.proportions import exact_high, exact_low, wilson
 from quantviz.statistics.results import ALL_EQUAL, LIMIT, Equivalence, Interval, PairedResult, SignedRank, Summary
 from quantviz.statistics.words import in_words
 
@@ -28,6 +28,8 @@ __all__ = [
     "PairedResult",
     "SignedRank",
     "Summary",
+    "exact_high",
+    "exact_low",
     "family",
     "holm",
     "in_words",

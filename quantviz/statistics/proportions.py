@@ -36,3 +36,28 @@ def wilson(counts: npt.ArrayLike, totals: npt.ArrayLike, *, confidence: float = 
     known = all_of > 0
     low[known], high[known] = proportion_confint(some[known], all_of[known], alpha=1 - confidence, method="wilson")
     return low, high
+
+
+def exact_low(count: int, total: int, level: float) -> float:
+    """Return the exact lower confidence bound of a proportion; it lies above the true one with a chance up to level.
+
+    It is the level quantile of the beta distribution with count and total - count + 1, and 0 where the count is 0.
+    Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
+    Biometrika 26(4), 1934, doi 10.1093/biomet/26.4.404.
+
+    Args:
+        count: how many have the property.
+        total: of how many, 1 or more.
+        level: one-sided chance of error, in (0, 1).
+    """
+    from scipy.special import betaincinv  # here, as SciPy takes a while to import
+
+    return float(betaincinv(count, total - count + 1, level)) if count else 0.0
+
+
+def exact_high(count: int, total: int, level: float) -> float:
+    """Return the exact upper confidence bound of a proportion; 1 where the count is the total.
+
+    Args and source: as ``exact_low``.
+    """
+    return 1 - exact_low(total - count, total, level)
