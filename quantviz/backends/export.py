@@ -121,18 +121,18 @@ class Session:
 
     Args:
         model: bytes of an ONNX model.
-        threads: how many it computes in; None for as many as torch has.
+        threads: how many it computes in; their number decides the last bits of its outputs.
         fuse_integers: whether float operations between DequantizeLinear and QuantizeLinear become integer kernels.
 
     Raises:
         NotSplittableError: ONNX Runtime cannot read it.
     """
 
-    def __init__(self, model: bytes, threads: int | None = None, *, fuse_integers: bool = True) -> None:
+    def __init__(self, model: bytes, threads: int = 1, *, fuse_integers: bool = True) -> None:
         import onnxruntime  # here, so that who does not use it does not wait for it
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Threads that go to sleep between two nodes cost small networks a fifth of their time. Those that wait by
         # spinning for as long as they are wont to take the cores from torch's, which come next.

@@ -33,20 +33,20 @@ class NcnnSession:
 
     Args:
         model: bytes of an ONNX model, from ``exported``.
-        threads: how many it computes in; None for as many as torch has.
+        threads: how many it computes in; their number decides the last bits of its outputs.
 
     Raises:
         NotSplittableError: a layer is of a kind that is not translated.
     """
 
-    def __init__(self, model: bytes, threads: int | None = None) -> None:
+    def __init__(self, model: bytes, threads: int = 1) -> None:
         import ncnn  # here, so that who does not use it does not wait for it
 
         text, weights, self._outputs = translated(model)
         self._net: Any = ncnn.Net()
         self._mat: Any = ncnn.Mat
         options = self._net.opt
-        options.num_threads = threads or torch.get_num_threads()
+        options.num_threads = threads
         options.openmp_blocktime = 0  # threads that spin while they wait would take the cores from torch's
         options.use_vulkan_compute = False
         for kind in ("bf16_storage", "bf16_packed", "fp16_storage", "fp16_packed", "fp16_arithmetic"):
@@ -75,13 +75,13 @@ class NcnnSession:
         return outputs
 
 
-def by_ncnn(model: bytes, *, logits: bool, threads: int | None = None) -> Front:
+def by_ncnn(model: bytes, *, logits: bool, threads: int = 1) -> Front:
     """Return what computes an exported float network on ncnn; from its target on by ONNX Runtime, if it goes on.
 
     Args:
         model: from ``exported``.
         logits: whether it goes on to the logits.
-        threads: how many each library computes in; None for as many as torch has.
+        threads: how many each library computes in.
 
     Raises:
         NotSplittableError: a layer is of a kind that is not translated.

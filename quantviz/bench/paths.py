@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from quantviz import cam, images
-from quantviz.cam import Locked
+from quantviz.cam import Locked, one_thread
 from quantviz.cam.peers import Peer, library_maps, peers
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import parted_layer
@@ -29,7 +29,6 @@ from quantviz.specs import CamSpec, Progress, QuantSpec, QuantvizError, no_progr
 from quantviz.study.planning import SweepRequest, plan_of
 from quantviz.study.specs.plan import StudyImage
 from quantviz.study.sweep.rows import RowMaker
-from quantviz.study.sweep.worker import one_thread
 
 if TYPE_CHECKING:
     from quantviz.backends import Split
@@ -184,7 +183,7 @@ def calls(bench: Bench, inputs: Tensor) -> Calls:
     """Return what is timed on these inputs (N, 3, H, W), by its key in ``TITLES``."""
 
     def forward() -> Tensor:
-        with torch.no_grad(), bench.plain.locked() as module:
+        with torch.no_grad(), bench.plain.locked(in_one_thread=False) as module:
             logits: Tensor = module(inputs)
         return logits
 
@@ -197,8 +196,11 @@ def calls(bench: Bench, inputs: Tensor) -> Calls:
             cam.explain_batch(network, inputs, bench.cam, classes)
 
     def pair() -> None:
-        maps(bench.reference)
-        maps(bench.simulated)
+        if len(inputs) == 1:
+            cam.explain_each([(bench.reference, bench.cam), (bench.simulated, bench.cam)], inputs, classes[0])
+        else:
+            maps(bench.reference)
+            maps(bench.simulated)
 
     def peer(function: Peer, network: Locked[nn.Module]) -> Callable[[], None]:
         return lambda: _of_peer(function, network, bench.subject.layer, inputs, classes)
@@ -247,20 +249,19 @@ def backend_maps(
         wanted = [(network, replace(cam_spec, layer=parted_layer(network))) for network in networks]
         return lambda: cam.explain_each(wanted, image, class_index)
 
-    each = 1 if torch.get_num_threads() > 1 else None
-    deployed = backends.deployed(subject, quant, no_progress, each)
+    deployed = backends.deployed(subject, quant, no_progress)
     names = {"onnxruntime": (BACKEND_FLOAT, DEPLOYED_PAIR)}
     if not backends.prepare(subject, QuantSpec(), no_progress, "ncnn"):
         names["ncnn"] = (NCNN_FLOAT, NCNN_PAIR)
     found = {}
     for backend, (alone, pair) in names.items():
         found[alone] = maps(backends.reference(subject, no_progress, backend))
-        found[pair] = maps(backends.reference(subject, no_progress, backend, each), deployed)
+        found[pair] = maps(backends.reference(subject, no_progress, backend), deployed)
     return found
 
 
 def _of_peer(function: Peer, network: Locked[nn.Module], layer: str, inputs: Tensor, classes: list[int]) -> None:
-    with network.locked() as module:
+    with network.locked(in_one_thread=False) as module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other libraries' own, at every call
             function(module, module.get_submodule(layer), inputs, classes)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from quantviz.cam.criteria import FAITHFULNESS, FaithfulnessMetric
 from quantviz.cam.locked import Locked, lockable
+from quantviz.cam.threads import cores, one_thread
 from quantviz.specs.later import later
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "FaithfulnessMetric",
     "KeptFeatures",
     "Locked",
+    "cores",
     "explain",
     "explain_batch",
     "explain_each",
@@ -35,4 +37,5 @@ __all__ = [
     "faithfulness",
     "gives_gradient",
     "lockable",
+    "one_thread",
 ]

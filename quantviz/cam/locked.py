@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from quantviz.cam.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,9 +38,13 @@ class Locked(Generic[M_co]):
             self._lock = _LOCKS.setdefault(module, threading.RLock())
 
     @contextmanager
-    def locked(self) -> Iterator[M_co]:
-        """Hold the lock and give the module, which must be left as it was and not be used after the block."""
-        with self._lock:
+    def locked(self, *, in_one_thread: bool = True) -> Iterator[M_co]:
+        """Hold the lock and give the module, which must be left as it was and not be used after the block.
+
+        Args:
+            in_one_thread: compute in one thread meanwhile, so that numbers do not depend on how many there are.
+        """
+        with self._lock, one_thread() if in_one_thread else nullcontext():
             yield self._module
 
 

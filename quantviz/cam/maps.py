@@ -19,27 +19,26 @@ The test suite holds them against pytorch-grad-cam, which computes the same. Wha
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional
 
 from quantviz.cam import features as formulas
 from quantviz.cam.channels import Scored, ablationcam, scorecam
-from quantviz.cam.features import Array, Features, Formula, is_headed
+from quantviz.cam.features import Array, Features, Formula
 from quantviz.cam.kept import KeptFeatures
 from quantviz.cam.locked import Locked, lockable
+from quantviz.cam.threads import cores
 from quantviz.specs import CamSpec, Heatmap, Progress, QuantvizError, UsageError, no_progress
 
 # Rounding of float32 sums over a few thousand channels stays below this part of the summands.
@@ -139,11 +138,10 @@ def explain_many(
     try:
         with lockable(model).locked() as module:
             for cam, index in wanted:
-                with _threads_for(module, cam.method):
-                    if cam.layer not in passes:
-                        recorded = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
-                        passes[cam.layer] = _features(module, image, cam.layer, recorded, kept)
-                    explanations.append(_explanations(module, image, cam, passes[cam.layer], [index], progress)[0])
+                if cam.layer not in passes:
+                    recorded = any(other.method in _BY_GRADIENT for other, _ in wanted if other.layer == cam.layer)
+                    passes[cam.layer] = _features(module, image, cam.layer, recorded, kept)
+                explanations.append(_explanations(module, image, cam, passes[cam.layer], [index], progress)[0])
     finally:
         if kept is not None:
             kept.trim()
@@ -181,7 +179,7 @@ def explain_batch(
     for index in classes:
         _check_class(index)
     explanations: list[Explanation] = []
-    with lockable(model).locked() as module, _threads_for(module, cam.method):
+    with lockable(model).locked() as module:
         for start in range(0, len(classes), _AT_ONCE):
             part, wanted = images[start : start + _AT_ONCE], classes[start : start + _AT_ONCE]
             features = _features(module, part, cam.layer, cam.method in _BY_GRADIENT)
@@ -198,8 +196,8 @@ def explain_each(
 ) -> list[Explanation]:
     """Return one map of an image by each of several networks, at the same time, in a thread each.
 
-    The same maps as ``explain`` gives. For networks of a backend: two in one thread share out two cores better than one
-    in two threads does, where layers are small. With fewer torch threads than networks, they run one after another.
+    The same maps as ``explain`` gives, to the bit: every network runs in one thread. With fewer torch threads than
+    networks, one network runs after another.
 
     Args:
         wanted: different networks, each with its map's method and layer.
@@ -213,21 +211,18 @@ def explain_each(
     """
     _check_class(class_index)
     shared, (own, *others) = shared and class_index is None, wanted
-    if torch.get_num_threads() < len(wanted):
+    if cores() < len(wanted):
         first = explain(own[0], image, own[1], class_index)
         index = first.class_index if shared else class_index
         return [first, *(_when_known(model, image, cam, lambda: index, shared) for model, cam in others)]
     known: Future[int | None] = Future()
 
     def other(model: Any, cam: CamSpec) -> Explanation:
-        torch.get_num_threads()  # a thread's first call sets how many it has
-        with _controller().limit(limits=1):
-            return _when_known(model, image, cam, known.result if shared else lambda: class_index, shared)
+        return _when_known(model, image, cam, known.result if shared else lambda: class_index, shared)
 
     waiting = [_helpers().submit(other, *one) for one in others]
     try:
-        with _controller().limit(limits=1):
-            first = _when_known(own[0], image, own[1], lambda: class_index, False, known.set_result)
+        first = _when_known(own[0], image, own[1], lambda: class_index, False, known.set_result)
     finally:
         if not known.done():  # it failed before its class was known
             known.set_result(None)
@@ -244,7 +239,7 @@ def _when_known(
     tell: Callable[[int], None] | None = None,
 ) -> Explanation:
     """Return the map of the class that ``index`` gives behind the forward pass; its own for one that it lacks."""
-    with lockable(model).locked() as module, _threads_for(module, cam.method):
+    with lockable(model).locked() as module:
         features = _features(module, image, cam.layer, cam.method in _BY_GRADIENT)
         wanted = index()
         wanted = None if if_it_has and (wanted or 0) >= features.logits.shape[1] else wanted
@@ -274,32 +269,7 @@ def gives_gradient(model: nn.Module | Locked[nn.Module], image: Tensor, layer: s
 
 @lru_cache(maxsize=1)
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, torch.get_num_threads() - 1), "explain_each")
-
-
-def _threads_for(model: nn.Module, method: str) -> AbstractContextManager[Any]:
-    """Give torch one thread for the length of a block that has next to nothing to do in torch.
-
-    What a backend leaves to torch takes a millisecond. Further threads gain nothing there, and wait for more by
-    spinning, on cores that the backend's own threads need for the next network (measured: on two cores a float and a
-    deployed map then take up to 1.3 times as long).
-    """
-    if method in _BY_CHANNEL or not is_headed(model):
-        return nullcontext()
-    if torch.get_num_threads() == 1:  # a thread's first call sets how many it has
-        return nullcontext()
-    limited: AbstractContextManager[Any] = _controller().limit(limits=1)
-    return limited
-
-
-@lru_cache(maxsize=1)
-def _controller() -> Any:
-    # Not torch's own function, which also sets what threads that begin meanwhile have for good.
-    pools = ThreadpoolController().select(user_api="openmp")
-    own = [
-        entry["filepath"] for entry in pools.info() if Path(torch.__file__).parent in Path(entry["filepath"]).parents
-    ]
-    return pools.select(filepath=own) if own else pools
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "explain_each")
 
 
 def _check_class(index: int | None) -> None:

@@ -98,16 +98,13 @@ class Backends:
                 return str(error)
         return exported.refusal
 
-    def reference(
-        self, subject: Subject, progress: Progress, backend: str = "onnxruntime", threads: int | None = None
-    ) -> Locked[Split]:
+    def reference(self, subject: Subject, progress: Progress, backend: str = "onnxruntime") -> Locked[Split]:
         """Return the float network, its part before the target on a backend.
 
         Args:
             subject: the network and its layer.
             progress: reports what is being done.
             backend: ``"onnxruntime"`` or ``"ncnn"``.
-            threads: number of the backend's threads; None for torch's number.
 
         Raises:
             NotSplittableError: it cannot be parted there, or the backend cannot run it.
@@ -121,25 +118,22 @@ class Backends:
                 raise NotSplittableError(exported.refusal)
             base = self.networks.base(subject, QuantSpec(), progress)
             if backend != "ncnn":
-                return exported.split(base, subject.layer, Session(exported.model, threads))
-            front = by_ncnn(exported.model, logits=exported.head is not None, threads=threads)
+                return exported.split(base, subject.layer, Session(exported.model))
+            front = by_ncnn(exported.model, logits=exported.head is not None)
             with base.locked() as module:  # what ONNX Runtime computes was compared with torch at the export
                 whole = FrontModule(module, exported.outputs, logits=exported.head is not None).eval()
                 check_front(front, whole, self.networks.example(subject), backend)
             return exported.split(base, subject.layer, front)
 
-        return self._floats.get((*_identity(subject), backend, threads or _threads()), make)
+        return self._floats.get((*_identity(subject), backend), make)
 
-    def simulated(
-        self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None
-    ) -> Locked[Split]:
+    def simulated(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[Split]:
         """Return the simulated network, its part before the target in float32 on ONNX Runtime.
 
         Args:
             subject: the network and its layer.
             quant: its scheme, under the calibrated protocol.
             progress: reports what is being done.
-            threads: as in ``reference``.
 
         Raises:
             NotSplittableError: the network cannot be parted there, or rounds what the export does not name.
@@ -154,9 +148,9 @@ class Backends:
             simulated = self.networks.quantized(subject, quant, progress)
             with simulated.locked() as module:
                 model = simulated_model(exported.model, simulated_layers(module))
-            return exported.split(simulated, subject.layer, Session(model, threads, fuse_integers=False))
+            return exported.split(simulated, subject.layer, Session(model, fuse_integers=False))
 
-        key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256)
         return self._simulated.get(key, make)
 
     def cannot_simulate(self, subject: Subject, quant: QuantSpec, progress: Progress) -> str:
@@ -169,16 +163,13 @@ class Backends:
             return str(error)
         return ""
 
-    def deployed(
-        self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int | None = None
-    ) -> Locked[Split]:
+    def deployed(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Locked[Split]:
         """Return the deployed network: on integers up to the target or the logits, simulated after that.
 
         Args:
             subject: the network and its layer.
             quant: its scheme.
             progress: reports what is being done.
-            threads: as in ``reference``.
 
         Raises:
             UsageError: as ``check_deployable``.
@@ -193,11 +184,10 @@ class Backends:
             if exported.refusal:
                 raise NotSplittableError(exported.refusal)
             simulated = self.networks.quantized(subject, quant, progress)
-            return exported.split(
-                simulated, subject.layer, Session(self._integers(subject, quant, exported, progress), threads)
-            )
+            integers = self._integers(subject, quant, exported, progress)
+            return exported.split(simulated, subject.layer, Session(integers))
 
-        key = (*_identity(subject), quant, subject.calibration.ref.sha256, threads or _threads())
+        key = (*_identity(subject), quant, subject.calibration.ref.sha256)
         return self._deployed.get(key, make)
 
     def raised_channels(self, subject: Subject, quant: QuantSpec) -> int:
@@ -343,9 +333,3 @@ def _integers_key(subject: Subject, quant: QuantSpec) -> str:
 
 def _identity(subject: Subject) -> tuple[object, ...]:
     return subject.spec.name, subject.ref.sha256, subject.ref.preprocessing, subject.layer
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

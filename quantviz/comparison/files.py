@@ -173,9 +173,9 @@ def networks_of(files: FilesRequest, name: str, pair: FilePair) -> tuple[Network
     preprocessing, names = preprocessing_of_files(files), files.names
     path = next(entry for entry in files.quantized if _name(files, entry) == name)
     target, match = target_of(files, pair)
-    first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset(), beside=True)
+    first = _module(files.reference, pair.reference, target.tensor, preprocessing, frozenset())
     fused = frozenset(pair.matching.fused())
-    second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused, beside=True)
+    second = _module(path, pair.quantized, match.quantized_tensor, preprocessing, fused)
     given = files.input or (files.card is not None and files.card.settings)
     reference = Network(
         name=files.card.name if files.card is not None else pair.reference.file.name,
@@ -211,23 +211,15 @@ def _module(
     target: str,
     preprocessing: Preprocessing,
     fused: frozenset[str],
-    *,
-    beside: bool = False,
 ) -> OnnxNetwork:
-    """Return a file parted at a target; kept, so that a second picture costs no more than its maps.
-
-    Where another one runs beside it, each has half of the threads.
-    """
-    import torch
-
-    threads = max(1, torch.get_num_threads() // (1 + beside))
+    """Return a file parted at a target; kept, so that a second picture costs no more than its maps."""
 
     def make() -> OnnxNetwork:
         from quantviz.networks.onnx_files.network import OnnxNetwork
 
-        return OnnxNetwork(opened, target, _examples(preprocessing, opened.size), set(fused), threads)
+        return OnnxNetwork(opened, target, _examples(preprocessing, opened.size), set(fused))
 
-    key = (identity(path), opened.file.sha256, opened.size, target, preprocessing, fused, threads)
+    key = (identity(path), opened.file.sha256, opened.size, target, preprocessing, fused)
     return _MODULES.get(key, make)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from quantviz import __version__, networks
 from quantviz.cam import Locked
 from quantviz.comparison.calibration import CalibrationSet
+from quantviz.comparison.machine import PROCESSOR, processor_kind
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.records import pack_learned, pack_ranges, unpack_learned, unpack_ranges
 from quantviz.specs import (
@@ -233,14 +234,15 @@ class LoadedNetworks:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of quantviz and of every library that decides a result."""
+    """Return the versions of quantviz and of every library that decides a result, and the kind of processor."""
     return {"quantviz": __version__, **deciding_versions()}
 
 
 @lru_cache(maxsize=1)
 def deciding_versions() -> Mapping[str, str]:
-    """Return the versions of the libraries that decide a result, part of every key."""
-    return {name: version(name) for name in ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")}
+    """Return what decides a result beside its settings, part of every key: libraries' versions, kind of processor."""
+    libraries = ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")
+    return {**{name: version(name) for name in libraries}, PROCESSOR: processor_kind()}
 
 
 def _learned_as(quant: QuantSpec) -> QuantSpec:

@@ -223,7 +223,7 @@ def explain_pair(
 
 
 def _at_once(reference: Network, quantized: Network) -> bool:
-    """Tell whether both are run by a backend of their own, each in half of the threads."""
+    """Tell whether both are run by a backend of their own, each in one thread."""
     both = (reference, quantized)
     return reference.module is not quantized.module and all(network.backend == "onnxruntime" for network in both)
 

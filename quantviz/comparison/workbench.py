@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from quantviz import images, networks, scores
-from quantviz.cam import Locked
+from quantviz.cam import Locked, cores
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.deploy import Backends, milliseconds, parted_layer
 from quantviz.comparison.job import Job, comparison_of, input_of
@@ -25,14 +25,10 @@ from quantviz.comparison.protocols import (
     subject_of,
     target_of,
 )
-from quantviz.comparison.records import (
-    pack_comparison,
-    pack_result,
-    unpack_result,
-    with_deployed,
-)
+from quantviz.comparison.records import pack_comparison, pack_result, unpack_result, with_deployed
 from quantviz.comparison.references import saliency_source
 from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.together import together
 from quantviz.specs import (
     RGB,
     CamResult,
@@ -258,10 +254,9 @@ class Workbench:
         """Compute a comparison and return its record."""
         job = self._with_simulation(self._with_backend(job))
         target = None if isinstance(job.request.target, str) else job.request.target
-        reference = self._result(job, None, target)
+        reference, quantized = self._both(job, target)
         if job.request.target == "float":
             target = reference.class_index
-        quantized = self._result(job, Variant(job.request.quant), target)
         first, second = self._finished(job, reference), self._finished(job, quantized)
         loaded: dict[str, Any] = {"classes": job.subject.ref.classes, "note": job.subject.ref.note}
         packed = pack_comparison(first, second, salient, pair_scores(first, second, salient), loaded)
@@ -298,8 +293,42 @@ class Workbench:
         height, width = job.sample.rgb.shape[:2]
         return finished(result, job.request.quant, (height, width))
 
+    def _both(self, job: Job, target: int | None) -> tuple[CamResult, CamResult]:
+        """Return the float and the simulated network's result, made at the same time where neither changes by a pass.
+
+        The float network's class is then not known yet; the simulated one explains its own, mostly the same, and again
+        where it is another one.
+        """
+        variant, of_float = Variant(job.request.quant), job.request.target == "float"
+        stored = self.store.get(self._result_key(job, None, target))
+        if stored is not None or job.request.quant.deviations or cores() < 2:
+            reference = unpack_result(stored) if stored is not None else self._result(job, None, target)
+            return reference, self._result(job, variant, reference.class_index if of_float else target)
+        for one in (None, variant):  # they are made of the same modules
+            self._network(job, one)
+        reference, quantized = together(
+            lambda told: self._result(replace(job, progress=told), None, target),
+            lambda told: self._result(replace(job, progress=told), variant, target),
+            job.progress,
+        )
+        if not of_float:
+            return reference, quantized
+        if quantized.class_index != reference.class_index:
+            return reference, self._result(job, variant, reference.class_index)
+        self.store.put(self._result_key(job, variant, reference.class_index), pack_result(quantized))
+        return reference, quantized
+
     def _result(self, job: Job, variant: Variant | None, target: int | None) -> CamResult:
         """Return the result of the float network (``variant`` None) or a simulated one; the store may have it."""
+        key = self._result_key(job, variant, target)
+        record = self.store.get(key)
+        if record is not None:
+            return unpack_result(record)
+        result = self._explained(job, variant, target)
+        self.store.put(key, pack_result(result))
+        return result
+
+    def _result_key(self, job: Job, variant: Variant | None, target: int | None) -> str:
         decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
         if variant is not None:
             decides["quantization"] = network_quant(variant.quant)
@@ -311,13 +340,7 @@ class Workbench:
             decides["mode"] = "train"
         elif job.backend != "torch":
             decides["backend"] = [job.backend, backend_versions(job.backend)]
-        key = job.subject.key("map", **decides)
-        record = self.store.get(key)
-        if record is not None:
-            return unpack_result(record)
-        result = self._explained(job, variant, target)
-        self.store.put(key, pack_result(result))
-        return result
+        return job.subject.key("map", **decides)
 
     def _explained(self, job: Job, variant: Variant | None, target: int | None) -> CamResult:
         network, cam = self._network(job, variant)

@@ -13,7 +13,7 @@ from quantviz import images, networks, saliency, scores
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.cards import card_of
 from quantviz.comparison.loaded import versions
-from quantviz.comparison.machine import deployed_versions
+from quantviz.comparison.machine import PROCESSOR, deployed_versions
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.specs import (
     CALIBRATED,
@@ -154,6 +154,8 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset)),
     )
     versions = {**deciding(plan.variants), "pyarrow": version("pyarrow")}
+    if known is not None and PROCESSOR not in known.versions:  # a study from before processors were noted
+        del versions[PROCESSOR]
     return replace(plan, versions=versions, notes=(*plan.notes, *_without_accuracy(plan)))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quantviz.comparison.machine import KERNELS
+from quantviz.comparison.machine import KERNELS, PROCESSOR
 from quantviz.networks.card import read_card
 from quantviz.specs import COMPUTATION_VERSION, Progress, UsageError, no_progress
 from quantviz.store import TensorStore
@@ -278,6 +278,6 @@ def _joined(groups: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
 def _other_versions(plan: StudyPlan) -> dict[str, tuple[str, str]]:
     here = {**deciding(plan.variants), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
     there = {**plan.versions, "computation": str(plan.computation)}
-    names = sorted({*here, *there})
+    names = sorted({*here, *there} - ({PROCESSOR} - {*there}))  # studies of before do not name their processor
     pairs = {name: (there.get(name, ""), here.get(name, "")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

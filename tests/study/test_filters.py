@@ -10,6 +10,7 @@ import pytest
 from study_support import ARCHITECTURES, LITE, SQUEEZE, labelled_pictures, synthetic_plan, synthetic_study
 
 from quantviz import specs, statistics
+from quantviz.cam import one_thread
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.report.tables import headline, study_tables
@@ -22,7 +23,6 @@ from quantviz.study.planning import SweepRequest
 from quantviz.study.specs.table import StudyTable
 from quantviz.study.summary import summary
 from quantviz.study.sweep.run import sweep
-from quantviz.study.sweep.worker import one_thread
 from quantviz.study.table import study_table
 
 MODELS, BITS = ("mobilenet_v2", "resnet50"), ("8", "4")

@@ -18,6 +18,7 @@ from study_support import SQUEEZE, one, rows_of, synthetic_plan, synthetic_study
 import quantviz
 from quantviz import figures, images
 from quantviz.api.report_figures import report_figures
+from quantviz.cam import one_thread
 from quantviz.comparison.machine import KERNELS
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -39,7 +40,7 @@ from quantviz.study.sweep.executor import Executor
 from quantviz.study.sweep.jobs import SweepOrder, start
 from quantviz.study.sweep.merge import merge
 from quantviz.study.sweep.run import sweep
-from quantviz.study.sweep.worker import RemoteWorker, job_of, one_thread
+from quantviz.study.sweep.worker import RemoteWorker, job_of
 from quantviz.study.table import study_table
 from quantviz.study.tables import SCHEMA, read_table, write_tables
 from quantviz.study.times import kept_times, measure_times

@@ -20,6 +20,7 @@ from study_support import (
 )
 
 from quantviz import images, scores, statistics
+from quantviz.cam import one_thread
 from quantviz.comparison import CompareRequest, Workbench, measure, truth_source
 from quantviz.specs import QuantvizError, StoredRecord, spec_of
 from quantviz.store import TensorStore
@@ -29,7 +30,6 @@ from quantviz.study.planning import SweepRequest
 from quantviz.study.specs.plan import COMPARISONS, STUDY_METRICS, StudyTruth, TruthFile
 from quantviz.study.summary import MARGINS, margin, report_summary, summary, summary_table
 from quantviz.study.sweep.run import sweep
-from quantviz.study.sweep.worker import one_thread
 from quantviz.study.table import study_table
 
 QUANTS = (spec_of("standard", 6, 6), spec_of("standard", 3, 8))

@@ -54,7 +54,7 @@ class OnnxNetwork(nn.Module):
         target: name of the target, as ``Opened.targets`` gives it.
         examples: inputs (n, 3, side, side) float32, on which ways to read the target are held to the untouched file.
         clipped: tensors whose quantizer stands for a Clip, too; of ``Matching.fused``.
-        threads: how many ONNX Runtime computes in; None for its own choice.
+        threads: how many ONNX Runtime computes in; their number decides the last bits.
 
     Raises:
         UsageError: the logits do not depend on the target.
@@ -68,9 +68,7 @@ class OnnxNetwork(nn.Module):
 
     gives_logits: ClassVar[bool] = True
 
-    def __init__(
-        self, opened: Opened, target: str, examples: Array, clipped: set[str], threads: int | None = None
-    ) -> None:
+    def __init__(self, opened: Opened, target: str, examples: Array, clipped: set[str], threads: int = 1) -> None:
         super().__init__()
         self.layer = LAYER
         self.target = nn.Identity()
@@ -203,9 +201,7 @@ class OnnxNetwork(nn.Module):
             return self._runner(values)
         return [np.concatenate(rows) for rows in zip(*(self._runner(entry[None]) for entry in values), strict=True)]
 
-    def _held(
-        self, opened: Opened, target: str, examples: Array, threads: int | None
-    ) -> tuple[Cut, Runner, float, float]:
+    def _held(self, opened: Opened, target: str, examples: Array, threads: int) -> tuple[Cut, Runner, float, float]:
         """Return the way to read the target that changes the file's own output least, and by how much."""
         own = Tap(opened.logits.output)
         untouched = Runner(opened.file, [own], threads)

@@ -31,9 +31,7 @@ class TailRunner:
         CheckpointError: ONNX Runtime cannot run the part.
     """
 
-    def __init__(
-        self, file: OnnxFile, cut: Cut, logits: Tap, fixed: Mapping[str, Array], threads: int | None = None
-    ) -> None:
+    def __init__(self, file: OnnxFile, cut: Cut, logits: Tap, fixed: Mapping[str, Array], threads: int = 1) -> None:
         self._fixed, self._grid, self._logits = fixed, cut.target.grid, logits
         self._names = [cut.start, *(tap.tensor for tap in cut.beside)]
         whole = session(with_outputs(file.model, self._names), file, threads, optimized=False)

@@ -52,13 +52,13 @@ class Runner:
     Args:
         file: what runs.
         taps: which tensors it gives, in this order.
-        threads: how many it computes in; None for ONNX Runtime's own choice.
+        threads: how many it computes in; their number decides the last bits.
 
     Raises:
         CheckpointError: ONNX Runtime cannot run the file, or knows no such tensor.
     """
 
-    def __init__(self, file: OnnxFile, taps: Sequence[Tap], threads: int | None = None) -> None:
+    def __init__(self, file: OnnxFile, taps: Sequence[Tap], threads: int = 1) -> None:
         self.taps = tuple(taps)
         # The file's own outputs stay outputs, whether or not they are read: without them it were another network.
         self._session = session(with_taps(file.model, taps), file, threads)
@@ -83,13 +83,13 @@ class Runner:
         return [tap.real(np.asarray(value)) for tap, value in zip(self.taps, given, strict=True)]
 
 
-def session(model: Any, file: OnnxFile, threads: int | None = None, *, optimized: bool = True) -> Any:
+def session(model: Any, file: OnnxFile, threads: int = 1, *, optimized: bool = True) -> Any:
     """Return an ONNX Runtime session of a model.
 
     Args:
         model: an ``onnx.ModelProto``.
         file: what it was made from, for messages.
-        threads: how many it computes in; None for ONNX Runtime's own choice.
+        threads: how many it computes in; their number decides the last bits.
         optimized: at the default optimization level; else with none.
 
     Raises:
@@ -98,8 +98,7 @@ def session(model: Any, file: OnnxFile, threads: int | None = None, *, optimized
     import onnxruntime  # here, so that who does not use it does not wait for it
 
     options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # its own lines on standard error would repeat ours

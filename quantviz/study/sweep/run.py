@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from quantviz.cam import one_thread
 from quantviz.comparison.protocols import network_quant
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import Phase, Progress, UsageError, Variant, no_progress
@@ -21,7 +22,7 @@ from quantviz.study.sweep.merge import share
 from quantviz.study.sweep.networks import study_subject
 from quantviz.study.sweep.pace import Pace
 from quantviz.study.sweep.schedule import Schedule, before
-from quantviz.study.sweep.worker import Computed, PieceWorker, job_of, one_thread
+from quantviz.study.sweep.worker import Computed, PieceWorker, job_of
 
 _LISTEN = 0.5  # seconds without news of a worker after which progress is called, as it may end the sweep
 

@@ -13,15 +13,16 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from quantviz.comparison.machine import KERNELS
+from quantviz.cam import one_thread
+from quantviz.comparison.machine import KERNELS, PROCESSOR
 from quantviz.comparison.workbench import Workbench
 from quantviz.networks.card import is_card
 from quantviz.specs import Phase, Progress, QuantvizError, no_progress
@@ -168,7 +169,7 @@ class RemoteWorker:
         planned = self.job.plan.versions
         for name, number in deciding(self.job.plan.variants).items():
             if planned.get(name, number) != number:
-                same = "use machines of one kind" if name == KERNELS else "install the same"
+                same = "use machines of one kind" if name in (KERNELS, PROCESSOR) else "install the same"
                 raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
 
     def _attempt(self, work: Callable[[], tuple[EventKind, Any]]) -> tuple[EventKind, Any]:
@@ -216,19 +217,6 @@ def serve(handle: int) -> None:
         link.send(answer)
         if answer[0] == "opened":
             link.send(worker.compute(piece, state, lambda: link.send(("step", 1))))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, as the number of threads decides the last bits of sums."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _ahead(items: Iterable[T], make: Callable[[T], V]) -> Generator[V, None, None]:
