@@ -7,7 +7,7 @@ PORT ?= 8501
 .PHONY: run setup test long stress-files check lint docs clean lock home
 
 run: setup  ## start the dashboard
-	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT)
+	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT) $(SERVE)
 
 setup: $(VENV)/.installed  ## install the locked runtime dependencies and the quantviz command
 

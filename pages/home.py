@@ -4,6 +4,7 @@ import streamlit as st
 
 from quantviz.ui import begin_page, guarded
 from quantviz.ui.home import show_doors, show_findings, show_hero, warm_up
+from quantviz.ui.serving import show_reach
 
 begin_page()
 if st.query_params:  # a link to a comparison, from before this page stood at the address
@@ -12,4 +13,5 @@ with guarded():
     show_hero()
     show_findings()
     show_doors()
+    show_reach()
 warm_up()

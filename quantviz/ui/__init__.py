@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from quantviz import networks
 from quantviz.specs import Phase, Progress, QuantvizError, system_words
+from quantviz.ui.observed import OBSERVED
 from quantviz.ui.plain import plain
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from quantviz.comparison import Workbench
 
 TITLE = "quantviz"
+_MOST_STEPS = 60
 _STYLE = Path(__file__).parent / "page.css"
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/home.py", "title": "Home", "icon": ":material/home:", "default": True},
@@ -102,9 +108,12 @@ def guarded() -> Iterator[None]:
         logging.getLogger(__name__).exception("refused by the system")
         st.error(plain(system_words(error)), icon=":material/error:")
     except Exception:
-        logging.getLogger(__name__).exception("unexpected")
+        number = secrets.token_hex(4)
+        logging.getLogger(__name__).exception("unexpected error %s", number, extra={"told": {"error": number}})
+        OBSERVED.count("unexpected_errors_total")
         st.error(
-            "Something unexpected went wrong; the terminal that runs quantviz shows what.", icon=":material/error:"
+            f"Something unexpected went wrong; the log of whoever runs quantviz says what, beside `{number}`.",
+            icon=":material/error:",
         )
 
 
@@ -112,8 +121,12 @@ def guarded() -> Iterator[None]:
 def visible_progress() -> Iterator[Progress]:
     """Show what is being computed while a block runs, and nothing afterwards."""
     place = st.empty()
+    steps: list[tuple[str, float]] = st.session_state.setdefault("steps", [])
 
     def show(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        if not steps or steps[-1][0] != message:
+            steps.append((message, time.monotonic()))
+            del steps[:-_MOST_STEPS]
         icon = _PHASE_ICONS.get(phase, "hourglass_top")
         with place.container():
             st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/{icon}: {plain(message)} …")
@@ -121,10 +134,12 @@ def visible_progress() -> Iterator[Progress]:
     try:
         yield show
     finally:
+        if steps and steps[-1][0]:
+            steps.append(("", time.monotonic()))
         place.empty()
 
 
-@st.cache_data(show_spinner="Reading the metrics")
+@lru_cache(maxsize=1)  # Streamlit's own cache would warn where the server's process imports this
 def metrics_page() -> str:
     """Return the page of all metrics in Markdown, made from their docstrings."""
     from quantviz.comparison import describe_faithfulness
@@ -133,8 +148,19 @@ def metrics_page() -> str:
     return f"{describe()}\n\n{describe_faithfulness()}"
 
 
+def _show_steps() -> None:
+    """Show how long the last steps took, where the address asks for it (``timings=1``)."""
+    if st.query_params.get("timings") != "1":
+        return
+    steps: list[tuple[str, float]] = st.session_state.get("steps", [])
+    taken = [(step, after - began) for (step, began), (_, after) in pairwise(steps) if step]
+    with st.expander("How long the last steps took", icon=":material/timer:", expanded=True):
+        st.table([{"step": plain(step), "seconds": f"{seconds:.3f}"} for step, seconds in taken])
+
+
 def store_problem() -> None:
-    """Say so on the page when the cache is in trouble."""
+    """Say so on the page when the cache is in trouble, and how long steps took where that is asked for."""
+    _show_steps()
     problem = workbench().store.info().problem
     if problem:
         st.warning(plain(problem), icon=":material/database_off:")

@@ -8,11 +8,22 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from quantviz.specs import CALIBRATED, PAPER, PRESETS, ImageSample, QuantSpec, QuantvizError, Variant, spec_of
+from quantviz.specs import (
+    CALIBRATED,
+    PAPER,
+    PRESETS,
+    ImageSample,
+    QuantSpec,
+    QuantvizError,
+    UsageError,
+    Variant,
+    spec_of,
+)
 from quantviz.study.pictures import calibration_folder, pictures_folder, study_picture, weights_choice
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.ui.plain import code
 from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
+from quantviz.ui.serving import visitors_path
 from quantviz.ui.studies import plan_of, study_folder
 
 OF_STUDY = "study"
@@ -93,7 +104,11 @@ def linked_picture(ignored: list[str]) -> StudyLink | None:
         ignored.append(f"The link's picture {number!r} is not in the study, which has 0 to {len(plan.images) - 1}.")
         return None
     elsewhere = st.query_params.get(_FOLDER)
-    return StudyLink(name, plan, int(number), Path(elsewhere).expanduser() if elsewhere else None)
+    try:
+        return StudyLink(name, plan, int(number), visitors_path(elsewhere) if elsewhere else None)
+    except UsageError as error:
+        ignored.append(str(error))
+        return None
 
 
 def show_link(link: StudyLink) -> None:

@@ -26,6 +26,7 @@ from quantviz.ui.links import Linked
 from quantviz.ui.once import once
 from quantviz.ui.quantization import choose_bits_file, keep_bits, scheme_words
 from quantviz.ui.results import cost_words, multiple_words, size_words
+from quantviz.ui.serving import serving, visitors_path
 
 _PLAIN = {"displayModeBar": False}
 _MEASURES: dict[str, Literal["cam", "kl", "sqnr"]] = {
@@ -149,18 +150,29 @@ def _pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
     names = st.multiselect(
         "Bundled photographs", images.BUNDLED, images.BUNDLED, key="images", bind="query-params", placeholder="Choose"
     )
-    folder = st.text_input(
+    folder = _folder(linked)
+    most = st.number_input("At most so many of the folder", 1, 1000, 16, key="limit", bind="query-params")
+    linked.check("limit", most)
+    if folder:
+        return lambda: dataset(folder, int(most))
+    return lambda: [images.bundled(name) for name in names]
+
+
+def _folder(linked: Linked) -> Path | None:
+    """Draw the choice of a folder of pictures and return it; on a public server, of those that it was started with."""
+    offered = {path.name: path for path in serving().datasets}
+    if serving().public:
+        none = "none"
+        chosen = linked.select("Or a folder", [none, *offered], "dataset") if offered else none
+        return offered.get(chosen)
+    typed = st.text_input(
         "Or a folder on this machine",
         key="folder",
         bind="query-params",
         help="Its pictures, and those of the folders in it, take the place of the photographs. Where a folder is named "
         "as an ImageNet class (n02123045), accuracy is shown too.",
     ).strip()
-    most = st.number_input("At most so many of the folder", 1, 1000, 16, key="limit", bind="query-params")
-    linked.check("limit", most)
-    if folder:
-        return lambda: dataset(Path(folder).expanduser(), int(most))
-    return lambda: [images.bundled(name) for name in names]
+    return visitors_path(typed) if typed else None
 
 
 def _ids(samples: Sequence[ImageSample]) -> tuple[tuple[str, int | None], ...]:

@@ -9,11 +9,17 @@ from typing import Any, Final, TypeVar
 import streamlit as st
 
 from quantviz.comparison import CompareRequest
+from quantviz.comparison.protocols import MANY_PASSES
 from quantviz.layerwise.noise import with_floor
 from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec
 from quantviz.ui import visible_progress, workbench
+from quantviz.ui.observed import OBSERVED
+from quantviz.ui.turns import computing
 
 T = TypeVar("T")
+
+_MOST_RESULTS: Final = 12
+"""Results that a session keeps; the store has the others."""
 
 _SLOW: Final = {
     "distilled": "Learning scales and biases takes some minutes the first time; after that, it comes from the cache.",
@@ -36,23 +42,20 @@ def compared_once_asked(request: CompareRequest, sample: ImageSample) -> Compari
     bench = workbench()
     agreed: set[tuple[Any, ...]] = st.session_state.setdefault("agreed", set())
     learner, words = (request.model, request.weights, request.quant), slow_words(request.quant)
-    if words and learner not in agreed:
-        with visible_progress() as progress:
-            stored = bench.stored(request, sample, progress)
-            known = stored is not None or bench.has_learned(request, progress)
-        if stored is not None:
-            return _with_floor(request, stored)
-        if not known and not _started(partial(st.info, words, icon=":material/timer:"), "Start", "start_learning"):
-            return None
+    with visible_progress() as progress:
+        stored = bench.stored(request, sample, progress)
+        if stored is not None:  # without a turn: nobody waits for what is there
+            OBSERVED.count('comparisons_total{cache="hit"}')
+            OBSERVED.took("cached_seconds", stored.seconds)
+            return with_floor(bench, request, stored, progress)
+        known = not words or learner in agreed or bench.has_learned(request, progress)
+    if not known and not _started(partial(st.info, words, icon=":material/timer:"), "Start", "start_learning"):
+        return None
+    if words:
         agreed.add(learner)
-    with visible_progress() as progress:
-        comparison = bench.compare(request, sample, progress)
-    return _with_floor(request, comparison)
-
-
-def _with_floor(request: CompareRequest, comparison: Comparison) -> Comparison:
-    with visible_progress() as progress:
-        return with_floor(workbench(), request, comparison, progress)
+    with computing(long=bool(words) or request.cam.method in MANY_PASSES) as progress:
+        OBSERVED.count('comparisons_total{cache="miss"}')
+        return with_floor(bench, request, bench.compare(request, sample, progress), progress)
 
 
 def once(
@@ -81,8 +84,10 @@ def once(
     if result is None:
         if not _started(partial(st.markdown, explained), button, f"start_{kind}"):
             return None
-        with visible_progress() as progress:
+        with computing(long=True) as progress:
             result = compute(progress)
+    while len(results) >= _MOST_RESULTS:
+        del results[next(iter(results))]
     results[(kind, *key)] = result
     return result
 

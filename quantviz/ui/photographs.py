@@ -15,11 +15,12 @@ from quantviz.comparison import CompareRequest
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.precision import Precision, precision_of, smallest_within
 from quantviz.specs import Comparison, ImageError, ImageSample, Progress
-from quantviz.ui import visible_progress, workbench
+from quantviz.ui import workbench
 from quantviz.ui.bit_widths import of_width, view_of
 from quantviz.ui.controls import SLOW_METHODS, choose_request
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
+from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
 MOST: Final = 60
@@ -93,7 +94,7 @@ def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[Image
     if not place.button(f"Test {count} at {len(bits)} precisions", type="primary", key="judge"):
         return None
     place.empty()
-    with visible_progress() as progress:
+    with computing(long=True) as progress:
         results.clear()  # a session keeps one: the store has the maps of others
         results[key] = _computed(request, bits, samples, progress)
     return results[key]

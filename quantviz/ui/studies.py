@@ -17,6 +17,7 @@ from quantviz.study.sweep.jobs import jobs
 from quantviz.study.table import study_table
 from quantviz.ui import workbench
 from quantviz.ui.links import Linked
+from quantviz.ui.serving import serving, visitors_path
 
 
 def made_folder() -> Path:
@@ -25,8 +26,15 @@ def made_folder() -> Path:
 
 
 def finished_studies() -> dict[str, Path]:
-    """Return name -> folder of the studies that quantviz comes with, then of those made here that are finished."""
+    """Return name -> folder of the studies that quantviz comes with, then of those named at the start and made here.
+
+    On a public server those made here are left out: whoever made them did not offer them.
+    """
     folders = shipped_studies()
+    for named in serving().studies:
+        folders[named.name if named.name not in folders else f"{named.name} (offered)"] = named
+    if serving().public:
+        return folders
     for made in jobs(made_folder()):
         if made.state == "finished":
             folders[made.name if made.name not in folders else f"{made.name} (made here)"] = made.path
@@ -34,14 +42,20 @@ def finished_studies() -> dict[str, Path]:
 
 
 def study_folder(name: str) -> Path:
-    """Return the folder of a study by its name, or the path that the name is."""
-    return finished_studies().get(name) or Path(name).expanduser()
+    """Return the folder of a study by its name, or the path that the name is.
+
+    Raises:
+        UsageError: as ``visitors_path``.
+    """
+    return finished_studies().get(name) or visitors_path(name)
 
 
 def choose_study(linked: Linked) -> tuple[str, Path] | None:
     """Draw the choice of a study and return its name and folder; None where there is none."""
     known = finished_studies()
     name = linked.select("Study", list(known), "study") if known else ""
+    if serving().public:
+        return (name, known[name]) if known else None
     typed = st.text_input(
         "Or a study's folder on this machine" if known else "A study's folder on this machine",
         key="study_path",
@@ -49,7 +63,7 @@ def choose_study(linked: Linked) -> tuple[str, Path] | None:
         help="As `quantviz sweep` makes it. It takes the place of the study chosen above.",
     ).strip()
     if typed:
-        return typed, Path(typed).expanduser()
+        return typed, visitors_path(typed)
     return (name, known[name]) if known else None
 
 

@@ -15,6 +15,7 @@ from quantviz.study.pictures import compare_request, picture_grid, pictures_fold
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.from_study import compare_address
 from quantviz.ui.plain import code, plain
+from quantviz.ui.serving import serving, visitors_path
 from quantviz.ui.study import PLAIN, Opened, segments
 from quantviz.ui.study_deployed import exported
 
@@ -58,14 +59,14 @@ def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
     plan = opened.plan
     place = st.empty()
     typed = ""
-    if not Path(plan.dataset).is_dir() or st.query_params.get("pictures"):
+    if not serving().public and (not Path(plan.dataset).is_dir() or st.query_params.get("pictures")):
         typed = st.text_input(
             "Where the study's pictures are on this machine",
             key="pictures",
             bind="query-params",
             help="Each is known by its sha256, so that another one is not taken for it.",
         ).strip()
-    elsewhere = Path(typed).expanduser() if typed else None
+    elsewhere = visitors_path(typed) if typed else None
     try:
         return elsewhere, pictures_folder(plan, elsewhere)
     except ImageError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import streamlit as st
@@ -12,6 +11,7 @@ from quantviz import networks
 from quantviz.specs import CALIBRATED, PRESETS, PROTOCOLS, UsageError
 from quantviz.study.sweep.jobs import SweepJob, SweepOrder, cancel, forget, jobs, resume, start
 from quantviz.ui import guarded
+from quantviz.ui.serving import serving, visitors_path
 from quantviz.ui.studies import made_folder
 
 _BITS: Final = ("16", "8", "6", "5", "4", "W8", "W4", "W4A8")
@@ -22,7 +22,9 @@ _STATES: Final = {
 
 
 def show_sweeps() -> None:
-    """Show every unfinished sweep, and update by itself."""
+    """Show every unfinished sweep, and update by itself; nothing on a public server, where nobody can start one."""
+    if serving().public:
+        return
     known = _unfinished()
     busy = any(job.state in ("starting", "running") for job in known)
     st.session_state["sweeps_shown"] = {job.path for job in known}
@@ -36,6 +38,12 @@ def show_form(*, open_at_first: bool) -> None:
     Args:
         open_at_first: the form is open at first, as there is no study to look at.
     """
+    if serving().public:
+        st.caption(
+            ":material/shield: Sweeps over folders are for your own machine, by `quantviz sweep`. Here, *Your "
+            "photographs* tests up to 60 uploaded pictures at several precisions."
+        )
+        return
     with st.expander("Start a sweep", icon=":material/play_arrow:", expanded=open_at_first), guarded():
         st.markdown(
             "Compares the float and the quantized networks on every picture of a folder. It runs in a process of its "
@@ -93,7 +101,7 @@ def _order() -> Callable[[], SweepOrder]:
 def _made(name: str, dataset: str, weights: str, **fields: Any) -> SweepOrder:
     if not dataset:
         raise UsageError("No folder of pictures is given; name one.")
-    return SweepOrder(name, Path(dataset).expanduser().absolute(), weights=_weights(weights), **fields)
+    return SweepOrder(name, visitors_path(dataset).absolute(), weights=_weights(weights), **fields)
 
 
 def _weights(text: str) -> dict[str, str]:

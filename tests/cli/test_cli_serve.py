@@ -33,6 +33,33 @@ def test_usual_settings(started):
     assert Serving.from_environment({}) == Serving()
 
 
+def test_an_address_that_others_reach_needs_a_word_on_whom_it_is_for(started):
+    for address in ("0.0.0.0", "::", "192.0.2.1", "a.name.example"):
+        said = started("--address", address)
+        assert "--public" in said
+        assert "--trust-everyone" in said
+    assert "give one" in started("--public", "--trust-everyone")
+    for address in ("127.0.0.2", "::1", "localhost"):
+        assert not Serving.from_environment(started("--address", address)[1]).reachable
+    trusting = Serving.from_environment(started("--address", "0.0.0.0", "--trust-everyone")[1])
+    assert (trusting.reachable, trusting.public, trusting.session_bytes, trusting.seconds) == (True, False, 0, 0)
+
+
+def test_a_public_server_has_limits_and_offers_what_it_was_started_with(started, tmp_path):
+    study, pictures = tmp_path / "a study", tmp_path / "pictures"
+    study.mkdir()
+    pictures.mkdir()
+    assert "is no study" in started("--study", study)
+    (study / "plan.json").write_text("{}")
+    assert "is no folder" in started("--dataset", study / "plan.json")
+    _, environment = started("--public", "--address", "0.0.0.0", "--study", study, "--dataset", pictures, "--metrics")
+    offered = Serving.from_environment(environment)
+    assert (offered.public, offered.studies, offered.datasets) == (True, (study,), (pictures,))
+    assert (offered.session_bytes, offered.seconds, offered.metrics) == (512 << 20, 120, True)
+    offered = Serving.from_environment(started("--public", "--session-limit", "7", "--seconds", "9")[1])
+    assert (offered.session_bytes, offered.seconds, offered.metrics) == (7 << 20, 9, False)
+
+
 def test_a_lower_limit_of_uploads_is_for_networks_and_leaves_pictures_alone(started):
     command, environment = started("--upload-limit", "5")
     assert "--server.maxUploadSize=64" in command

@@ -42,12 +42,14 @@ def test_the_number_of_threads_changes_no_bit(tmp_path, threads):
     assert found[0] == found[1] == found[2]
 
 
-def test_the_kind_of_processor_is_in_the_key_and_in_the_json(bench, monkeypatch, threads):
-    threads(2)
-    comparison = bench.compare(W3, SAMPLE)
-    assert comparison_data(comparison)["versions"][PROCESSOR] == processor_kind()
-    monkeypatch.setattr("quantviz.comparison.loaded.deciding_versions", lambda: {PROCESSOR: "another"})
-    assert bench.stored(W3, SAMPLE) is None
+def test_the_kind_of_processor_is_in_the_key_and_in_the_json(tmp_path, monkeypatch):
+    with TensorStore(tmp_path) as store:
+        bench = Workbench(store)
+        comparison = bench.compare(W3, SAMPLE)
+        assert comparison_data(comparison)["versions"][PROCESSOR] == processor_kind()
+        assert bench.stored(W3, SAMPLE) is not None
+        monkeypatch.setattr("quantviz.comparison.loaded.deciding_versions", lambda: {PROCESSOR: "another"})
+        assert bench.stored(W3, SAMPLE) is None
 
 
 def test_both_maps_of_a_flipped_class_explain_the_float_networks(tmp_path, threads):

@@ -212,7 +212,7 @@ def test_a_line_serves_in_turn_and_sends_the_last_away():
         visitors.append(threading.Thread(target=visit, args=(name,)))
         visitors[-1].start()
         until(lambda count=count: any(f"files of {count} other" in message for message in said))
-    with pytest.raises(UsageError, match="2 visitors' files are waiting"):
+    with pytest.raises(UsageError, match="The files of 2 other visitors are waiting"):
         visit("fourth")
     goes_on.set()
     for visitor in visitors:
