@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from quantviz.cam import KeptFeatures
     from quantviz.quantize import LearnedLayer, Ranges
+
+NETWORK_BYTES: Final = 1 << 30
+"""Bytes of weights that are kept in memory of each kind: of networks as they are, folded and quantized."""
 
 _BATCH = 8
 # Raised whenever a change of the code changes what is learned, so that older weights are not read.
@@ -87,14 +90,14 @@ class LoadedNetworks:
     Args:
         store: where ranges and learned weights are kept.
         float_models: how many float models to keep in memory, and as many folded ones.
-        quantized_models: how many quantized copies to keep.
+        quantized_models: how many quantized copies to keep; of each of the three, ``NETWORK_BYTES`` at most, but one.
     """
 
     def __init__(self, store: TensorStore, *, float_models: int, quantized_models: int) -> None:
         self.store = store
-        self._floats: Pool[Loaded] = Pool(float_models)
-        self._bases: Pool[Locked[nn.Module]] = Pool(float_models)
-        self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models)
+        self._floats: Pool[Loaded] = Pool(float_models, NETWORK_BYTES, lambda made: _bytes_of(made.network))
+        self._bases: Pool[Locked[nn.Module]] = Pool(float_models, NETWORK_BYTES, _bytes_of)
+        self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models, NETWORK_BYTES, _bytes_of)
         self._kept: Pool[KeptFeatures] = Pool(1)
 
     def kept_features(self) -> KeptFeatures:
@@ -243,6 +246,12 @@ def deciding_versions() -> Mapping[str, str]:
     """Return what decides a result beside its settings, part of every key: libraries' versions, kind of processor."""
     libraries = ("torch", "torchvision", "timm", "grad-cam", "numpy", "scipy", "pillow")
     return {**{name: version(name) for name in libraries}, PROCESSOR: processor_kind()}
+
+
+def _bytes_of(network: Locked[nn.Module]) -> int:
+    """Return the bytes of a network's parameters and buffers."""
+    with network.locked() as module:
+        return sum(values.nbytes for values in (*module.parameters(), *module.buffers()))
 
 
 def _learned_as(quant: QuantSpec) -> QuantSpec:
