@@ -207,13 +207,13 @@ class PairRunner:
     Args:
         pair: the files.
         tensors: which ones.
-        threads: how many to compute in; None for ONNX Runtime's own choice.
+        threads: how many to compute in; their number decides the last bits.
 
     Raises:
         CheckpointError: ONNX Runtime cannot run a file.
     """
 
-    def __init__(self, pair: FilePair, tensors: Sequence[TappedTensor], threads: int | None = None) -> None:
+    def __init__(self, pair: FilePair, tensors: Sequence[TappedTensor], threads: int = 1) -> None:
         self._pair = pair
         self._tensors = [entry for entry in tensors if entry.reference is not None and entry.grid is not None]
         first = {entry.reference or "" for entry in self._tensors}
