@@ -95,7 +95,7 @@ def diagnose_pair(
     pictures: Iterable[np.ndarray],
     *,
     by_channel: bool = False,
-    threads: int | None = None,
+    threads: int = 1,
     seen: Callable[[int], None] = lambda _count: None,
 ) -> list[TensorFigures]:
     """Return the figures of every weight, bias and activation on a grid, in the quantized file's order.
@@ -104,7 +104,7 @@ def diagnose_pair(
         pair: the files.
         pictures: inputs (1, 3, side, side) float32, at least one.
         by_channel: with the SQNR of each channel of activations.
-        threads: how many ONNX Runtime computes in; None for its own choice.
+        threads: how many ONNX Runtime computes in; their number decides the last bits.
         seen: called with the number of pictures done.
 
     Raises:
