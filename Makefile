@@ -22,6 +22,7 @@ long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, l
 
 stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other files, kills, tampering and disk faults; some minutes
 	$(BIN)/python tests/stress/files.py --write docs/stress_files.md
+
 stress: $(VENV)/.installed-dev  ## load one server as many visitors do; SHORT=1 takes three minutes on an idle machine
 	$(BIN)/python tests/tools/stress.py --page docs/stress.md $(if $(SHORT),--sessions 3 --actions 6 --idle 5 --cached 20 --reruns 40 --settle 20 --models squeezenet1_1)
 
