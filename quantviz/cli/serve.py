@@ -122,23 +122,8 @@ def _offered(
         UsageError: two things of one name; a folder that is not there; or an address that others reach without a word
             on whom it is for.
     """
-    if public and trust_everyone:
-        raise UsageError("--public is for people nobody knows, --trust-everyone for people one trusts; give one.")
-    if reachable and not public and not trust_everyone:
-        raise UsageError(
-            "Other machines reach this address, and whoever does can read any picture and study that your account can "
-            "and start sweeps; add --public, which closes that, or --trust-everyone."
-        )
-    for what, paths in (("cards", cards), ("studies", studies), ("datasets", datasets)):
-        names = [path.name for path in paths]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise UsageError(f"Two {what} are called {twice!r}, and visitors choose by name; rename one of them.")
-    for path in studies:
-        if not (path / "plan.json").is_file():
-            raise UsageError(f"{str(path)!r} is no study (no plan.json in it); name a folder that quantviz sweep made.")
-    for path in datasets:
-        if not path.is_dir():
-            raise UsageError(f"{str(path)!r} is no folder; name one of pictures.")
+    _check_audience(reachable, public, trust_everyone)
+    _check_folders(cards, studies, datasets)
     bytes_a_session = (session_limit or 0) << 20 or (SESSION_BYTES if public else 0)
     offered = Serving(
         upload_bytes=upload_limit << 20,
@@ -160,6 +145,31 @@ def _offered(
             err=True,
         )
     return offered
+
+
+def _check_audience(reachable: bool, public: bool, trust_everyone: bool) -> None:
+    """Refuse an address that others reach without a word on whom it is for."""
+    if public and trust_everyone:
+        raise UsageError("--public is for people nobody knows, --trust-everyone for people one trusts; give one.")
+    if reachable and not public and not trust_everyone:
+        raise UsageError(
+            "Other machines reach this address, and whoever does can read any picture and study that your account can "
+            "and start sweeps; add --public, which closes that, or --trust-everyone."
+        )
+
+
+def _check_folders(cards: tuple[Path, ...], studies: tuple[Path, ...], datasets: tuple[Path, ...]) -> None:
+    """Refuse two things of one name, and folders that are not there."""
+    for what, paths in (("cards", cards), ("studies", studies), ("datasets", datasets)):
+        names = [path.name for path in paths]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"Two {what} are called {twice!r}, and visitors choose by name; rename one of them.")
+    for path in studies:
+        if not (path / "plan.json").is_file():
+            raise UsageError(f"{str(path)!r} is no study (no plan.json in it); name a folder that quantviz sweep made.")
+    for path in datasets:
+        if not path.is_dir():
+            raise UsageError(f"{str(path)!r} is no folder; name one of pictures.")
 
 
 def _loopback(address: str) -> bool:
