@@ -14,6 +14,7 @@ from quantviz.cli.options import request_options, working
 from quantviz.cli.terminal import cache_option, open_store, progress_bar, show, store_folder, table_of
 from quantviz.comparison import CompareRequest
 from quantviz.specs import QuantvizError, UsageError, WeightsUnavailable
+from quantviz.store import space_taken
 
 
 @click.command()
@@ -121,7 +122,7 @@ def cache() -> None:
 @cache.command()
 @cache_option
 def info(cache_dir: Path | None) -> None:
-    """Show where the cache is and what it holds."""
+    """Show where the cache is, what it holds, and what else of quantviz takes space: studies, weights."""
     if _absent(cache_dir):
         return
     with open_store(cache_dir) as store:
@@ -133,6 +134,12 @@ def info(cache_dir: Path | None) -> None:
     click.echo(f"state     {found.problem or 'healthy'}")
     for path in found.set_aside:
         click.echo(f"set aside {path}")
+    folder = store_folder(cache_dir).parent
+    table = table_of("what takes space", "MiB", "files", "kept", "where")
+    for taken in space_taken(folder, networks.hub_folder(), found.size_limit):
+        table.add_row(taken.what, f"{taken.bytes / 2**20:,.1f}", f"{taken.files:,}", taken.kept, str(taken.path))
+    click.echo("")
+    show(table)
     if not found.healthy:
         raise QuantvizError(found.problem)
 

@@ -10,7 +10,7 @@ from quantviz.networks.network import Network
 from quantviz.networks.origins import listed, spec
 from quantviz.networks.permission import allow
 from quantviz.networks.table import DEFAULT_MODEL, MODELS
-from quantviz.networks.weights import LocatedWeights, WeightsState, fetch, resolve, weights_state
+from quantviz.networks.weights import LocatedWeights, WeightsState, fetch, hub_folder, resolve, weights_state
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -22,6 +22,7 @@ __all__ = [
     "allow",
     "class_names",
     "fetch",
+    "hub_folder",
     "listed",
     "resolve",
     "spec",

@@ -9,5 +9,16 @@ Nothing in the folder is trusted: what is not such a record under its own key is
 from quantviz.store._folder import default_directory
 from quantviz.store._record import Refused, decode, encode
 from quantviz.store._tensors import StoreInfo, TensorStore, VerifyReport
+from quantviz.store.space import SpaceTaken, space_taken
 
-__all__ = ["Refused", "StoreInfo", "TensorStore", "VerifyReport", "decode", "default_directory", "encode"]
+__all__ = [
+    "Refused",
+    "SpaceTaken",
+    "StoreInfo",
+    "TensorStore",
+    "VerifyReport",
+    "decode",
+    "default_directory",
+    "encode",
+    "space_taken",
+]

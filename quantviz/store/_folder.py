@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,19 @@ def make_private(directory: Path) -> None:
         directory = directory.parent
     for folder in reversed(missing):
         folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def check_owner(directory: Path) -> None:
+    """Refuse a folder that others could have put records into: a digest does not tell who computed a map.
+
+    Raises:
+        PermissionError: it belongs to another user (root, who may use anybody's, apart), or all users may write to it.
+    """
+    status, own = os.stat(directory), os.geteuid()
+    if own != 0 and status.st_uid not in (own, 0):
+        raise PermissionError(f"it belongs to user {status.st_uid}, who could keep anything in it")
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        raise PermissionError("all users may write to it and could keep anything in it")
 
 
 @contextlib.contextmanager

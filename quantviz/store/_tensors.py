@@ -14,7 +14,15 @@ from typing import TypeVar
 from diskcache.core import DBNAME
 
 from quantviz.specs import StoredRecord, StoreError
-from quantviz.store._folder import identity, make_private, opening_lock, orphans, set_aside, set_aside_files
+from quantviz.store._folder import (
+    check_owner,
+    identity,
+    make_private,
+    opening_lock,
+    orphans,
+    set_aside,
+    set_aside_files,
+)
 from quantviz.store._record import LARGEST_RECORD, Refused, decode, encode, is_key
 from quantviz.store._rows import FAILURES, NAME, POLICY, Rows, is_damage, is_lock
 
@@ -277,6 +285,7 @@ def _open(directory: Path, size_limit: int, timeout: float) -> tuple[Rows, str]:
     if os.path.expandvars(directory) != str(directory):
         raise OSError(f"diskcache would replace the variable in the folder's name {directory.name!r}")
     make_private(directory)
+    check_owner(directory)
     # One process at a time: the tables of a database in the making would be taken for damage, and set aside.
     with opening_lock(directory, timeout):
         try:
