@@ -67,7 +67,7 @@ def _order() -> Callable[[], SweepOrder]:
         "class.",
     ).strip()
     name = right.text_input("Name of the study", key="sweep_name").strip()
-    models = st.multiselect("Models", list(networks.MODELS), ["efficientnet_lite0"], key="sweep_models")
+    models = _models()
     left, middle, right = st.columns([3, 2, 2])
     bits = left.multiselect(
         "Bit-widths",
@@ -94,8 +94,23 @@ def _order() -> Callable[[], SweepOrder]:
         help="MODEL=FILE or MODEL=untrained, parted by spaces. For others the published weights are taken.",
     )
 
-    fields = {"models": tuple(models), "bits": tuple(bits), "protocols": tuple(protocols), "scheme": scheme}
+    fields = {**models, "bits": tuple(bits), "protocols": tuple(protocols), "scheme": scheme}
     return lambda: _made(name, dataset, weights, limit=None if limit is None else int(limit), **fields)
+
+
+def _models() -> dict[str, tuple[Any, ...]]:
+    """Draw the choice of networks; return the models' names and the cards' paths."""
+    offered = {path.name: path for path in serving().cards}
+    chosen = st.multiselect(
+        "Models",
+        [*networks.MODELS, *offered],
+        ["efficientnet_lite0"],
+        key="sweep_models",
+        help="Network cards that this server was started with are among them. Bit-widths, scheme and protocols are not "
+        "of a card's ONNX files, which run as they are.",
+    )
+    cards = tuple(offered[name] for name in chosen if name in offered)
+    return {"models": tuple(name for name in chosen if name not in offered), "cards": cards}
 
 
 def _made(name: str, dataset: str, weights: str, **fields: Any) -> SweepOrder:

@@ -131,6 +131,19 @@ def test_files_and_simulated_bits_stand_side_by_side(run, folder, tmp_path):
     assert run("report", study, "--html", tmp_path / "both.html")[0] == 0
 
 
+@pytest.mark.slow  # processes of their own, which import everything
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_several_workers_find_the_same_to_the_byte(run, folder, tmp_path, executor):
+    """Files and simulated bits; of a card of files, test_such_a_study_goes_on has two workers."""
+    options = ("--card", folder / "own.toml", "--card", folder / "shapes.toml")
+    alone, many = tmp_path / "alone", tmp_path / "many"
+    status, _, error = swept(run, folder, alone, *options)
+    assert status == 0, error
+    status, _, error = swept(run, folder, many, *options, "--workers", 2, "--executor", executor)
+    assert status == 0, error
+    assert (many / "results.parquet").read_bytes() == (alone / "results.parquet").read_bytes()
+
+
 def test_workers_elsewhere_get_absolute_paths(folder, cache, monkeypatch):
     monkeypatch.chdir(folder)
     weights, layers = {"own.toml": "own.safetensors"}, {"own.toml": "features.5"}

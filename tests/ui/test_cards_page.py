@@ -1,5 +1,6 @@
 """Cards that the server was started with, on the page Your network."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from onnx_support import CLASSES, quantized, saved, small
 from streamlit.testing.v1 import AppTest
 
 from quantviz.comparison.serving import Serving
+from quantviz.images import bundled_path
 from quantviz.networks.permission import VARIABLE
+from quantviz.study.sweep import jobs
 from quantviz.ui.cards import UPLOADED
 from quantviz.ui.serving import serving
 
@@ -50,4 +53,32 @@ def test_files_can_be_uploaded_beside_cards(page):
     assert [entry.label for entry in page.sidebar.get("file_uploader")][:2] == [
         "Float ONNX file",
         "Quantized ONNX file",
+    ]
+
+
+def test_a_sweep_takes_the_cards_of_the_server(page, tmp_path, monkeypatch):
+    """Of ONNX files, without bits, scheme and protocols, which are not of them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(bundled_path("coffee"), photos)
+    begun = []
+    monkeypatch.setattr(jobs, "_run", lambda path, words: begun.append(words) or jobs.job(path))
+    page = page.switch_page("pages/study.py").run()
+    assert not page.exception
+    choice = page.multiselect(key="sweep_models")
+    assert "net.toml" in choice.options
+    choice.set_value(["net.toml"])
+    page.text_input(key="sweep_dataset").set_value(str(photos))
+    page.text_input(key="sweep_name").set_value("ours")
+    page.button(key="start_sweep").click().run()
+    assert [entry.value for entry in page.error] == []
+    card = str(tmp_path / "net.toml")
+    assert begun == [["sweep", str(photos), "--card", card, "--out", begun[0][-1]]]
+    page.multiselect(key="sweep_models").set_value(["net.toml", "squeezenet1_1"])
+    page.text_input(key="sweep_weights").set_value("squeezenet1_1=untrained")
+    page.button(key="start_sweep").click().run()
+    assert [entry.value for entry in page.error] == []
+    assert begun[1][2:] == [
+        *("--models", "squeezenet1_1", "--card", card, "--weights", "squeezenet1_1=untrained"),
+        *("--bits", "16,8,4", "--scheme", "standard", "--protocols", "calibrated", "--out", begun[1][-1]),
     ]

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from quantviz import images, networks
+from quantviz.comparison.files_request import files_of_card
+from quantviz.networks.card import read_card
 from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, parse_bits, spec_of
 from quantviz.study import process
 from quantviz.study.folder import StudyFolder
@@ -47,6 +49,7 @@ class SweepOrder:
         scheme: as ``spec_of`` reads it.
         limit: at most so many pictures, or None.
         weights: model -> its weights, as in ``SweepRequest``.
+        cards: paths of network cards.
     """
 
     name: str
@@ -57,6 +60,12 @@ class SweepOrder:
     scheme: str = "standard"
     limit: int | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
+    cards: tuple[Path, ...] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a network is quantized here, at ``bits``; ONNX files are what they are."""
+        return bool(self.models) or not self.cards or any(read_card(path).model for path in self.cards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +134,15 @@ def start(directory: Path, order: SweepOrder) -> SweepJob:
     if StudyFolder(path).plan() is not None:
         raise UsageError(f"A study named {order.name!r} is there already; choose another name, or resume that one.")
     _judge(order)
-    words = [str(order.dataset), "--models", ",".join(order.models), "--bits", ",".join(order.bits)]
+    words = [str(order.dataset)]
+    if order.models:
+        words += ["--models", ",".join(order.models)]
+    for card in order.cards:
+        words += ["--card", str(card)]
     for name, choice in order.weights.items():
         words += ["--weights", f"{name}={choice}"]
-    words += ["--scheme", order.scheme, "--protocols", ",".join(order.protocols)]
+    if order.simulated:
+        words += ["--bits", ",".join(order.bits), "--scheme", order.scheme, "--protocols", ",".join(order.protocols)]
     if order.limit is not None:
         words += ["--limit", str(order.limit)]
     return _run(path, ["sweep", *words, "--out", str(path)])
@@ -191,16 +205,22 @@ def running(directory: Path) -> SweepJob | None:
 
 def _judge(order: SweepOrder) -> None:
     """Refuse at once what the sweep would refuse after some seconds."""
-    SweepRequest(
-        dataset=order.dataset,
-        models=order.models,
-        quants=tuple(spec_of(order.scheme, *parse_bits(bits)) for bits in order.bits),
-        weights=order.weights,
-        protocols=order.protocols,
-        limit=order.limit,
-    )
-    for name in order.models:
+    cards = [read_card(path) for path in order.cards]
+    models = (*order.models, *(str(card.path) for card in cards if card.model))
+    if order.simulated:
+        SweepRequest(
+            dataset=order.dataset,
+            models=models,
+            quants=tuple(spec_of(order.scheme, *parse_bits(bits)) for bits in order.bits),
+            weights=order.weights,
+            protocols=order.protocols,
+            limit=order.limit,
+        )
+    for name in models:
         networks.spec(name)
+    for card in cards:
+        if card.float_file is not None:
+            files_of_card(card)
     images.folder(order.dataset, 1)
 
 
