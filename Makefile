@@ -24,7 +24,7 @@ stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other file
 	$(BIN)/python tests/stress/files.py --write docs/stress_files.md
 
 stress: $(VENV)/.installed-dev  ## load one server as many visitors do; SHORT=1 takes three minutes on an idle machine
-	$(BIN)/python tests/tools/stress.py --page docs/stress.md $(if $(SHORT),--sessions 3 --actions 6 --idle 5 --cached 20 --reruns 40 --settle 20 --models squeezenet1_1)
+	$(BIN)/python tests/stress/server.py --page docs/stress.md $(if $(SHORT),--sessions 3 --actions 6 --idle 5 --cached 20 --reruns 40 --settle 20 --models squeezenet1_1)
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from quantviz.comparison import FaithfulnessRow, faithfulness
-from quantviz.ui import begin_page, guarded, store_problem, visible_progress, workbench
+from quantviz.comparison import FaithfulnessRow, faithfulness, stored_faithfulness
+from quantviz.ui import begin_page, guarded, store_problem, workbench
 from quantviz.ui.backend import until_exported
 from quantviz.ui.bit_widths import show_bit_widths
 from quantviz.ui.controls import choose, cost_of, measured, wants_faithfulness
@@ -11,6 +11,7 @@ from quantviz.ui.links import show_ignored
 from quantviz.ui.once import compared_once_asked
 from quantviz.ui.plain import code
 from quantviz.ui.results import show, show_beside, show_downloads, show_faithfulness, show_metrics
+from quantviz.ui.turns import computing
 
 begin_page()
 st.header("When a network is quantized, does it still look at the same things?", anchor=False)
@@ -29,8 +30,10 @@ with guarded():
     show_metrics(tables := measured(choices, comparison))
     rows: tuple[FaithfulnessRow, ...] = ()
     if wants_faithfulness():
-        with visible_progress() as progress:
-            rows = faithfulness(workbench(), choices.request, comparison, progress)
+        rows = stored_faithfulness(workbench(), comparison) or ()
+        if not rows:
+            with computing(long=True) as progress:
+                rows = faithfulness(workbench(), choices.request, comparison, progress)
         show_faithfulness(rows)
     show_downloads(comparison, tables, rows)
     if choices.uploaded:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from quantviz.cam.features import Array, Features, Summed, module_of, weighted
 from quantviz.cam.layout import from_grid, layout_of
+from quantviz.cam.locked import let_others_pass
 from quantviz.specs import Phase, Progress
 
 # Of masked images: on a CPU four at a time take less than sixteen (measured). Of ablated activations: every batch runs
@@ -37,6 +38,8 @@ def scorecam(
         low, high = wide.amin((1, 2), keepdim=True), wide.amax((1, 2), keepdim=True)
         masks = (wide - low) / (high - low + 1e-8)
         scores.append(model(image * masks[:, None])[:, class_index])
+        if not hasattr(model, "chance"):  # dropout draws by a seed that the caller has set on the network
+            let_others_pass(model)  # a minute of masks is not to hold up another's one pass
     weights = torch.softmax(torch.cat(scores), dim=0).double().numpy()
     return weighted(weights, features.activations()[0])
 

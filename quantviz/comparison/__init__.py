@@ -3,7 +3,12 @@
 from quantviz.comparison.cards import card_of, compare_card
 from quantviz.comparison.choices import metric_names, saliency_choice
 from quantviz.comparison.deploy import BACKENDS
-from quantviz.comparison.faithfulness import FaithfulnessRow, describe_faithfulness, faithfulness
+from quantviz.comparison.faithfulness import (
+    FaithfulnessRow,
+    describe_faithfulness,
+    faithfulness,
+    stored_faithfulness,
+)
 from quantviz.comparison.files import compare_files
 from quantviz.comparison.files_request import FilesRequest
 from quantviz.comparison.listing import target_layers
@@ -47,6 +52,7 @@ __all__ = [
     "read_truth",
     "result_data",
     "saliency_choice",
+    "stored_faithfulness",
     "tables_data",
     "target_layers",
     "truth_source",

@@ -52,13 +52,27 @@ def faithfulness(
     Raises:
         QuantvizError: a model's logits are not finite.
     """
-    key = digest_of({"kind": "faithfulness", "version": _VERSION, "comparison": comparison.key})
-    record = bench.store.get(key)
-    if record is None:
-        rows = _computed(bench, request, comparison, progress)
-        bench.store.put(key, StoredRecord({}, {"rows": [asdict(row) for row in rows]}))
-        return rows
-    return structured(tuple[FaithfulnessRow, ...], record.metadata["rows"])
+    stored = stored_faithfulness(bench, comparison)
+    if stored is not None:
+        return stored
+    rows = _computed(bench, request, comparison, progress)
+    bench.store.put(_key(comparison), StoredRecord({}, {"rows": [asdict(row) for row in rows]}))
+    return rows
+
+
+def stored_faithfulness(bench: Workbench, comparison: Comparison) -> tuple[FaithfulnessRow, ...] | None:
+    """Return what ``faithfulness`` would read from the store, or None; no network is run.
+
+    Args:
+        bench: with the store.
+        comparison: the comparison.
+    """
+    record = bench.store.get(_key(comparison))
+    return None if record is None else structured(tuple[FaithfulnessRow, ...], record.metadata["rows"])
+
+
+def _key(comparison: Comparison) -> str:
+    return digest_of({"kind": "faithfulness", "version": _VERSION, "comparison": comparison.key})
 
 
 def describe_faithfulness() -> str:

@@ -148,7 +148,7 @@ def metrics_page() -> str:
     return f"{describe()}\n\n{describe_faithfulness()}"
 
 
-def _show_steps() -> None:
+def show_steps() -> None:
     """Show how long the last steps took, where the address asks for it (``timings=1``)."""
     if st.query_params.get("timings") != "1":
         return
@@ -160,7 +160,7 @@ def _show_steps() -> None:
 
 def store_problem() -> None:
     """Say so on the page when the cache is in trouble, and how long steps took where that is asked for."""
-    _show_steps()
+    show_steps()
     problem = workbench().store.info().problem
     if problem:
         st.warning(plain(problem), icon=":material/database_off:")

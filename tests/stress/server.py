@@ -290,7 +290,7 @@ def page_of(result: dict[str, object]) -> str:
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in rows),
         "",
-        "`make stress SHORT=1` takes the short form; `python tests/tools/stress.py --help` names its sizes.",
+        "`make stress SHORT=1` takes the short form; `python tests/stress/server.py --help` names its sizes.",
     ]
     return "\n".join(lines) + "\n"
 
