@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ from quantviz.comparison import (
     truth_source,
 )
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import Comparison, Deployed, TruthKind
+from quantviz.specs import Comparison, Deployed, GivenQuant, QuantSpec, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -153,8 +154,9 @@ def _show_top_5(comparison: Comparison) -> None:
     if comparison.deployed is not None:
         results |= {"deployed": comparison.deployed.result}
     table = table_of(*(heading for name in results for heading in (f"{name} top-5", "")))
-    for row in zip(*(result.predictions for result in results.values()), strict=True):
-        table.add_row(*(cell for entry in row for cell in (entry.label, f"{entry.probability:.1%}")))
+    for row in zip_longest(*(result.predictions for result in results.values())):  # networks may have fewer classes
+        cells = ((entry.label, f"{entry.probability:.1%}") if entry else ("", "") for entry in row)
+        table.add_row(*chain.from_iterable(cells))
     show(table)
 
 
@@ -170,10 +172,17 @@ def _show_deployed(comparison: Comparison, deployed: Deployed) -> None:
         click.echo(f"A map on this machine, when it was computed: {taken}.")
 
 
+def _quantized(quant: QuantSpec | GivenQuant) -> str:
+    """Return what is called quantized: its bits, and of a file its name."""
+    name = quant.details.get("name") if isinstance(quant, GivenQuant) else None
+    return f"{name}, {quant.label}" if name else quant.label
+
+
 def _show_comparison(comparison: Comparison) -> None:
     weights, salient = comparison.weights, comparison.saliency
     label = weights.name if weights.trained else "UNTRAINED (random) weights: a sanity control"
-    click.echo(f"{comparison.sample.name}: {comparison.model}, {label}, float against {comparison.quant.label}")
+    network = comparison.model if label == comparison.model else f"{comparison.model}, {label}"
+    click.echo(f"{comparison.sample.name}: {network}, float against {_quantized(comparison.quant)}")
     rule = {"float": "the float model's top-1", "own": "each model's own top-1"}.get(
         str(comparison.class_rule), "chosen"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from quantviz import images
-from quantviz.comparison.files_request import FilesRequest, preprocessing_of_files
+from quantviz.comparison.files_request import FilesRequest, check_size, preprocessing_of_files
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.preprocessing_check import check_preprocessing
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = ("coffee", "chelsea", "rocket")
 """Bundled photographs on which ways to read a target are held to the untouched file."""
 
+_FLOAT = "FP32"  # the label of a file with nothing quantized
 _KEPT = 4
 _MODULES: Pool[OnnxNetwork] = Pool(_KEPT)
 _WARNINGS: Pool[str] = Pool(_KEPT)
@@ -77,7 +78,8 @@ def compare_files(
     for name, pair in pairs_of(files).items():
         first, second = networks_of(files, name, pair)
         warning = input_warning(files, first)
-        first = replace(first, notes=(*pair.findings, *((warning,) if warning else ()), *first.notes))
+        told = (*pair.findings, *_kinds(pair), *((warning,) if warning else ()))
+        first = replace(first, notes=(*told, *first.notes))
         comparisons[name] = compare_pair(
             first, second, sample, request, store=store, progress=progress, same_classes=False
         )
@@ -89,16 +91,19 @@ def pairs_of(files: FilesRequest) -> dict[str, FilePair]:
 
     Raises:
         CheckpointError: a file cannot be used.
-        UsageError: two have one name, or the input is none that the float file takes.
+        UsageError: two have one name, or the input is none that the files take.
     """
-    size = preprocessing_of_files(files).size
+    preprocessing = preprocessing_of_files(files)
+    size = preprocessing.size
     reference = open_file(files.reference, external=files.external, size=size)
     pairs: dict[str, FilePair] = {}
     for path in files.quantized:
         name = _name(files, path)
         if name in pairs:
             raise UsageError(f"Two quantized files are called {name!r}; rename one of them.")
-        pairs[name] = pair_of(reference, open_file(path, external=files.external, size=size))
+        opened = open_file(path, external=files.external, size=size)
+        check_size(opened, preprocessing, reference.file.name)
+        pairs[name] = pair_of(reference, opened)
     return pairs
 
 
@@ -267,10 +272,25 @@ def _details(pair: FilePair, match: TensorMatch, module: OnnxNetwork) -> dict[st
     }
 
 
+def _kinds(pair: FilePair) -> list[str]:
+    """Say where a file is not of the kind that it was given as."""
+    first, second, notes = pair.reference, pair.quantized, []
+    if first.quantization.tensors:
+        notes.append(f"{first.file.name}, given as the float file, is quantized itself: {_label(first)}.")
+    if second.quantization.label == _FLOAT:
+        notes.append(f"{second.file.name}, given as a quantized file, has nothing quantized in it.")
+    return notes
+
+
 def _layer_notes(files: FilesRequest, pair: FilePair, match: TensorMatch) -> list[str]:
     opened, target = pair.reference, pair.reference.target(match.float_tensor)
     notes = [f"Layer {target.tensor} is {RULE}; another can be named as target."] if files.layer is None else []
     notes.append(f"{match.quantized_tensor} in {pair.quantized.file.name} stands for it: matched {match.how}.")
+    if behind := pair.matching.swallowed(match):
+        notes.append(
+            f"{pair.quantized.file.name} cuts there what {behind} cuts in {opened.file.name}, so that the two are not "
+            f"the same values; name {behind} as target."
+        )
     if files.layer is None and target.shape[0] == opened.logits.classes:
         earlier = [entry.tensor for entry in opened.targets if entry.shape[0] != target.shape[0]][-1:]
         advice = f"; {earlier[0]}, named as target, is what the last convolution reads" if earlier else ""

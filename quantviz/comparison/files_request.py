@@ -82,12 +82,31 @@ def preprocessing_of_files(files: FilesRequest) -> Preprocessing:
         UsageError: the words or the card are wrong, or the float file takes another size or layout.
     """
     opened = open_file(files.reference, external=files.external)
+    beside = _size_beside(files, opened)
     if not files.input:
-        return _usual(opened) if files.card is None else preprocessing_of_card(files.card, opened)
-    chosen = of_words(files.input, _usual(opened))
+        return _usual(opened, beside) if files.card is None else preprocessing_of_card(files.card, opened, beside)
+    chosen = of_words(files.input, _usual(opened, beside))
     if not opened.form.takes(chosen.size):
         raise UsageError(f"{_takes(opened, chosen)}; leave crop out of the input.")
     return chosen
+
+
+def _size_beside(files: FilesRequest, opened: Opened) -> tuple[int, int] | None:
+    """Return (height, width) of the first quantized file that says both, where the float file leaves one open."""
+    if opened.form.size is not None:
+        return None
+    forms = (open_file(path, external=files.external).form for path in files.quantized)
+    return next((form.size for form in forms if form.size is not None), None)
+
+
+def check_size(opened: Opened, preprocessing: Preprocessing, reference: str) -> None:
+    """Refuse a quantized file that cannot take the float file's input.
+
+    Raises:
+        UsageError: it takes another size.
+    """
+    if not opened.form.takes(preprocessing.size):
+        raise UsageError(f"{_takes(opened, preprocessing)} as {reference}; export both for one size of input.")
 
 
 def _takes(opened: Opened, other: Preprocessing) -> str:
@@ -99,17 +118,18 @@ def _extent_words(size: tuple[int, int]) -> str:
     return extent_words(size[0] if size[0] == size[1] else size)
 
 
-def preprocessing_of_card(card: Card, opened: Opened) -> Preprocessing:
+def preprocessing_of_card(card: Card, opened: Opened, beside: tuple[int, int] | None = None) -> Preprocessing:
     """Return how a picture becomes the input of a card's float file.
 
     Args:
         card: of the file.
         opened: the file.
+        beside: (height, width) for sides that the file leaves open; None for what is usual.
 
     Raises:
         UsageError: the file takes another size or layout.
     """
-    made = card.preprocessing(IMAGENET if "crop" in card.settings else _usual(opened))
+    made = card.preprocessing(IMAGENET if "crop" in card.settings else _usual(opened, beside))
     form, file = opened.form, opened.file.name
     if not form.takes(made.size):
         raise UsageError(f"{_takes(opened, made)}; correct size in card {card.path.name!r}.")
@@ -118,9 +138,10 @@ def preprocessing_of_card(card: Card, opened: Opened) -> Preprocessing:
     return made
 
 
-def _usual(opened: Opened) -> Preprocessing:
-    """Return what ImageNet networks usually take, at a file's size."""
-    height, width = opened.form.filled(IMAGENET.size)
+def _usual(opened: Opened, beside: tuple[int, int] | None) -> Preprocessing:
+    """Return what ImageNet networks usually take, at a file's size; of one side alone, a square."""
+    known = [side for side in opened.form.sides if side]
+    height, width = opened.form.filled(beside or ((known[0], known[0]) if known else IMAGENET.size))
     resize = IMAGENET.resize
     # The usual ratio of 8 to 7 where a crop leaves nothing of a side of 256, or the sides differ.
     if height != width or height >= sides(resize)[0]:

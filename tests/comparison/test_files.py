@@ -44,6 +44,13 @@ def fewer_classes(folder):
     return saved(folder, model, "three.onnx")
 
 
+def with_open_sides(model, *axes):
+    for axis in axes:
+        model.graph.input[0].type.tensor_type.shape.dim[axis].ClearField("dim_value")
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+    return model
+
+
 def other_grid(folder):
     """Return the network with a last convolution whose padding an export lost."""
     model = small()
@@ -104,8 +111,8 @@ def test_the_command_takes_several_files(run, folder, reference, int8):
     )
     assert status == 0
     for words in (
-        "float against W8A8 QOperator",
-        "float against W8A8 dynamic",
+        "float.onnx, float against int8.onnx, W8A8 QOperator",
+        "W8A8 dynamic",
         "shorter side 64",
         "left its output as",
     ):
@@ -195,3 +202,36 @@ def test_maps_made_at_once_are_those_made_one_after_the_other(folder, reference,
             assert alone.predictions == together.predictions
     with pytest.raises(UsageError, match="Class 99 does not exist"):
         explain_pair(*rooms.networks_of(files, name, pair), tensor, PairRequest("gradcam", 99))
+
+
+def test_a_pair_of_other_classes_is_shown_on_the_command_line(run, folder, reference):
+    status, text, error = run(
+        "compare", "coffee", "--float-model", reference, "--quantized-model", fewer_classes(folder)
+    )
+    assert (status, error) == (0, "")
+    assert "Numbers of classes differ: 7" in text
+    assert len([line for line in text.splitlines() if line.startswith("class ")]) == 5
+
+
+def test_sides_that_the_float_file_leaves_open_are_those_of_the_quantized_file(folder, reference):
+    open_file, wide = saved(folder, with_open_sides(small(), 2, 3), "open.onnx"), saved(folder, small(), "fixed.onnx")
+    found = compare_files(FilesRequest(open_file, (wide,)), PICTURE)["fixed"]
+    assert found.weights.preprocessing.size == (SIDE, SIDE)
+    half = saved(folder, with_open_sides(small(), 2), "half-open.onnx")
+    found = compare_files(FilesRequest(half, (half,)), PICTURE)["half-open"]
+    assert found.weights.preprocessing.size == (SIDE, SIDE)  # a square of the side that it says
+    other = saved(folder, small(side=96), "larger.onnx")
+    with pytest.raises(UsageError, match=r"larger.onnx takes 96 pixels, not 48 as float.onnx; export both for one"):
+        compare_files(FilesRequest(reference, (other,)), PICTURE)
+
+
+def test_what_a_reader_would_stumble_over_is_noted(folder, reference):
+    """Files of the wrong kind, and a layer before a ReLU that the quantizer left out."""
+    int8 = quantized(reference, "qdq.onnx")
+    found = compare_files(FilesRequest(int8, (reference,)), PICTURE)["float.onnx"]
+    assert "qdq.onnx, given as the float file, is quantized itself: W8A8 QDQ." in found.notes
+    assert "float.onnx, given as a quantized file, has nothing quantized in it." in found.notes
+    found = compare_files(FilesRequest(reference, (int8,), "stem"), PICTURE)["qdq"]
+    assert any("name stem_relu as target" in note for note in found.notes)
+    found = compare_files(FilesRequest(reference, (int8,)), PICTURE)["qdq"]
+    assert not any("as target." in note and "the same values" in note for note in found.notes)

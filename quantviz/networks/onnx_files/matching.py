@@ -100,6 +100,23 @@ class Matching:
                 clipped.add(match.quantized_tensor)
         return clipped
 
+    def swallowed(self, match: TensorMatch) -> str | None:
+        """Return the float file's activation function right behind a tensor, where the quantized file has none there.
+
+        Quantizers leave a ReLU out before a grid without negative values, which cuts them as well.
+        """
+        readers = self._float.graph.consumers.get(match.float_tensor, [])
+        if len(readers) != 1 or readers[0].op not in _ACTIVATIONS:
+            return None
+        waiting = [match.quantized_tensor]
+        while waiting:
+            for node in self._quantized.graph.consumers.get(waiting.pop(), []):
+                if node.op in _ACTIVATIONS:
+                    return None
+                if node.op in (QUANTIZE, DEQUANTIZE):
+                    waiting += node.outputs
+        return readers[0].outputs[0]
+
     @cached_property
     def topology(self) -> Mapping[str, str]:
         """Float tensor -> quantized tensor, walking back from the logits through operators of the same kind."""
