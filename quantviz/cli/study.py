@@ -34,7 +34,7 @@ from quantviz.specs import (
     parse_bits,
     spec_of,
 )
-from quantviz.study.planning import BATCH, SweepRequest
+from quantviz.study.planning import BATCH, SWEEP_BACKENDS, SweepRequest
 
 if TYPE_CHECKING:
     from quantviz.study.sweep.run import Swept
@@ -106,6 +106,14 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
 @click.option("--seed", type=click.IntRange(min=0), help="Draw the pictures of --limit at random by this seed.")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Pictures that are kept at a time."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(SWEEP_BACKENDS),
+    default="torch",
+    show_default=True,
+    help="What computes the float and the simulated networks but for their gradients. onnxruntime is quicker, and "
+    "exports each model first, once.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="STUDY", help="The study's folder.")
 @click.option(

@@ -82,6 +82,12 @@ def deployed_versions() -> dict[str, str]:
     return {**backend_versions(), "ONNX export": str(EXPORT_VERSION), KERNELS: integer_kernels()}
 
 
+def simulation_versions() -> dict[str, str]:
+    """Return the versions that decide a simulated network's numbers on ONNX Runtime: of libraries and our own code."""
+    own = {"ONNX export": str(EXPORT_VERSION), "ONNX simulation": str(SIMULATION_VERSION)}
+    return {**backend_versions(), **own}
+
+
 def processor() -> str:
     """Return the processor's name as the system gives it."""
     try:

@@ -106,6 +106,7 @@ def compare_request(plan: StudyPlan, cell: tuple[str, str, str]) -> CompareReque
         calibration=calibration_folder(plan),
         deployed=variant.deployed,
         names=model.weights.names,
+        backend=plan.backend,
     )
 
 

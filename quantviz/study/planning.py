@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from quantviz import images, networks, saliency, scores
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.cards import card_of
 from quantviz.comparison.loaded import versions
-from quantviz.comparison.machine import PROCESSOR, deployed_versions
+from quantviz.comparison.machine import PROCESSOR, deployed_versions, simulation_versions
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.specs import (
     CALIBRATED,
     COMPUTATION_VERSION,
+    DEPLOYED,
     GIVEN,
     AnyVariant,
     CamSpec,
@@ -39,6 +41,8 @@ from quantviz.truth import pair
 
 BATCH = 16
 
+SWEEP_BACKENDS: Final = ("torch", "onnxruntime")
+_BY_BACKENDS = (CALIBRATED, DEPLOYED)
 _NEEDS_OTHERS = ("auc_shuffled",)  # has no value without other pictures' fixations
 
 
@@ -65,10 +69,11 @@ class SweepRequest:
         names: of the classes of models that have so many and none of their own; () for ImageNet's.
         images: pictures of the dataset, as an earlier plan lists them; empty: those of the folder are listed, limited
             and labelled.
+        backend: as in ``StudyPlan``.
 
     Raises:
-        UsageError: nothing to do, something named twice, a value that is out of range, or nothing that can be deployed
-            under the deployed protocol.
+        UsageError: nothing to do, something named twice, a value that is out of range, nothing that can be deployed
+            under the deployed protocol, or a protocol that the backend does not run.
     """
 
     dataset: Path
@@ -88,6 +93,7 @@ class SweepRequest:
     truth_kind: TruthKind = "map"
     labels: Path | None = None
     names: tuple[str, ...] = ()
+    backend: Literal["torch", "onnxruntime"] = "torch"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
@@ -100,6 +106,13 @@ class SweepRequest:
         )
         object.__setattr__(self, "protocols", spelled)
         _once("Protocol", self.protocols)
+        if self.backend not in SWEEP_BACKENDS:
+            raise UsageError(f"Backend {self.backend!r} runs no sweep; use one of {', '.join(SWEEP_BACKENDS)}.")
+        if self.backend != "torch" and not set(self.protocols) <= set(_BY_BACKENDS):
+            raise UsageError(
+                f"Backend {self.backend!r} does not run protocol {self.protocols[-1]!r}; "
+                f"sweep {' and '.join(_BY_BACKENDS)} with it, and others with torch."
+            )
         if self.cam.layer is not None:
             raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
         for what, names in (("Weights are", self.weights), ("A layer is", self.layers)):
@@ -152,8 +165,9 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
         notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset)),
+        backend=request.backend,
     )
-    versions = {**deciding(plan.variants), "pyarrow": version("pyarrow")}
+    versions = {**deciding(plan.variants, plan.backend), "pyarrow": version("pyarrow")}
     if known is not None and PROCESSOR not in known.versions:  # a study from before processors were noted
         del versions[PROCESSOR]
     return replace(plan, versions=versions, notes=(*plan.notes, *_without_accuracy(plan)))
@@ -169,10 +183,11 @@ def _repeated(pictures: Sequence[StudyImage]) -> tuple[str, ...]:
     return (f"{count} another ({one.path!r} is {first[one.sha256]!r}); each file counts.",)
 
 
-def deciding(variants: Sequence[AnyVariant]) -> dict[str, str]:
-    """Return the versions on this machine of everything that decides the numbers of some variants."""
+def deciding(variants: Sequence[AnyVariant], backend: str = "torch") -> dict[str, str]:
+    """Return the versions on this machine of everything that decides the numbers of some variants on a backend."""
     on_kernels = any(variant.deployed or isinstance(variant, FileVariant) for variant in variants)
-    return versions() | (deployed_versions() if on_kernels else {})
+    decides = versions() | (deployed_versions() if on_kernels else {})
+    return decides if backend == "torch" else decides | simulation_versions()
 
 
 def _once(what: str, names: Sequence[str]) -> None:

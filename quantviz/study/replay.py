@@ -177,6 +177,7 @@ def _asked(plan: StudyPlan, request: ReplayRequest, progress: Progress) -> Sweep
         layers={names[model.name]: model.layer for model in plan.models},
         calibration=found_calibration(plan, request.calibration),
         names=plan.classes,
+        backend=plan.backend,
     )
 
 
@@ -276,7 +277,8 @@ def _joined(groups: Sequence[Sequence[ColumnCheck]]) -> tuple[ColumnCheck, ...]:
 
 
 def _other_versions(plan: StudyPlan) -> dict[str, tuple[str, str]]:
-    here = {**deciding(plan.variants), "pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
+    own = {"pyarrow": version("pyarrow"), "computation": str(COMPUTATION_VERSION)}
+    here = deciding(plan.variants, plan.backend) | own
     there = {**plan.versions, "computation": str(plan.computation)}
     names = sorted({*here, *there} - ({PROCESSOR} - {*there}))  # studies of before do not name their processor
     pairs = {name: (there.get(name, ""), here.get(name, "")) for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from quantviz.specs.basics import LATER, digest_of
 from quantviz.specs.errors import UsageError
@@ -43,6 +43,7 @@ _DECIDES = {
     "computation": "version of the computation",
     "images": "pictures",
     "truth": "ground truth",
+    "backend": "backend",
 }
 
 
@@ -157,6 +158,7 @@ class StudyPlan:
         shard: (i, n), i from 1 to n: the folder holds the i-th of n shares of the pieces; None: it holds all.
         truth: the user's ground truth, or None.
         notes: sentences on the pictures and the source of their labels, for the reader; they decide nothing.
+        backend: what computes the networks but for their gradients, ``"torch"`` or ``"onnxruntime"``.
 
     Raises:
         UsageError: a protocol is unknown, or integer kernels run none of the bit-widths that are to be deployed.
@@ -179,6 +181,7 @@ class StudyPlan:
     shard: tuple[int, int] | None = None
     truth: StudyTruth | None = None
     notes: tuple[str, ...] = ()
+    backend: Literal["torch", "onnxruntime"] = field(default="torch", metadata=LATER)
 
     def __post_init__(self) -> None:
         for protocol in self.protocols:
@@ -187,9 +190,11 @@ class StudyPlan:
     @property
     def digest(self) -> str:
         """The sha256 of all that decides the study: the same pictures elsewhere make the same study."""
-        decides = {name: getattr(self, name) for name in _DECIDES if name != "truth"}
+        decides = {name: getattr(self, name) for name in _DECIDES if name not in ("truth", "backend")}
         if self.truth is not None:
             decides["truth"] = replace(self.truth, folder="")
+        if self.backend != "torch":  # what ran every network before there was a choice
+            decides["backend"] = self.backend
         return digest_of(decides)
 
     @property

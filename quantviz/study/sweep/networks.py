@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantviz.cam import Locked, lockable
 from quantviz.comparison.cards import beside_file, card_of
+from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.files import networks_of, pairs_of
 from quantviz.comparison.files_request import files_of_card
 from quantviz.comparison.loaded import Subject
@@ -72,18 +74,34 @@ def networks_of_piece(
     subject = study_subject(bench, plan, model, first, weights, request.calibration, progress, asked)
     if files:
         return _beside_files(bench, plan, subject, _card(asked), files, progress)
+    simulate = partial(_simulated, bench, plan, subject, progress=progress)
     cam = replace(plan.cam, layer=subject.layer)
     return PieceNetworks(
         preprocessing=subject.ref.preprocessing,
         classes=bench.networks.load(subject.spec, subject.located, progress).ref.classes,
-        reference=(bench.protocols.reference(subject, first.quant, progress), cam),
-        variants={variant.label: bench.network(subject, variant, cam, progress) for variant in simulated},
-        simulated={
-            variant.label: bench.network(subject, Variant(variant.quant), cam, progress)
+        reference=_reference(bench, plan, subject, first.quant, progress),
+        variants={
+            variant.label: bench.network(subject, variant, cam, progress) if variant.deployed else simulate(variant)
             for variant in simulated
-            if variant.deployed
         },
+        simulated={variant.label: simulate(Variant(variant.quant)) for variant in simulated if variant.deployed},
     )
+
+
+def _reference(bench: Workbench, plan: StudyPlan, subject: Subject, quant: QuantSpec, progress: Progress) -> AtLayer:
+    """Return the float network on the study's backend."""
+    if plan.backend == "torch":
+        return bench.protocols.reference(subject, quant, progress), replace(plan.cam, layer=subject.layer)
+    split = bench.backends.reference(subject, progress, plan.backend)
+    return split, replace(plan.cam, layer=parted_layer(split))
+
+
+def _simulated(bench: Workbench, plan: StudyPlan, subject: Subject, variant: Variant, progress: Progress) -> AtLayer:
+    """Return the simulated network of a variant on the study's backend."""
+    if plan.backend == "torch":
+        return bench.network(subject, variant, replace(plan.cam, layer=subject.layer), progress)
+    split = bench.backends.simulated(subject, variant.quant, progress)
+    return split, replace(plan.cam, layer=parted_layer(split))
 
 
 def study_subject(

@@ -11,7 +11,7 @@ from pathlib import Path
 from quantviz.cam import one_thread
 from quantviz.comparison.protocols import network_quant
 from quantviz.comparison.workbench import Workbench
-from quantviz.specs import Phase, Progress, UsageError, Variant, no_progress
+from quantviz.specs import Phase, Progress, QuantSpec, UsageError, Variant, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest, plan_of
@@ -106,6 +106,7 @@ def _begun(
     if known is None:
         _check(plan)
         _check_deployed(plan, request, store, progress)
+        _check_backend(plan, request, store, progress)
         folder.begin(plan)
         return plan
     _same(known, plan, folder.path)
@@ -131,6 +132,27 @@ def _check_deployed(plan: StudyPlan, request: SweepRequest, store: TensorStore, 
             with one_thread():
                 subject = study_subject(bench, plan, model, plain, weights, request.calibration, progress, asked)
                 bench.network(subject, plain, plan.cam, progress)
+
+
+def _check_backend(plan: StudyPlan, request: SweepRequest, store: TensorStore, progress: Progress) -> None:
+    """Refuse networks that the study's backend does not run; the store keeps the exports of the others.
+
+    An export watches every module of its process, so that no worker makes one beside its pictures.
+    """
+    if plan.backend == "torch":
+        return
+    for model, asked in zip(plan.models, request.models, strict=True):
+        if not model.in_torch:
+            continue
+        bench, weights = Workbench(store, float_models=1, quantized_models=1), request.weights.get(asked)
+        with one_thread():
+            for quant in dict.fromkeys((QuantSpec(), QuantSpec(equalize=any(each.equalize for each in plan.quants)))):
+                variant = Variant(quant)
+                subject = study_subject(bench, plan, model, variant, weights, request.calibration, progress, asked)
+                reason = bench.backends.prepare(subject, quant, progress)
+                reason = reason or bench.backends.cannot_simulate(subject, quant, progress)
+                if reason:
+                    raise UsageError(f"Backend {plan.backend!r} does not run {model.name}: {reason} Use torch.")
 
 
 def _same(known: StudyPlan, plan: StudyPlan, out: Path) -> bool:

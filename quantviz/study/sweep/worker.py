@@ -167,7 +167,7 @@ class RemoteWorker:
     def _check(self) -> None:
         """Refuse libraries and integer kernels other than the plan's, as another machine may have."""
         planned = self.job.plan.versions
-        for name, number in deciding(self.job.plan.variants).items():
+        for name, number in deciding(self.job.plan.variants, self.job.plan.backend).items():
             if planned.get(name, number) != number:
                 same = "use machines of one kind" if name in (KERNELS, PROCESSOR) else "install the same"
                 raise QuantvizError(f"{name} is {number} there, and {planned[name]} in the study; {same}.")
