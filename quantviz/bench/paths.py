@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,9 +40,11 @@ PLAIN, LIBRARY, LIBRARY_QUANTIZED = "forward", "pytorch-grad-cam", "pytorch-grad
 LIBRARY_KERNELS = "pytorch-grad-cam fake-quantized"
 FLOAT, SIMULATED, PAIR = "float map", "simulated map", "simulated pair"
 BACKEND_FLOAT, DEPLOYED_PAIR = "float map onnxruntime", "deployed pair"
+BACKEND_SIMULATED, BACKEND_PAIR = "simulated map onnxruntime", "simulated pair onnxruntime"
+BARE_SESSIONS = "bare sessions"
 NCNN_FLOAT, NCNN_PAIR = "float map ncnn", "deployed pair ncnn"
 FIRST, REPEATED = "comparison", "repeated comparison"
-SWEPT, BARE = "sweep", "bare forwards"
+SWEPT, BARE, SWEPT_BACKEND = "sweep", "bare forwards", "sweep onnxruntime"
 BARE_FILES, FILES_PAIR = "bare onnx files", "onnx files"
 
 TITLES = {
@@ -55,6 +58,9 @@ TITLES = {
     SIMULATED: "quantviz, simulated W8A8 map",
     PAIR: "quantviz, float and simulated W8A8 map",
     BACKEND_FLOAT: "quantviz, float map, ONNX Runtime",
+    BACKEND_SIMULATED: "quantviz, simulated W8A8 map, ONNX Runtime",
+    BACKEND_PAIR: "quantviz, float and simulated W8A8 map, ONNX Runtime",
+    BARE_SESSIONS: "the limit: bare float and int8 runs of these networks, ONNX Runtime",
     DEPLOYED_PAIR: "quantviz, float and deployed int8 map, ONNX Runtime",
     NCNN_FLOAT: "quantviz, float map, ncnn",
     NCNN_PAIR: "quantviz, float map by ncnn and deployed int8 map",
@@ -64,6 +70,7 @@ TITLES = {
     REPEATED: "quantviz, the same comparison again",
     BARE: "bare forwards of what a sweep runs",
     SWEPT: "quantviz, a picture of a sweep, decoded",
+    SWEPT_BACKEND: "quantviz, a picture of a sweep, decoded, ONNX Runtime",
 }
 
 Calls = dict[str, Callable[[], Any]]
@@ -227,7 +234,7 @@ def backend_calls(bench: Bench, inputs: Tensor, classes: list[int]) -> Calls:
 def backend_maps(
     workbench: Workbench, subject: Subject, cam_spec: CamSpec, quant: QuantSpec, image: Tensor, class_index: int
 ) -> dict[str, Callable[[], Any]]:
-    """Return what is timed: a float map by ONNX Runtime and by ncnn, and each with a deployed int8 map.
+    """Return what is timed: a float map by ONNX Runtime and by ncnn, each with a deployed int8 map, and simulated ones.
 
     ncnn is left out where it cannot run a network. The two maps of a pair are made at the same time, in a thread each,
     where torch has two.
@@ -249,11 +256,16 @@ def backend_maps(
         wanted = [(network, replace(cam_spec, layer=parted_layer(network))) for network in networks]
         return lambda: cam.explain_each(wanted, image, class_index)
 
-    deployed = backends.deployed(subject, quant, no_progress)
+    deployed, simulated = backends.deployed(subject, quant, no_progress), backends.simulated(subject, quant, no_progress)
+    bare = backends.sessions(subject, quant, no_progress, torch.get_num_threads())
+    found: dict[str, Callable[[], Any]] = {
+        BARE_SESSIONS: lambda: [session(image) for session in bare],
+        BACKEND_SIMULATED: maps(simulated),
+        BACKEND_PAIR: maps(backends.reference(subject, no_progress), simulated),
+    }
     names = {"onnxruntime": (BACKEND_FLOAT, DEPLOYED_PAIR)}
     if not backends.prepare(subject, QuantSpec(), no_progress, "ncnn"):
         names["ncnn"] = (NCNN_FLOAT, NCNN_PAIR)
-    found = {}
     for backend, (alone, pair) in names.items():
         found[alone] = maps(backends.reference(subject, no_progress, backend))
         found[pair] = maps(backends.reference(subject, no_progress, backend), deployed)
@@ -305,6 +317,13 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
     request = SweepRequest(folder, (name,), (QUANT,), {name: UNTRAINED})
     plan = plan_of(request, progress=progress)
     maker = RowMaker(bench.workbench, plan, request, plan.pieces[0], progress)
+    makers = {SWEPT: maker}
+    try:
+        fast = replace(plan, backend="onnxruntime")
+        with one_thread():
+            makers[SWEPT_BACKEND] = RowMaker(bench.workbench, fast, request, fast.pieces[0], progress)
+    except QuantvizError:  # ONNX Runtime does not run the network; the path has no timings then
+        pass
 
     def of(index: int) -> Calls:
         image: StudyImage = plan.images[index]
@@ -317,10 +336,10 @@ def sweep_calls(bench: Bench, folder: Path, progress: Progress) -> Callable[[int
                     with network.locked() as module:
                         module(inputs)
 
-        def swept() -> None:
+        def swept(by: RowMaker) -> None:
             with one_thread():
-                maker.rows(index, maker.prepared(sample))
+                by.rows(index, by.prepared(sample))
 
-        return {BARE: bare, SWEPT: swept}
+        return {BARE: bare} | {path: partial(swept, by) for path, by in makers.items()}
 
     return of

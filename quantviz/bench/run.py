@@ -20,8 +20,11 @@ from quantviz import networks
 from quantviz.bench.files import file_calls
 from quantviz.bench.paths import (
     BACKEND_FLOAT,
+    BACKEND_PAIR,
+    BACKEND_SIMULATED,
     BARE,
     BARE_FILES,
+    BARE_SESSIONS,
     DEPLOYED_PAIR,
     FILES_PAIR,
     FIRST,
@@ -34,6 +37,7 @@ from quantviz.bench.paths import (
     REPEATED,
     SIMULATED,
     SWEPT,
+    SWEPT_BACKEND,
     TITLES,
     Bench,
     Calls,
@@ -210,6 +214,17 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
         SpeedTarget("one float map / one plain forward", 1.1, True, median([FLOAT], PLAIN)),
         SpeedTarget("the same by ONNX Runtime", 0.6, True, median([BACKEND_FLOAT], PLAIN)),
         SpeedTarget("one simulated W8A8 map / one plain forward", 1.6, True, median([SIMULATED], PLAIN)),
+        SpeedTarget(
+            "one simulated W8A8 map by ONNX Runtime / one plain forward", 0.6, True, median([BACKEND_SIMULATED], PLAIN)
+        ),
+        SpeedTarget(
+            "float and simulated map by ONNX Runtime / one plain forward", 1.0, True, median([BACKEND_PAIR], PLAIN)
+        ),
+        SpeedTarget("float and deployed map / their two bare runs", 1.15, True, median([DEPLOYED_PAIR], BARE_SESSIONS)),
+        SpeedTarget(
+            "a picture of a sweep by ONNX Runtime / one plain forward", 1.3, True, median([SWEPT_BACKEND], PLAIN)
+        ),
+        SpeedTarget("a whole comparison / its two maps", 1.15, True, median([FIRST], PAIR)),
         SpeedTarget(f"{_QUICKER} / one plain forward", 0.8, True, median([_QUICKER], PLAIN)),
         SpeedTarget("both maps by pytorch-grad-cam / our float and simulated map", 4.5, False, median(usual, PAIR)),
         SpeedTarget(f"both maps by pytorch-grad-cam / our {_QUICKER}", 12, False, median(usual, _QUICKER)),

@@ -23,7 +23,7 @@ from quantviz.specs import CamSpec, Phase, Progress, QuantSpec, QuantvizError, S
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from quantviz.backends import Front, Output, Split
+    from quantviz.backends import Front, Output, Session, Split
 
 BACKENDS: Final = ("torch", "onnxruntime", "ncnn")
 
@@ -189,6 +189,20 @@ class Backends:
 
         key = (*_identity(subject), quant, subject.calibration.ref.sha256)
         return self._deployed.get(key, make)
+
+    def sessions(self, subject: Subject, quant: QuantSpec, progress: Progress, threads: int) -> tuple[Session, Session]:
+        """Return the float and the deployed network as ONNX Runtime alone runs them, by so many threads.
+
+        Raises:
+            as ``deployed``.
+        """
+        from quantviz.backends import NotSplittableError, Session
+
+        check_deployable(quant)
+        exported = self._front(subject, quant, progress)
+        if exported.refusal:
+            raise NotSplittableError(exported.refusal)
+        return Session(exported.model, threads), Session(self._integers(subject, quant, exported, progress), threads)
 
     def raised_channels(self, subject: Subject, quant: QuantSpec) -> int:
         """Return in how many channels of a network from ``deployed`` the weight's scale is larger than simulated.
