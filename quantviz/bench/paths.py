@@ -256,7 +256,10 @@ def backend_maps(
         wanted = [(network, replace(cam_spec, layer=parted_layer(network))) for network in networks]
         return lambda: cam.explain_each(wanted, image, class_index)
 
-    deployed, simulated = backends.deployed(subject, quant, no_progress), backends.simulated(subject, quant, no_progress)
+    deployed, simulated = (
+        backends.deployed(subject, quant, no_progress),
+        backends.simulated(subject, quant, no_progress),
+    )
     bare = backends.sessions(subject, quant, no_progress, torch.get_num_threads())
     found: dict[str, Callable[[], Any]] = {
         BARE_SESSIONS: lambda: [session(image) for session in bare],

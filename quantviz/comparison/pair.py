@@ -275,11 +275,12 @@ def salient_map(source: SaliencySource, sample: ImageSample, crop: RGB, network:
 
 def pair_scores(reference: CamResult, quantized: CamResult, salient: Heatmap | None) -> dict[str, Scores]:
     """Score each pair of maps at the input's resolution; the second of a pair is the ground truth of KLD."""
-    first, second = reference.heatmap.values, quantized.heatmap.values
+    first, second = scores.ReadyMap(reference.heatmap.values), scores.ReadyMap(quantized.heatmap.values)
     found = {"quantized_v_float": scores.compare(second, first)}
     if salient is not None:
-        found["float_v_saliency"] = scores.compare(first, salient.values)
-        found["quantized_v_saliency"] = scores.compare(second, salient.values)
+        third = scores.ReadyMap(salient.values)
+        found["float_v_saliency"] = scores.compare(first, third)
+        found["quantized_v_saliency"] = scores.compare(second, third)
     return found
 
 

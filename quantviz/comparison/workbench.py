@@ -95,7 +95,7 @@ class Workbench:
         # First, so that a map that does not fit is refused at once.
         salient = job.saliency.heatmap(sample, job.crop, job.preprocessing)
         record = self._computed(self._loaded_job(job), salient)
-        self.store.put(job.key, record)
+        self.store.put_later(job.key, record)
         return comparison_of(job, record, started, cached=False)
 
     def stored(
@@ -315,7 +315,7 @@ class Workbench:
             return reference, quantized
         if quantized.class_index != reference.class_index:
             return reference, self._result(job, variant, reference.class_index)
-        self.store.put(self._result_key(job, variant, reference.class_index), pack_result(quantized))
+        self.store.put_later(self._result_key(job, variant, reference.class_index), pack_result(quantized))
         return reference, quantized
 
     def _result(self, job: Job, variant: Variant | None, target: int | None) -> CamResult:
@@ -325,7 +325,7 @@ class Workbench:
         if record is not None:
             return unpack_result(record)
         result = self._explained(job, variant, target)
-        self.store.put(key, pack_result(result))
+        self.store.put_later(key, pack_result(result))
         return result
 
     def _result_key(self, job: Job, variant: Variant | None, target: int | None) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -255,6 +255,13 @@ class Rows(Cache):  # type: ignore[misc]
         self.set(key, blob)
         self.make_room(newest=key)
         return True
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """Keep several blobs, each under its key, in one transaction: the disk is waited for once."""
+        with self.transact():
+            for key, blob in blobs.items():
+                self.set(key, blob)
+        self.make_room(newest=[*blobs][-1])
 
     def make_room(self, newest: str = "") -> None:
         """Remove the oldest entries, as many as it takes to come under the size limit; ``newest`` stays.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from quantviz.store._folder import (
     set_aside,
     set_aside_files,
 )
+from quantviz.store._later import WrittenLater
 from quantviz.store._record import LARGEST_RECORD, Refused, decode, encode, is_key
 from quantviz.store._rows import FAILURES, NAME, POLICY, Rows, is_damage, is_lock
 
@@ -107,6 +108,7 @@ class TensorStore:
         self._closed = False
         self._problems: dict[str, str] = {}
         self._note = ""
+        self._later = WrittenLater(self._write, self._let_go)
 
     def __enter__(self) -> TensorStore:
         return self
@@ -129,7 +131,8 @@ class TensorStore:
             StoreError: the key is not a sha256 in hex.
         """
         _check_key(key)
-        blob = self._attempt("read", lambda rows: rows.get(key))
+        waiting = self._later.get(key)
+        blob = self._attempt("read", lambda rows: rows.get(key)) if waiting is None else waiting
         try:
             return None if blob is None else decode(key, blob)
         except Refused:
@@ -155,8 +158,34 @@ class TensorStore:
             return False
         return self._attempt("written", lambda rows: rows.put(key, blob)) is True
 
+    def put_later(self, key: str, record: StoredRecord) -> None:
+        """Keep ``record`` under ``key`` as ``put`` does, but written by another thread, a moment later.
+
+        ``get`` gives it at once; ``close``, ``info``, ``verify`` and ``clear`` wait until it is written.
+
+        Args:
+            key: as in ``put``.
+            record: as in ``put``.
+
+        Raises:
+            StoreError: as ``put``.
+        """
+        _check_key(key)
+        blob = encode(key, record)
+        if self._closed or len(blob) > min(self._size_limit // 2, LARGEST_RECORD):
+            return
+        self._later.put(key, blob)
+
+    def flush(self) -> None:
+        """Wait until everything that ``put_later`` was given is written."""
+        self._later.flush()
+
+    def _write(self, blobs: Mapping[str, bytes]) -> None:
+        self._attempt("written", lambda rows: rows.put_all(blobs))
+
     def info(self) -> StoreInfo:
         """Return the state of the store; zero entries and a problem where it cannot be read."""
+        self.flush()
         entries, size = self._attempt("read", Rows.usage) or (0, 0)
         problem = [*self._problems.values(), ""][0]
         return StoreInfo(
@@ -179,6 +208,7 @@ class TensorStore:
         Raises:
             StoreError: the store cannot be read, or not repaired.
         """
+        self.flush()
         return self._insist("verified", lambda rows: _verified(rows, self._directory, repair))
 
     def clear(self) -> int:
@@ -199,10 +229,12 @@ class TensorStore:
                 path.unlink(missing_ok=True)
             return removed
 
+        self.flush()
         return self._insist("cleared", clear)
 
     def close(self) -> None:
         """Let go of the database; afterwards every ``get`` is a miss and every ``put`` is refused."""
+        self._later.close()
         self._closed = True
         self._problems = {"opened": f"The cache in {self._directory} is closed; make a new TensorStore to use it."}
         self._forget()
@@ -253,6 +285,11 @@ class TensorStore:
             return None
         finally:
             self._lock.release()
+
+    def _let_go(self) -> None:
+        """Close this thread's own connection."""
+        if self._rows is not None:
+            self._rows.close()
 
     def _forget(self) -> None:
         rows, self._rows = self._rows, None

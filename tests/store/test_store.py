@@ -299,3 +299,46 @@ def test_default_directory_of_an_installed_package(tmp_path):
         ({}, f"{home}/.cache/quantviz"),
     ):
         assert run_script(script, HOME=home, PYTHONPATH=python, **environment).strip() == expected
+
+
+# --- what is written later ---
+
+
+def test_what_is_written_later_is_read_at_once_and_there_for_the_next_store(tmp_path):
+    with store_at(tmp_path) as store:
+        for number in range(40):  # more than wait at a time
+            store.put_later(key_of(number), record_of(number))
+            assert same(store.get(key_of(number)), record_of(number))
+        store.put_later(key_of(0), record_of(77))
+        assert same(store.get(key_of(0)), record_of(77))
+        assert store.info().entries == 40
+        store.put_later(key_of(40), record_of(40))
+    with store_at(tmp_path) as again:
+        assert same(again.get(key_of(0)), record_of(77))
+        assert same(again.get(key_of(40)), record_of(40))
+        assert again.info().entries == 41
+        assert again.verify().good == 41
+
+
+def test_clearing_leaves_nothing_that_was_to_be_written_later(tmp_path):
+    with store_at(tmp_path) as store:
+        store.put_later(key_of(1), record_of(1))
+        assert store.clear() == 1
+        assert store.get(key_of(1)) is None
+
+
+def test_a_closed_store_keeps_nothing_later(tmp_path):
+    store = store_at(tmp_path)
+    store.close()
+    store.put_later(key_of(1), record_of(1))
+    assert store.get(key_of(1)) is None
+    with pytest.raises(StoreError, match="sha256"):
+        store.put_later("name", record_of(1))
+
+
+def test_a_disk_that_takes_nothing_is_told_of_and_stops_nobody(tmp_path):
+    (tmp_path / "tensors").write_text("a file where the folder belongs")
+    with TensorStore(tmp_path / "tensors") as store:
+        store.put_later(key_of(1), record_of(1))
+        assert not store.info().healthy
+        assert store.get(key_of(1)) is None
