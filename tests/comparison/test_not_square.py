@@ -23,7 +23,7 @@ from quantviz.specs import UsageError
 PICTURE, SIZE, GRID = images.bundled("coffee"), (48, 72), (12, 18)
 
 
-@pytest.fixture(scope="module", params=["NCHW", "NHWC"])
+@pytest.fixture(scope="module", params=["NCHW", pytest.param("NHWC", marks=pytest.mark.slow)])
 def pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     path = saved(folder, small(13, batch=1, layout=request.param, side=SIZE))

@@ -20,6 +20,43 @@ SHOWN = (
 )
 
 
+def steps(text):
+    """Yield each block of Python, and each command as its words."""
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+        if kind == "python":
+            yield block
+        elif not kind:
+            yield from (shlex.split(line)[1:] for line in block.splitlines())
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's and the quantizer's own
+def test_the_tutorial_runs_on_a_small_network(run, cache, tmp_path, monkeypatch, capfd):
+    """Its very lines, but for the network's name, weights and size, in one process."""
+    monkeypatch.chdir(tmp_path)
+    text = PAGE.read_text("utf-8")
+    smaller = {
+        '"efficientnet_lite0"': '"squeezenet1_1"',
+        "resolve(spec, None)": 'resolve(spec, "untrained")',
+        "(3, 224, 224)": "(3, 64, 64)",
+    }
+    for given, instead in smaller.items():
+        assert given in text
+        text = text.replace(given, instead)
+    names, told, taken = {"__name__": "tutorial"}, "", list(steps(text))
+    for step in taken:
+        if isinstance(step, str):
+            exec(compile(step, str(PAGE), "exec"), names)
+            told += capfd.readouterr().out
+        else:
+            status, shown, error = run(*step)
+            assert status == 0, (step, error)
+            told += shown
+    assert len(taken) == 5
+    assert re.search(r"^lite0-int8.onnx: opset \d+, QDQ, W8A8$", told, re.M)
+    assert re.search(r"^Matched \d+ tensors of the two files:$", told, re.M)
+    assert float(re.search(r"^CC ([\d.]+)$", told, re.M)[1]) > 0.9
+
+
 @pytest.mark.slow  # it exports and quantizes a network, which takes half a minute
 def test_the_tutorial_runs_and_shows_what_it_says(cache, tmp_path):
     text = PAGE.read_text("utf-8")
