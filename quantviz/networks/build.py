@@ -75,9 +75,11 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
 
 def made_for(spec: ModelSpec, located: LocatedWeights) -> ModelSpec:
     """Return the entry with published weights first that take another size of input, for which it is then made."""
-    first = next((entry for entry in spec.weights if entry.name == located.ref.name), None)
-    published = located.ref.source in ("hub", "bundled")
-    if first is None or not published or first.preprocessing.size == spec.weights[0].preprocessing.size:
+    same = {"hub": "name", "file": "preprocessing"}.get(
+        located.ref.source, ""
+    )  # a file may be a copy of published ones
+    first = next((one for one in spec.weights if same and getattr(one, same) == getattr(located.ref, same)), None)
+    if first is None or first.preprocessing.size == spec.weights[0].preprocessing.size:
         return spec
     constructor = spec.constructor
     if spec.library == "timm":

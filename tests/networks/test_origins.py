@@ -153,8 +153,9 @@ def test_every_published_name_of_torchvision_s_weights_can_be_given():
     published = tuple(map(torchvision_zoo.published_of, library.get_model_weights("vit_b_16")))
     entry = ModelSpec("torchvision:vit_b_16", "", "torchvision", "vit_b_16", "", "heads.head", 0, published)
     for weights in published:
-        located = LocatedWeights(WeightsRef("hub", weights.name, "", weights.preprocessing), Path("nowhere"))
-        with torch.device("meta"):
-            model = torchvision_zoo.construct(made_for(entry, located), 1000)
-        assert model.image_size == weights.preprocessing.size[0]
+        for source, name in (("hub", weights.name), ("file", "copy.pth")):
+            located = LocatedWeights(WeightsRef(source, name, "", weights.preprocessing), Path("nowhere"))
+            with torch.device("meta"):
+                model = torchvision_zoo.construct(made_for(entry, located), 1000)
+            assert model.image_size == weights.preprocessing.size[0]
         assert model.encoder.pos_embedding.shape[1] == 1 + (model.image_size // 16) ** 2
