@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from quantviz.api.check import CheckResult, check
-    from quantviz.api.functions import compare, explain, list_models, open_study
+    from quantviz.api.diagnose import DiagnosisResult
+    from quantviz.api.functions import compare, diagnose, explain, list_models, open_study
     from quantviz.api.results import ComparisonResult, ExplanationResult
     from quantviz.api.study import Study
     from quantviz.specs import (
@@ -35,6 +36,7 @@ __all__ = [
     "CheckResult",
     "CheckpointError",
     "ComparisonResult",
+    "DiagnosisResult",
     "ExplanationResult",
     "ImageError",
     "Prediction",
@@ -48,15 +50,17 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "diagnose",
     "explain",
     "list_models",
     "open_study",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("compare", "explain", "list_models", "open_study"), "api.functions"),
+    **dict.fromkeys(("compare", "diagnose", "explain", "list_models", "open_study"), "api.functions"),
     **dict.fromkeys(("ComparisonResult", "ExplanationResult"), "api.results"),
     **dict.fromkeys(("CheckResult", "check"), "api.check"),
+    "DiagnosisResult": "api.diagnose",
     "Study": "api.study",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from quantviz import networks
+from quantviz.api.diagnose import DiagnosisResult, diagnose_network, diagnose_onnx, diagnosed_pictures
 from quantviz.api.inputs import Picture, is_module
 from quantviz.api.modules import ModuleOptions, compare_two, explain_one
 from quantviz.api.onnx import FileOptions, compare_onnx
@@ -251,6 +252,33 @@ def explain(
         progress=progress,
     )
     return explain_one(module, image, options)
+
+
+def diagnose(pictures: Picture | Sequence[Picture], /, *, by_channel: bool = False, **options: Any) -> DiagnosisResult:
+    """Return what rounding does to every tensor of a network, which is worst, why, and what mends it.
+
+    Args:
+        pictures: a folder, a picture as ``compare`` takes it, or a list of these.
+        by_channel: with the SQNR of each channel of activations.
+        options: ``model``, ``card``, ``weights``, ``bits``, ``scheme``, ``ranges``, ``bits_file``, ``calibration``,
+            ``cache`` and ``progress`` as in ``compare``; or ``float_model`` and ``quantized_model``, two ONNX files,
+            with ``input``. Of several quantized files the first is diagnosed.
+
+    Raises:
+        UsageError: an option or a picture cannot be used, or nothing is quantized.
+        CheckpointError: a file cannot be used.
+
+    Example:
+        >>> import quantviz as qv
+        >>> result = qv.diagnose(["coffee", "chelsea"], bits="W8A8")
+        >>> result.causes
+        ()
+        >>> worst = result.ranking[0]
+    """
+    samples = diagnosed_pictures(pictures)
+    if "float_model" in options or "quantized_model" in options:
+        return diagnose_onnx(samples, _options(FileOptions, options), by_channel)
+    return diagnose_network(samples, _options(PictureOptions, options), by_channel)
 
 
 def open_study(path: str | Path) -> Study:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quantviz.figures.data.words import number, percent, times
     from quantviz.figures.inline import agreement_bars, agreement_lines, triangle_marks
     from quantviz.figures.interactive.attribution import attribution_figure
+    from quantviz.figures.interactive.diagnosis import disagreement_figure, tensor_figure, tensors_figure
     from quantviz.figures.interactive.distribution import distribution_figure
     from quantviz.figures.interactive.grid import grid_figure
     from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
@@ -35,6 +36,7 @@ else:
         **dict.fromkeys(("number", "percent", "times"), "data.words"),
         **dict.fromkeys(("agreement_bars", "agreement_lines", "triangle_marks"), "inline"),
         "attribution_figure": "interactive.attribution",
+        **dict.fromkeys(("disagreement_figure", "tensor_figure", "tensors_figure"), "interactive.diagnosis"),
         "distribution_figure": "interactive.distribution",
         "grid_figure": "interactive.grid",
         **dict.fromkeys(("depth_figure", "floor_figure", "ranked_figure"), "interactive.layers"),
@@ -60,6 +62,7 @@ __all__ = [
     "attribution_figure",
     "bits_figure",
     "depth_figure",
+    "disagreement_figure",
     "distribution_chart",
     "distribution_figure",
     "drift_chart",
@@ -77,6 +80,8 @@ __all__ = [
     "ranking_chart",
     "ranking_figure",
     "shown_shares",
+    "tensor_figure",
+    "tensors_figure",
     "times",
     "triangle_figure",
     "triangle_marks",

@@ -39,7 +39,15 @@ _PAGES: tuple[dict[str, Any], ...] = (
         "icon": ":material/photo_library:",
         "url_path": "photographs",
     },
-    {"page": "pages/layers.py", "title": "Layers", "icon": ":material/layers:", "url_path": "layers"},
+    {"page": "pages/diagnose.py", "title": "Diagnose", "icon": ":material/troubleshoot:", "url_path": "diagnose"},
+    # The address of before, which links still lead to.
+    {
+        "page": "pages/layers.py",
+        "title": "Layers",
+        "icon": ":material/layers:",
+        "url_path": "layers",
+        "visibility": "hidden",
+    },
     {"page": "pages/study.py", "title": "Study", "icon": ":material/dataset:", "url_path": "study"},
     {"page": "pages/paper.py", "title": "Paper", "icon": ":material/article:", "url_path": "paper"},
     {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},

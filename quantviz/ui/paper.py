@@ -171,7 +171,7 @@ def show_gap() -> None:
     st.subheader("On your own pictures", anchor=False)
     st.markdown("The tab *The paper's protocol* of the page Layers measures the same of pictures that you choose, or:")
     st.code("quantviz attribute photos/ --model mobilenet_v2 --limit 10 --json attribution.json", language="bash")
-    st.page_link("pages/layers.py", label="Layers", icon=":material/layers:")
+    st.page_link("pages/diagnose.py", label="Diagnose", icon=":material/troubleshoot:")
 
 
 def show_protocol() -> None:

@@ -56,7 +56,7 @@ def with_drift(
     for done, entry in enumerate(chosen):
         alone, all_but = (
             drift(spec, step(progress, f"Drift of {entry.name}", 2 * done + place, 2 * len(chosen)))
-            for place, spec in enumerate(_settings(quant, names, entry.site.layer, entry.site.role))
+            for place, spec in enumerate(tensor_settings(quant, names, entry.site.layer, entry.site.role))
         )
         measured[entry.name] = TensorDrift(alone, all_but, floor)
     return _with(diagnosis, measured, floor)
@@ -84,7 +84,7 @@ def known(diagnosis: Diagnosis, name: str) -> TensorFigures | None:
     return next((entry for entry in diagnosis.tensors if entry.name == name), None)
 
 
-def _settings(quant: QuantSpec, names: Sequence[str], layer: str, role: Role) -> tuple[QuantSpec, QuantSpec]:
+def tensor_settings(quant: QuantSpec, names: Sequence[str], layer: str, role: Role) -> tuple[QuantSpec, QuantSpec]:
     """Return the quantization of one tensor alone, and of all but it."""
     alone, all_but = [], []
     for name in names:
