@@ -4,10 +4,11 @@ import streamlit as st
 
 from quantviz.comparison import measure_pair
 from quantviz.ui import begin_page, guarded, store_problem
+from quantviz.ui.bit_widths import show_pair
 from quantviz.ui.cards import compared_variant
 from quantviz.ui.links import show_ignored
 from quantviz.ui.plain import code
-from quantviz.ui.results import show, show_downloads, show_metrics
+from quantviz.ui.results import show_details, show_downloads, show_metrics, show_notes, show_scores
 from quantviz.ui.yours import choose, compared, formats
 from quantviz.ui.yours_results import show_files, show_findings
 
@@ -25,11 +26,14 @@ with guarded():
         st.info(formats(), icon=":material/upload_file:")
         st.stop()
     show_findings(comparison)
-    show(comparison)
-    show_metrics(tables := measure_pair(comparison))
+    show_notes(comparison)
+    show_pair(comparison)
+    show_downloads(comparison, lambda: measure_pair(comparison))
+    show_scores(comparison)
+    show_metrics(lambda: measure_pair(comparison))
     if result is not None:
         show_files(result)
-    show_downloads(comparison, tables, ())
+    show_details(comparison)
     if choices.uploaded:
         names = " and ".join(map(code, choices.uploaded))
         st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")

@@ -104,8 +104,7 @@ def settled(page):
 def finished(page):
     """Wait until the page has run to its end and shows a comparison."""
     settled(page)
-    expect(page.get_by_text("What it says", exact=False).first).to_be_visible(timeout=WAIT)
-    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
+    expect(page.locator(".viewer .attention strong")).to_be_visible(timeout=WAIT)
 
 
 def addressed(page, part):
@@ -130,6 +129,11 @@ def noting_progress(page):
         }"""
     )
     return lambda: "\n".join(page.evaluate("window.said"))
+
+
+def unfold(page, title):
+    """Open a part of the page that is folded, once."""
+    page.locator("summary").filter(has_text=title).click()
 
 
 def button(page, name):

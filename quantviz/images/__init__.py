@@ -38,9 +38,10 @@ from quantviz.images.geometry import (
     crop_points,
     normalize,
     resize_map,
+    seen,
 )
 from quantviz.images.turning import turned_boxes, turned_map, turned_points
-from quantviz.specs import ImageError, ImageSample, UsageError, files_below
+from quantviz.specs import RGB, ImageError, ImageSample, UsageError, files_below
 
 __all__ = [
     "BUNDLED",
@@ -69,6 +70,8 @@ __all__ = [
     "read_bytes",
     "read_map",
     "resize_map",
+    "seen",
+    "thumbnail",
     "turned_boxes",
     "turned_map",
     "turned_points",
@@ -264,3 +267,10 @@ def _begins_as_picture(file: Path) -> bool:
             return looks_like_picture(opened.read(16))
     except OSError:
         return False
+
+
+def thumbnail(rgb: RGB, longest: int) -> RGB:
+    """Return a small copy of a picture whose longer side has at most so many pixels, uint8 (h, w, 3)."""
+    small = Image.fromarray(rgb)
+    small.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    return np.array(small)

@@ -167,6 +167,21 @@ def crop_boxes(
     return clipped[remaining].reshape(-1, 4), int((~remaining).sum())
 
 
+def seen(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Return which part of a picture the network sees, in parts of the picture.
+
+    Args:
+        image_size: (H, W) of the picture.
+        preprocessing: its ``resize``, ``crop`` and ``fit`` are used.
+
+    Returns:
+        Left, top, width and height of the crop, from 0 to 1 within the picture; beyond it where the crop pads.
+    """
+    width, height, left, top = _placement(image_size, preprocessing)
+    down, across = preprocessing.size
+    return left / width, top / height, across / width, down / height
+
+
 def resize_map(values: npt.NDArray[Any], shape: tuple[int, int]) -> FloatMap:
     """Resize a map to the resolution of another one of the same aspect ratio, bilinearly.
 

@@ -1,50 +1,85 @@
-"""One picture at every bit-width, under the scheme that is chosen: its maps in the viewer, with a film strip."""
+"""One picture's maps in the viewer: as they are asked for, and at every bit-width under the same scheme."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import streamlit as st
 
-from quantviz import figures
+from quantviz import figures, images
 from quantviz.comparison import CompareRequest
-from quantviz.specs import CamResult, Comparison, ImageSample, Progress, QuantSpec
+from quantviz.layerwise.drift import model_cost
+from quantviz.specs import Attention, CamResult, Comparison, Cost, GivenQuant, QuantSpec, QuantvizError, parse_bits
 from quantviz.ui import workbench
-from quantviz.ui.controls import SLOW_METHODS
-from quantviz.ui.once import once
-from quantviz.ui.viewer import Frame, View, photo_of, show_maps
+from quantviz.ui.ahead import ahead
+from quantviz.ui.quantization import WEIGHT_ONLY, protocol_name
+from quantviz.ui.viewer import Frame, Layer, View, Whole, photo_of, show_maps
 
 WIDTHS: Final = (16, 8, 7, 6, 5, 4, 3, 2)
+SLOW_METHODS: Final = ("scorecam", "ablationcam")
+_LOOK: Final = 1.0  # seconds between looks at what is computed in the background
+_WHOLE: Final = 352  # pixels of the longer side of the small copy of a photograph
+_LITTLE: Final = 0.5  # part of a photograph below which most of it is lost
 
 
-def show_bit_widths(request: CompareRequest, comparison: Comparison) -> None:
-    """Show the picture's maps at every bit-width, or offer to compute them.
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A frame of the film strip.
+
+    Attributes:
+        request: what it is compared by.
+        comparison: with its noise floor; None while it is being computed.
+        cost: what the network takes, or None where that is not known.
+    """
+
+    request: CompareRequest
+    comparison: Comparison | None
+    cost: Cost | None = None
+
+
+def show_stage(request: CompareRequest, comparison: Comparison, cost: Cost | None, *, link: bool) -> None:
+    """Show the maps with their verdict, and the neighbouring bit-widths as soon as they are there.
 
     Args:
-        request: of the page; of its quantization the scheme counts, and whether activations are quantized.
-        comparison: what the page shows already.
+        request: of the page.
+        comparison: what it gave, with its noise floor.
+        cost: of the quantized network, or None.
+        link: offer to copy the page's address.
     """
-    quant = request.quant
-    if quant.deviations or quant.layer_bits or quant.learns or request.cam.method in SLOW_METHODS:
-        return  # maps that hang on other pictures, bits of a file, or minutes for each bit-width
-    st.subheader("Every bit-width")
-    asked = [of_width(request, bits) for bits in WIDTHS]
-    sample = comparison.sample
-    comparisons = once(
-        "bit-widths",
-        (request.model, request.weights, request.cam, request.target, asked[0].quant, request.calibration, sample.id),
-        lambda progress: _stored(asked, sample, progress),
-        lambda progress: _computed(asked, sample, progress),
-        "Show every bit-width",
-        f"The same picture at {', '.join(map(str, WIDTHS[:-1]))} and {WIDTHS[-1]} bits, to play through. "
-        "It takes some seconds the first time.",
+    chosen = Shown(request, comparison, cost)
+    asked = _neighbours(request)
+    frames = _frames(asked, chosen)
+    missing = sorted(
+        (one.request for one in frames if one.comparison is None),
+        key=lambda one: abs(one.quant.weight_bits - request.quant.weight_bits),
     )
-    if comparisons is not None:
-        start = WIDTHS.index(quant.weight_bits) if quant.weight_bits in WIDTHS else 0
-        measured = [replace(one, floor=comparison.floor) for one in comparisons]  # the picture's, at any bit-width
-        show_maps(view_of(measured, start), key="bit-widths")
+    work = ahead(missing, comparison.sample)
+
+    def draw() -> None:
+        if st.session_state.pop("frame_chosen", False):
+            st.rerun()
+        if work is not None:
+            work.look()
+            known = _frames(asked, chosen)
+            if not work.running or all(one.comparison for one in known):
+                st.rerun()
+        else:
+            known = frames
+        failed = work.failed if work is not None else set()
+        view = stage_view([one for one in known if one.request not in failed], chosen, link=link)
+        show_maps(view, key="maps", chosen=_choose if len(view.frames) > 1 else None)
+
+    st.fragment(draw, run_every=_LOOK if work is not None else None)()
+
+
+def show_pair(comparison: Comparison) -> None:
+    """Show the maps of two networks that were given as they are."""
+    frames = [replace(_frame(comparison, None), name=_name(comparison))]
+    show_maps(
+        replace(_view(comparison, frames), explains=explained(comparison), whole=whole_of(comparison)), key="maps"
+    )
 
 
 def of_width(request: CompareRequest, bits: int) -> CompareRequest:
@@ -56,7 +91,7 @@ def of_width(request: CompareRequest, bits: int) -> CompareRequest:
     """
     act_bits = None if request.quant.act_bits is None else bits
     quant = replace(request.quant, weight_bits=bits, act_bits=act_bits)
-    return replace(request, quant=quant, saliency=None, backend="torch", deployed=False)
+    return replace(request, quant=quant, saliency=None, saliency_name="", backend="torch", deployed=False)
 
 
 def view_of(comparisons: Sequence[Comparison], start: int = 0) -> View:
@@ -67,53 +102,166 @@ def view_of(comparisons: Sequence[Comparison], start: int = 0) -> View:
         start: place of the one that is shown first.
     """
     first = comparisons[0]
+    return replace(_view(first, [_frame(one, None) for one in comparisons]), start=start)
+
+
+def stage_view(frames: Sequence[Shown], chosen: Shown, *, link: bool = False) -> View:
+    """Return what the viewer shows on Compare.
+
+    Args:
+        frames: of the film strip.
+        chosen: the one that is shown first; it is among the frames.
+        link: offer to copy the page's address.
+    """
+    comparison = chosen.comparison
+    assert comparison is not None
+    drawn = [_pending(one) if one.comparison is None else _frame(one.comparison, one.cost) for one in frames]
+    layers = []
+    if comparison.saliency is not None and not comparison.saliency.heatmap.degenerate:
+        layers.append(Layer(f"saliency: {comparison.saliency.source}", comparison.saliency.heatmap.values))
+    if comparison.deployed is not None and not comparison.deployed.result.heatmap.degenerate:
+        layers.append(Layer("int8 deployed", comparison.deployed.result.heatmap.values, shown=True))
+    return replace(
+        _view(comparison, drawn),
+        start=next(at for at, one in enumerate(frames) if one is chosen),
+        explains=explained(comparison),
+        whole=whole_of(comparison),
+        layers=tuple(layers),
+        link=link,
+    )
+
+
+def explained(comparison: Comparison) -> str:
+    """Return the class that the maps are of: what they explain is not always what a network says."""
+    if comparison.cam.method == "eigencam":
+        return "no class: EigenCAM shows where the layer is active"
+    before, after = comparison.reference, comparison.quantized
+    if before.class_index != after.class_index:
+        return f"{_named(before, comparison)} (float) and {_named(after, comparison)} (quantized), each its own"
+    rules = {"float": "what the float network says", "own": "what each network says"}
+    return f"{_named(before, comparison)}: {rules.get(str(comparison.class_rule), 'the class you chose')}"
+
+
+def whole_of(comparison: Comparison) -> Whole:
+    """Return the whole photograph with the part of it that the networks see."""
+    rgb = comparison.sample.rgb
+    left, top, width, height = images.seen(rgb.shape[:2], comparison.weights.preprocessing)
+    part = max(min(left + width, 1) - max(left, 0), 0) * max(min(top + height, 1) - max(top, 0), 0)
+    words = f"The network sees {figures.percent(part)} of the photograph"
+    if comparison.weights.preprocessing.fit == "stretch":
+        words += ", squeezed into a square"
+    return Whole(
+        photo=photo_of(images.thumbnail(rgb, _WHOLE)),
+        box=(left, top, width, height),
+        words=f"{words}." if part >= _LITTLE else f"{words}: most of it is lost.",
+        little=part < _LITTLE,
+    )
+
+
+def _neighbours(request: CompareRequest) -> list[CompareRequest]:
+    """Return the requests of the film strip; none where each would take minutes, or hang on other pictures."""
+    quant = request.quant
+    if quant.deviations or quant.layer_bits or quant.learns or request.cam.method in SLOW_METHODS:
+        return []
+    return [of_width(request, bits) for bits in WIDTHS]
+
+
+def _frames(asked: Sequence[CompareRequest], chosen: Shown) -> list[Shown]:
+    """Return the film strip: what is asked for with what the store holds of it, and the chosen one in its place."""
+    comparison, label = chosen.comparison, chosen.request.quant.label
+    assert comparison is not None
+    if label not in [one.quant.label for one in asked]:
+        return [chosen, *(_found(one, comparison) for one in asked)]
+    return [chosen if one.quant.label == label else _found(one, comparison) for one in asked]
+
+
+def _found(request: CompareRequest, first: Comparison) -> Shown:
+    """Return a frame from the session or the store."""
+    kept: dict[tuple[CompareRequest, str], Shown] = st.session_state.setdefault("frames", {})
+    key = (request, first.sample.id)
+    if key not in kept:
+        try:
+            found = workbench().stored(request, first.sample)
+        except QuantvizError:  # told when it is asked for
+            found = None
+        if found is None:
+            return Shown(request, None)
+        while len(kept) >= 64:
+            del kept[next(iter(kept))]
+        kept[key] = Shown(request, replace(found, floor=first.floor), model_cost(workbench(), request))
+    return kept[key]
+
+
+def _choose(name: str) -> None:
+    """Set the page's bits to those of a frame that was chosen."""
+    weight, act = parse_bits(name)
+    st.session_state["weight_bits"] = str(weight)
+    st.session_state["act_bits"] = WEIGHT_ONLY if act is None else str(act)
+    st.session_state["frame_chosen"] = True
+
+
+def _view(first: Comparison, frames: Sequence[Frame]) -> View:
     before = first.reference.predictions[0]
-    names = [comparison.quant.label for comparison in comparisons]
     return View(
         photo=photo_of(first.crop),
         size=first.crop.shape[:2],
         native=_native(first.reference),
-        frames=tuple(_frame(comparison) for comparison in comparisons),
+        frames=tuple(frames),
         sentence=(
             f"Where {first.model} looks in {first.sample.name}, which it takes for {before.label}: float and "
-            f"{', '.join(names)}."
+            f"{', '.join(frame.name for frame in frames)}."
         ),
         problem=first.reference.native.degenerate,
-        start=start,
     )
 
 
-def _stored(asked: Sequence[CompareRequest], sample: ImageSample, progress: Progress) -> tuple[Comparison, ...] | None:
-    found = []
-    for request in asked:
-        comparison = workbench().stored(request, sample, progress)
-        if comparison is None:
-            return None
-        found.append(comparison)
-    return tuple(found)
-
-
-def _computed(asked: Sequence[CompareRequest], sample: ImageSample, progress: Progress) -> tuple[Comparison, ...]:
-    found = []
-    for done, request in enumerate(asked):
-        progress(f"Comparing at {request.quant.label}", done / len(asked))
-        found.append(workbench().compare(request, sample))
-    return tuple(found)
-
-
-def _frame(comparison: Comparison) -> Frame:
-    after = comparison.quantized.predictions[0]
-    before, quant = comparison.reference.predictions[0], comparison.quant
-    called = f"{after.label} ({figures.percent(after.probability)})"
+def _frame(comparison: Comparison, cost: Cost | None) -> Frame:
+    before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
+    was, now = (f"{one.label} ({figures.percent(one.probability)})" for one in (before, after))
+    name, verdict = _name(comparison), comparison.verdict
     return Frame(
-        name=quant.label if isinstance(quant, QuantSpec) else quant.title,
+        name=name,
         native=_native(comparison.quantized),
         cc=comparison.scores["quantized_v_float"].cc,
-        words=f"it {comparison.verdict.sentence}",
-        prediction=f"Label flip: {called} in place of {before.label}." if comparison.flipped else f"Both say {called}.",
+        subject=f"At {name}{_protocol(comparison.quant)}, {comparison.model}",
+        words=verdict.sentence,
+        prediction=f"Label flip: {now} in place of {was}." if comparison.flipped else f"Both say {now}.",
         flipped=comparison.flipped,
         problem=comparison.quantized.native.degenerate,
+        attention=verdict.attention,
+        size="" if cost is None else size_words(cost),
     )
+
+
+def _protocol(quant: QuantSpec | GivenQuant) -> str:
+    return f" under {protocol_name(quant)}" if isinstance(quant, QuantSpec) and quant.deviations else ""
+
+
+def _pending(shown: Shown) -> Frame:
+    return Frame(
+        name=shown.request.quant.label,
+        native=None,
+        cc=None,
+        words="is being computed.",
+        prediction="",
+        flipped=False,
+        attention=Attention.UNKNOWN,
+        pending=True,
+    )
+
+
+def size_words(cost: Cost) -> str:
+    """Return a network's size in a few words."""
+    return f"{cost.bytes / 2**20:,.2f} MiB, {cost.bytes / cost.float_bytes:.0%} of float32's"
+
+
+def _name(comparison: Comparison) -> str:
+    return comparison.quant.label if isinstance(comparison.quant, QuantSpec) else comparison.quant.title
+
+
+def _named(result: CamResult, comparison: Comparison) -> str:
+    known = (*comparison.reference.predictions, *comparison.quantized.predictions)
+    return next((one.label for one in known if one.index == result.class_index), f"class {result.class_index}")
 
 
 def _native(result: CamResult) -> list[list[float]] | None:

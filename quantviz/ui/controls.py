@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
 
 from quantviz import images, networks
-from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, measure, target_layers
+from quantviz.comparison import TRUTH_KINDS, CompareRequest, TruthSource, Workbench, measure, target_layers
 from quantviz.layerwise.drift import model_cost
+from quantviz.networks.classes import class_names
 from quantviz.saliency import PREDICTORS
 from quantviz.specs import (
     CAM_METHODS,
@@ -21,19 +23,22 @@ from quantviz.specs import (
     ImageSample,
     MetricTable,
     QuantSpec,
+    QuantvizError,
     UsageError,
     check_deployable,
 )
 from quantviz.ui import guarded, visible_progress, workbench
+from quantviz.ui.bit_widths import SLOW_METHODS
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
 from quantviz.ui.network import OF_CARD, choose_model, weights_at_hand
-from quantviz.ui.opacity import choose_opacity
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
+from quantviz.ui.viewer import photo_of
 
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
-SLOW_METHODS = ("scorecam", "ablationcam")
+_CLASS_HELP = "float: what the float network says; own: what each network says; or a class, found by typing its name."
+_BASIC = frozenset({"image", "model", "model_name", "weight_bits", "act_bits", "class", "from_study", "from_picture"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +64,120 @@ def choose() -> Choices:
     """Draw the sidebar and return what is chosen; nothing is read yet that could fail and hide the rest of it."""
     linked = Linked()
     study = linked_picture(linked.ignored)
+    asked = _asks_for_more()
     with st.sidebar:
-        picture, uploaded = choose_picture(linked, study)
-        request = choose_request(linked, deployed=True, study=study)
-        choose_opacity(linked)
-        salient, salient_name = choose_saliency(linked)
-        truth = _truth(linked)
-        choose_bits_file()
+        picture, uploaded = choose_thumbnail(linked, study)
+        model = choose_model(linked)
+        basic = st.container()
+        target = choose_class(linked, model)
+        with st.expander("Advanced", expanded=asked, icon=":material/tune:"):
+            weights = _weights(linked, model, study)
+            quant = choose_quantization(linked, model, basic=basic)
+            on_integers = _deployed(quant)
+            cam = _map(linked, model)
+            salient, salient_name = choose_saliency(linked)
+            truth = _truth(linked)
+            choose_bits_file()
+    request = CompareRequest(
+        model=model,
+        weights=weights,
+        quant=quant,
+        cam=cam,
+        target=target,
+        backend="onnxruntime" if on_integers else "torch",
+        deployed=on_integers,
+    )
     uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
     request = replace(request, saliency=salient, saliency_name=salient_name)
     if study is not None:
         with guarded():
             request = replace(request, calibration=study.calibration())
     return Choices(request, picture, uploaded, truth, tuple(linked.ignored))
+
+
+def _asks_for_more() -> bool:
+    """Return whether the address sets something that is not seen at once; asked on the first run of a session only."""
+    if "asked_for_more" not in st.session_state:
+        st.session_state["asked_for_more"] = bool(set(st.query_params) - _BASIC)
+    return bool(st.session_state["asked_for_more"])
+
+
+def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
+    """Draw the choice of a picture by its looks; as ``choose_picture``.
+
+    An uploaded picture is kept for the session, so that it is still there when one comes back to the page.
+    """
+    if study is not None:
+        show_link(study)
+        return study.read, ()
+    st.html(f"<style>{_thumbnail_rules()}</style>")
+    name = st.pills(
+        "Photograph", images.BUNDLED, default="chelsea", required=True, key="image", bind="query-params", wrap=True
+    )
+    linked.check("image", name)
+    kept: dict[str, tuple[bytes, str]] = st.session_state.setdefault("kept_uploads", {})
+    file = st.file_uploader(
+        "Or your own picture",
+        type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
+        max_upload_size=images.MAX_BYTES >> 20,
+        key="upload",
+        label_visibility="collapsed",
+    )
+    if file is not None:
+        kept["picture"] = (file.getvalue(), file.name)
+    elif st.session_state.get("had_upload"):  # it was taken away
+        kept.pop("picture", None)
+    st.session_state["had_upload"] = file is not None
+    if "picture" not in kept:
+        return lambda: images.bundled(str(name)), ()
+    data, file_name = kept["picture"]
+    if file is None:
+        st.markdown(f":material/image: {code(file_name)}, uploaded before")
+
+        def leave() -> None:
+            kept.pop("picture", None)
+
+        st.button("Back to the bundled photographs", on_click=leave, key="leave_upload", width="stretch")
+    return lambda: images.load(data, name=file_name), (file_name,)
+
+
+@lru_cache(maxsize=1)
+def _thumbnail_rules() -> str:
+    """Return the style that shows each photograph on its button."""
+    rules = []
+    for place, name in enumerate(images.BUNDLED, start=1):
+        rgb = images.bundled(name).rgb
+        side = min(rgb.shape[:2])
+        top, left = ((length - side) // 2 for length in rgb.shape[:2])
+        small = photo_of(images.thumbnail(rgb[top : top + side, left : left + side], 96))
+        rules.append(f".st-key-image button:nth-of-type({place}) {{ background-image: url({small}); }}")
+    return "\n".join(rules)
+
+
+def choose_class(linked: Linked, model: str) -> Literal["float", "own"] | int:
+    """Draw the choice of the class that maps explain, by its name."""
+    known = networks.spec(model).class_names or class_names()
+    options = ["float", "own", *(f"{name} ({index})" for index, name in enumerate(known))]
+    _translate_class(options)
+    chosen = str(
+        st.selectbox("Class that the maps explain", options, key="class", bind="query-params", help=_CLASS_HELP)
+    )
+    linked.check("class", chosen)
+    if chosen in _RULES:
+        return "own" if chosen == "own" else "float"
+    return int(chosen.rpartition("(")[2].removesuffix(")"))
+
+
+def _translate_class(options: Sequence[str]) -> None:
+    """Let links of before, which name a class by its index, say the class as it is said now."""
+    if st.query_params.get("class") != "chosen":
+        return
+    index = st.query_params.get("class_index", "282")
+    if index.isascii() and index.isdigit() and int(index) + 2 < len(options):
+        st.session_state["class"] = options[int(index) + 2]
+    for key in ("class", "class_index"):
+        if key in st.query_params:
+            del st.query_params[key]
 
 
 def choose_request(
@@ -120,12 +226,22 @@ def measured(choices: Choices, comparison: Comparison) -> tuple[MetricTable, ...
         return measure(workbench(), choices.request, comparison, progress=progress)
 
 
-def cost_of(choices: Choices) -> Cost | None:
+def measured_quietly(choices: Choices, comparison: Comparison, bench: Workbench) -> tuple[MetricTable, ...]:
+    """As ``measured``, for a file that is downloaded: without the page, which shows what is wrong with a file."""
+    if choices.truth is not None:
+        try:
+            return measure(bench, choices.request, comparison, choices.truth)
+        except QuantvizError:
+            pass
+    return measure(bench, choices.request, comparison)
+
+
+def cost_of(request: CompareRequest) -> Cost | None:
     """Return what the quantized network costs; None under a protocol with deviations, where it is not known."""
-    if choices.request.quant.deviations:
+    if request.quant.deviations:
         return None
     with visible_progress() as progress:
-        return model_cost(workbench(), choices.request, progress)
+        return model_cost(workbench(), request, progress)
 
 
 def wants_faithfulness() -> bool:

@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 
 from quantviz.ui.plain import plain
+
+if TYPE_CHECKING:
+    from streamlit.components.v2.types import ComponentRenderer
+
+
+# Streamlit puts each choice into the address in place of the one before. Here it becomes an entry of its own, so that
+# Back is undo; choices in quick succession, as while a slider is dragged, become one.
+_HISTORY: Final = """
+export default function () {
+  if (window.history.quantviz) return;
+  const { history } = window, replace = history.replaceState.bind(history);
+  let last = 0;
+  history.quantviz = true;
+  history.replaceState = (state, unused, address) => {
+    const next = new URL(address ?? window.location.href, window.location.href), now = performance.now();
+    const chosen = next.pathname === window.location.pathname && next.search !== window.location.search;
+    const back = now - (window.quantvizBack ?? -Infinity) < 3000;  // what a page takes up after Back is no choice
+    if (chosen && !back && now - last > 400) history.pushState(state, unused, address);
+    else replace(state, unused, address);
+    if (chosen) last = now;
+  };
+  window.addEventListener("popstate", () => { window.quantvizBack = performance.now(); });
+}
+"""
+
+
+def keep_history() -> None:
+    """Make every choice an entry of the browser's history."""
+    _history()(key="history", height=1)
+
+
+@lru_cache(maxsize=1)
+def _history() -> ComponentRenderer:
+    return st.components.v2.component("quantviz_history", html="<span></span>", js=_HISTORY)
 
 
 class Linked:

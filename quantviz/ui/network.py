@@ -35,7 +35,7 @@ def choose_model(linked: Linked) -> str:
         linked: the values of the address.
     """
     offered = _offered()
-    chosen = linked.select("Model", [*networks.MODELS, *offered, BY_NAME], "model", _family)
+    chosen = linked.select("Model", [*networks.MODELS, *offered, BY_NAME], "model")
     if chosen in offered:
         with guarded():  # a card, or a function's code, may have become wrong
             networks.spec(offered[chosen])
@@ -112,9 +112,3 @@ def weights_at_hand(model: str) -> dict[str, str]:
         states = {name: state for name, state in states.items() if state in ("bundled", "cached")}
     known = {OF_CARD: Path(spec.chosen_weights).name} if spec.chosen_weights is not None else {}
     return {**known, **states, UNTRAINED: "random, a sanity control"}
-
-
-def _family(name: str) -> str:
-    if name in networks.MODELS:
-        return networks.spec(name).family
-    return "any classifier of these libraries" if name == BY_NAME else "a network that this server offers"

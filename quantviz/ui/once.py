@@ -11,9 +11,10 @@ import streamlit as st
 from quantviz.comparison import CompareRequest
 from quantviz.comparison.protocols import MANY_PASSES
 from quantviz.layerwise.noise import with_floor
-from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec
+from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec, QuantvizError
 from quantviz.ui import visible_progress, workbench
 from quantviz.ui.observed import OBSERVED
+from quantviz.ui.plain import plain
 from quantviz.ui.turns import computing
 
 T = TypeVar("T")
@@ -56,6 +57,30 @@ def compared_once_asked(request: CompareRequest, sample: ImageSample) -> Compari
     with computing(long=bool(words) or request.cam.method in MANY_PASSES) as progress:
         OBSERVED.count('comparisons_total{cache="miss"}')
         return with_floor(bench, request, bench.compare(request, sample, progress), progress)
+
+
+def compared_or_before(request: CompareRequest, sample: ImageSample) -> tuple[CompareRequest, Comparison] | None:
+    """Compare; where that cannot be done, say why, and return what was shown before.
+
+    Args:
+        request: as in ``compared_once_asked``.
+        sample: the picture.
+
+    Returns:
+        What is shown, with what it was compared by; None where there is nothing to show.
+    """
+    before: tuple[CompareRequest, Comparison] | None = st.session_state.get("shown_before")
+    try:
+        comparison = compared_once_asked(request, sample)
+    except QuantvizError as error:
+        st.error(plain(error), icon=":material/error:")
+        if before is not None:
+            st.caption(f"Until that is mended, here is {before[1].model} at {before[1].quant.label} as before.")
+        return before
+    if comparison is None:
+        return None
+    st.session_state["shown_before"] = (request, comparison)
+    return request, comparison
 
 
 def once(

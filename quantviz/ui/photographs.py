@@ -16,8 +16,8 @@ from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.precision import Precision, precision_of, smallest_within
 from quantviz.specs import Comparison, ImageError, ImageSample, Progress
 from quantviz.ui import workbench
-from quantviz.ui.bit_widths import of_width, view_of
-from quantviz.ui.controls import SLOW_METHODS, choose_request
+from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
+from quantviz.ui.controls import choose_request
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
 from quantviz.ui.turns import computing

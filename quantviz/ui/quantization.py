@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from quantviz.layerwise.bits_file import read_bits, weights_of
 from quantviz.specs import (
@@ -67,31 +68,24 @@ _ROUNDINGS = {
 }
 
 
-def choose_quantization(linked: Linked, model: str, *, protocols: bool = True) -> QuantSpec:
+def choose_quantization(
+    linked: Linked, model: str, *, protocols: bool = True, basic: DeltaGenerator | None = None
+) -> QuantSpec:
     """Draw the widgets of the quantization and return it; a bits file in use takes the place of bits and scheme.
 
     Args:
         linked: the values of the address.
         model: name of the architecture that is quantized.
         protocols: with the choice of a protocol; else it is the calibrated one.
+        basic: where the two bit-widths stand; None: with the rest.
     """
     st.subheader("Quantization", divider="gray")
-    from_file = _bits_in_use(model)
+    with basic or st.container():
+        from_file = _bits_in_use(model)
+        weight, act = _bits(linked, disabled=from_file is not None)
     taken = from_file is not None
-    weight = st.select_slider("Weight bits", BITS, "8", key="weight_bits", bind="query-params", disabled=taken)
-    linked.check("weight_bits", weight)
-    act = st.select_slider(
-        "Activation bits",
-        (*BITS, WEIGHT_ONLY),
-        "8",
-        key="act_bits",
-        bind="query-params",
-        help="none: weight-only, activations stay in float.",
-        disabled=taken,
-    )
-    linked.check("act_bits", act)
     quant = spec_of(_scheme(linked, taken), int(weight), None if act == WEIGHT_ONLY else int(act))
-    with st.expander("Details"):
+    with st.popover("Details", width="stretch") if basic else st.expander("Details"):
         quant = _details(linked, quant, taken)
     quant = quant if from_file is None else from_file
     if slow := slow_words(quant):
@@ -110,6 +104,23 @@ def protocol_name(quant: QuantSpec) -> str:
         return "the calibrated protocol" if quant.protocol == CALIBRATED else "the paper's protocol"
     count = len(quant.deviations)
     return f"the calibrated protocol with {count} of the paper's {len(DEVIATIONS)} deviations"
+
+
+def _bits(linked: Linked, *, disabled: bool) -> tuple[str, str]:
+    left, right = st.columns(2)
+    weight = left.select_slider("Weight bits", BITS, "8", key="weight_bits", bind="query-params", disabled=disabled)
+    linked.check("weight_bits", weight)
+    act = right.select_slider(
+        "Activation bits",
+        (*BITS, WEIGHT_ONLY),
+        "8",
+        key="act_bits",
+        bind="query-params",
+        help="none: weight-only, activations stay in float.",
+        disabled=disabled,
+    )
+    linked.check("act_bits", act)
+    return weight, act
 
 
 def _ranges(method: str) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from quantviz import figures
 from quantviz.comparison import BASELINES, FaithfulnessRow, comparison_data, deployed_words, npz_bytes, tables_data
 from quantviz.scores import CONVENTIONS, EXPLANATIONS, METRICS
 from quantviz.specs import DEVIATIONS, Comparison, Cost, Deployed, GivenQuant, MetricTable, QuantSpec, Scores
 from quantviz.ui import wrapping
-from quantviz.ui.opacity import OPACITY
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import protocol_name, scheme_words
 
@@ -29,32 +27,25 @@ _PAIRS = {
 }
 
 
-def show(comparison: Comparison) -> DeltaGenerator:
-    """Show the answer, the maps, the predictions and the three scores; return the place right below the answer."""
-    _answer(comparison)
-    place = st.container()
-    st.plotly_chart(
-        figures.maps_figure(comparison, opacity=OPACITY / 100), key="maps", config={"displayModeBar": False}
-    )
-    left, right = wrapping("scores", "parts").columns([5, 6], gap="large")
-    with left:
-        st.subheader("Predictions")
-        st.plotly_chart(figures.predictions_figure(comparison), key="predictions", config={"displayModeBar": False})
-    with right:
-        st.subheader("Alignment scores")
-        _scores(comparison)
-    return place
-
-
-def show_beside(comparison: Comparison, cost: Cost | None) -> None:
-    """Set beside the answer what decided it, and what the network costs."""
-    if comparison.floor is not None and comparison.verdict.drift is not None:
-        st.caption(
-            f"The map drift, 1 − CC, is {figures.number(comparison.verdict.drift)}; the noise floor, the drift of the "
-            f"float network's own map under a change that nobody sees, {figures.number(comparison.floor)}."
-        )
-    if cost is not None:
-        st.caption(cost_words(cost))
+def show_scores(comparison: Comparison, cost: Cost | None = None) -> None:
+    """Show the predictions, the scores and the costs, folded until they are asked for."""
+    with st.expander("Predictions and scores", key="scores_open", on_change="rerun") as fold:
+        if not fold.open:
+            return
+        left, right = wrapping("scores", "parts").columns([5, 6], gap="large")
+        with left:
+            st.subheader("Predictions")
+            st.plotly_chart(figures.predictions_figure(comparison), key="predictions", config={"displayModeBar": False})
+        with right:
+            st.subheader("Alignment scores")
+            _scores(comparison)
+        if comparison.floor is not None and comparison.verdict.drift is not None:
+            st.caption(
+                f"The map drift, 1 − CC, is {figures.number(comparison.verdict.drift)}; the noise floor, the drift of "
+                f"the float network's own map under a change that nobody sees, {figures.number(comparison.floor)}."
+            )
+        if cost is not None:
+            st.caption(cost_words(cost))
 
 
 def multiple_words(drift: float, floor: float) -> str:
@@ -78,34 +69,48 @@ def size_words(size: int) -> str:
     return f"{size / 2**20:,.2f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"
 
 
-def show_downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
-    """Offer the figure, the maps and the result, and say how they were made."""
-    _downloads(comparison, tables, rows)
-    _details(comparison)
+def show_downloads(
+    comparison: Comparison, measured: Callable[[], Sequence[MetricTable]], rows: Sequence[FaithfulnessRow] = ()
+) -> None:
+    """Offer the figure, the maps and the result; what they take is computed when they are asked for.
+
+    Args:
+        comparison: what is shown.
+        measured: returns the tables of metrics, off the page's own thread.
+        rows: of the faithfulness metrics.
+    """
+
+    def result() -> bytes:
+        data = comparison_data(comparison) | {"metrics": tables_data(measured())}
+        data |= {"faithfulness": [asdict(row) for row in rows]} if rows else {}
+        return json.dumps(data, indent=2, allow_nan=False).encode()
+
+    stem = f"quantviz-{comparison.model}-{comparison.quant.label}-{comparison.cam.method}"
+    offers: tuple[tuple[str, Callable[[], bytes], str, str, str], ...] = (
+        ("Figure (PNG, 300 dpi)", lambda: figures.paper_png(comparison), "png", "image/png", "image"),
+        ("Maps (NPZ)", lambda: npz_bytes(comparison), "npz", "application/octet-stream", "grid_on"),
+        ("Result (JSON)", result, "json", "application/json", "data_object"),
+    )
+    for column, (label, make, ending, kind, icon) in zip(st.columns(3), offers, strict=True):
+        column.download_button(
+            label,
+            make,
+            f"{stem}.{ending}",
+            kind,
+            key=f"download_{ending}",
+            on_click="ignore",
+            icon=f":material/{icon}:",
+            width="stretch",
+        )
 
 
-def _answer(comparison: Comparison) -> None:
-    before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
-    quant, label = comparison.quant, plain(comparison.quant.label)
+def show_notes(comparison: Comparison) -> None:
+    """Say what must be known before the maps are read."""
+    quant = comparison.quant
     if isinstance(quant, QuantSpec) and quant.deviations:
         _protocol_banner(quant)
-        label += f" under {protocol_name(quant)}"
     if not comparison.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
-    verdict = comparison.verdict
-    numbers = f" ({verdict.numbers}{_explained(comparison)})" if verdict.numbers else ""
-    st.markdown(f"### At {label}, {plain(comparison.model)} **{verdict.words}**{numbers}.")
-    if comparison.flipped:
-        st.error(
-            f"**Label flip:** {plain(before.label)} ({figures.percent(before.probability)}) in float, "
-            f"{plain(after.label)} ({figures.percent(after.probability)}) at {label}.",
-            icon=":material/swap_horiz:",
-        )
-    else:
-        st.markdown(
-            f"Both call it **{plain(before.label)}**: {figures.percent(before.probability)} in float, "
-            f"{figures.percent(after.probability)} at {label}."
-        )
     if comparison.deployed is not None:
         _deployed(comparison, comparison.deployed)
     if comparison.backend_note:
@@ -144,16 +149,6 @@ def _protocol_banner(quant: QuantSpec) -> None:
     )
 
 
-def _explained(comparison: Comparison) -> str:
-    """Name the class that both maps explain, where they explain one and the same."""
-    index = comparison.reference.class_index
-    if comparison.cam.method == "eigencam" or index != comparison.quantized.class_index:
-        return ""
-    predictions = (*comparison.reference.predictions, *comparison.quantized.predictions)
-    label = next((entry.label for entry in predictions if entry.index == index), f"class {index}")
-    return f" for {plain(label)}"
-
-
 def _scores(comparison: Comparison) -> None:
     frame = _score_frame(comparison.scores)
     frame["what it says"] = [EXPLANATIONS[metric] for metric in CONVENTIONS]
@@ -175,9 +170,14 @@ def _score_frame(scores: Mapping[str, Scores]) -> pd.DataFrame:
     return pd.DataFrame(table, index=[metric.upper() for metric in CONVENTIONS])
 
 
-def show_metrics(tables: Sequence[MetricTable]) -> None:
-    """Show every metric against each reference, with what the baselines get, and explain each row."""
-    st.subheader("Every metric, and what a baseline gets")
+def show_metrics(measured: Callable[[], Sequence[MetricTable]]) -> None:
+    """Show every metric against each reference, with what the baselines get; computed once it is unfolded."""
+    with st.expander("Every metric, and what a baseline gets", key="metrics_open", on_change="rerun") as fold:
+        if fold.open:
+            _metrics(measured())
+
+
+def _metrics(tables: Sequence[MetricTable]) -> None:
     if not tables:
         st.info("No map here carries evidence to score against.")
         return
@@ -224,47 +224,6 @@ def _cell(scores: Scores, metric: str) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _downloads(comparison: Comparison, tables: Sequence[MetricTable], rows: Sequence[FaithfulnessRow]) -> None:
-    result = comparison_data(comparison) | {"metrics": tables_data(tables)}
-    if rows:
-        result["faithfulness"] = [asdict(row) for row in rows]
-    stem = f"quantviz-{comparison.model}-{comparison.quant.label}-{comparison.cam.method}"
-    columns = st.columns(3)
-    with columns[0]:
-        st.download_button(
-            "Figure (PNG, 300 dpi)",
-            lambda: figures.paper_png(comparison),
-            f"{stem}.png",
-            "image/png",
-            key="download_png",
-            on_click="ignore",
-            icon=":material/image:",
-            width="stretch",
-        )
-    with columns[1]:
-        st.download_button(
-            "Maps (NPZ)",
-            lambda: npz_bytes(comparison),
-            f"{stem}.npz",
-            "application/octet-stream",
-            key="download_npz",
-            on_click="ignore",
-            icon=":material/grid_on:",
-            width="stretch",
-        )
-    with columns[2]:
-        st.download_button(
-            "Result (JSON)",
-            json.dumps(result, indent=2, allow_nan=False),
-            f"{stem}.json",
-            "application/json",
-            key="download_json",
-            on_click="ignore",
-            icon=":material/data_object:",
-            width="stretch",
-        )
-
-
 def _folded(quant: QuantSpec) -> str:
     """Say in which mode the networks run."""
     if "train_mode" in quant.deviations:
@@ -285,7 +244,8 @@ def _quantized(quant: QuantSpec | GivenQuant) -> str:
     return f"{quant.label}, {_folded(quant)}; {scheme_words(quant)}" if isinstance(quant, QuantSpec) else quant.title
 
 
-def _details(comparison: Comparison) -> None:
+def show_details(comparison: Comparison) -> None:
+    """Say how a comparison was made."""
     with st.expander("How this was made"):
         st.markdown("\n".join(f"- {line}" for line in _made_of(comparison)))
         st.caption(

@@ -19,7 +19,6 @@ from quantviz.ui import visible_progress
 from quantviz.ui.cards import choose_card
 from quantviz.ui.controls import choose_method, choose_picture, choose_saliency, choose_target
 from quantviz.ui.links import Linked
-from quantviz.ui.opacity import choose_opacity
 from quantviz.ui.serving import serving
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ def choose() -> YourChoices:
         st.subheader("Map", divider="gray")
         method = choose_method(linked)
         target = choose_target(linked, _classes(card, key))
-        choose_opacity(linked)
         salient, salient_name = choose_saliency(linked)
     request = PairRequest(method, target, salient, salient_name)
     uploaded = (*names, *own_picture, *((salient_name,) if salient_name else ()))

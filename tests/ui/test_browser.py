@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from browser_support import WAIT, addressed, downloaded, finished, pick
+from browser_support import WAIT, addressed, downloaded, finished, pick, unfold
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -28,10 +28,11 @@ def test_first_visit_shows_a_finished_comparison(page, address):
 def test_choices_go_to_the_address_and_come_back(page, address, browser):
     page.goto(f"{address}/compare")
     finished(page)
-    pick(page, "^Bundled photograph", "coffee")
+    page.get_by_role("radio", name="coffee").click()
     finished(page)
     pick(page, "^Model", "squeezenet1_1")
     expect(page.get_by_text("squeezenet1_1-b8a52dc0.pth").first).to_be_visible(timeout=WAIT)
+    unfold(page, "Advanced")
     pick(page, "^Weights", "untrained")
     finished(page)
     expect(page.get_by_text("UNTRAINED").first).to_be_visible()
@@ -108,6 +109,7 @@ def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address
     broken, boxes = tmp_path / "broken.csv", tmp_path / "boxes.csv"
     broken.write_text("no boxes here")
     boxes.write_text("x0,y0,x1,y1\n100,60,300,250\n")
+    unfold(page, "Every metric")
     upload = page.locator("input[type=file]").nth(2)
     upload.set_input_files(broken)
     expect(page.get_by_role("alert").filter(has_text="broken.csv")).to_be_visible(timeout=WAIT)
@@ -124,6 +126,8 @@ def test_ground_truth_that_cannot_be_used_costs_its_own_table_only(page, address
 @pytest.mark.slow
 def test_where_nothing_carries_evidence_the_page_says_so(page, address):
     page.goto(f"{address}/compare?model=mobilenet_v2&weights=untrained&layer=features.10&saliency=none")
+    finished(page)
+    unfold(page, "Every metric")
     expect(page.get_by_text("No map here carries evidence")).to_be_visible(timeout=WAIT)
     expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
 

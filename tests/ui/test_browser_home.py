@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_support import WAIT, finished, settled
+from browser_support import WAIT, addressed, finished, settled
 from playwright.sync_api import expect
 
 import quantviz.ui
@@ -138,11 +138,14 @@ def test_a_picture_of_ones_own_choice_is_played_through_every_bit_width(page, ad
     link = f"{address}/compare?model=squeezenet1_1&weights=untrained&saliency=none&image=coffee&weight_bits=5"
     page.goto(link)
     finished(page)
-    page.get_by_role("button", name="Show every bit-width").click()
-    expect(page.locator(".verdict")).to_contain_text("W5A5", timeout=WAIT)
+    expect(page.locator(".verdict")).to_contain_text("At W5A8, squeezenet1_1", timeout=WAIT)
+    expect(page.locator(".strip .pending")).to_have_count(0)
     label = page.locator(".strip label").filter(has=page.get_by_role("radio", name=re.compile("^W8A8")))
     expect(label).to_contain_text("CC")
-    assert len(shown(page, "viewer.data.frames")) == 8
-    page.goto(link)  # the store has them: nothing is asked
-    expect(page.get_by_role("radio", name=re.compile("^W2A2"))).to_be_attached(timeout=WAIT)
-    expect(page.get_by_role("button", name="Show every bit-width")).to_have_count(0)
+    assert len(shown(page, "viewer.data.frames")) == 9
+    # The page follows a frame that is chosen: its bits, and the address.
+    page.get_by_role("radio", name=re.compile("^W4A4")).check(force=True)
+    addressed(page, "weight_bits=4&act_bits=4")
+    expect(page.locator(".verdict")).to_contain_text("At W4A4, squeezenet1_1")
+    page.go_back()
+    expect(page.locator(".verdict")).to_contain_text("At W5A8, squeezenet1_1", timeout=WAIT)

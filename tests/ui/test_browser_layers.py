@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from browser_support import WAIT, addressed, button, downloaded, finished, noting_progress, pick, settled
+from browser_support import WAIT, addressed, button, downloaded, finished, noting_progress, pick, settled, unfold
 from playwright.sync_api import expect
 
 SMALL = "model=squeezenet1_1&weights=untrained&weight_bits=4"
@@ -99,6 +99,7 @@ def test_a_folder_that_does_not_exist_is_one_sentence(page, address):
 def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(page, address):
     page.goto(f"{address}/compare?{SMALL}&saliency=none&scheme=naive")
     finished(page)
+    unfold(page, "Predictions and scores")
     expect(page.get_by_text("a change that nobody sees").first).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("GBOPs").first).to_be_visible(timeout=WAIT)
     page.get_by_text("Details", exact=True).click()
@@ -118,7 +119,7 @@ def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice,
     expect(page.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=WAIT)
     settled(page)
     expect(button(page, "^Start$")).to_be_visible()
-    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+    expect(page.locator(".viewer")).to_have_count(0)
 
 
 def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, address):

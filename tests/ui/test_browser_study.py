@@ -133,7 +133,7 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     expect(other.get_by_text(path, exact=True).first).to_be_visible()
     addressed(other, "from_study=first")
     button(other, "Choose another picture").click()
-    expect(other.get_by_role("combobox", name=re.compile("Bundled photograph"))).to_be_visible(timeout=WAIT)
+    expect(other.get_by_role("radio", name="chelsea")).to_be_visible(timeout=WAIT)
     settled(other)
     expect(other).not_to_have_url(re.compile("from_study"))
 

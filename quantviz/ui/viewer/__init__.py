@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
 import streamlit as st
 from PIL import Image
 
-from quantviz.specs import RGB
+from quantviz.specs import RGB, Attention, FloatMap
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -23,7 +24,7 @@ Grid = Sequence[Sequence[float]]
 """A native map: h rows of w values in [0, 1]."""
 
 OPACITY: Final = 0.7
-_HINT = "Point at the maps, or use the arrow keys, to read their values. Zoom with Ctrl and the wheel; drag to move."
+_HINT = "Point, or use the arrow keys, to read values. Zoom: Ctrl and the wheel."
 _PHOTO_QUALITY = 88
 _SCRIPTS = ("numbers.js", "stage.js", "view.js")  # each uses what stands in the ones before
 _HERE = Path(__file__).parent
@@ -37,10 +38,14 @@ class Frame:
         name: ``"W4A8"``, or another short name.
         native: its native map, or None where that carries no evidence.
         cc: of the two maps at the input's resolution, or None.
-        words: the verdict, a sentence.
+        words: the verdict, what follows "the network".
         prediction: what the network takes the picture for, a sentence.
         flipped: its top-1 is another than the float network's.
         problem: why there is no map, or "".
+        subject: what comes before the verdict, or "" for the name.
+        attention: the verdict's value, by which its sign is drawn.
+        size: what the network takes, or "".
+        pending: it is still being computed: everything but the name is to come.
     """
 
     name: str
@@ -50,6 +55,42 @@ class Frame:
     prediction: str
     flipped: bool
     problem: str = ""
+    subject: str = ""
+    attention: Attention = Attention.UNKNOWN
+    size: str = ""
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The whole photograph, with the part of it that the networks see.
+
+    Attributes:
+        photo: a small copy of it, as a data URI.
+        box: left, top, width and height of the part, in parts of the photograph; what goes beyond it is black.
+        words: how much of the photograph that is, a sentence.
+        little: most of the photograph is lost.
+    """
+
+    photo: str
+    box: tuple[float, float, float, float]
+    words: str
+    little: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A further map beside the two: the picture's saliency, say.
+
+    Attributes:
+        name: its title.
+        values: (H, W) in [0, 1], at the input's resolution.
+        shown: it is shown at once, and not only when further maps are asked for.
+    """
+
+    name: str
+    values: FloatMap
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +106,10 @@ class View:
         problem: why there is no float map, or "".
         start: which frame is shown first.
         mode: how the maps are shown first.
+        explains: the class that the maps are of, a few words; "" where they are of no class.
+        whole: the whole photograph, or None where it is not shown.
+        layers: further maps.
+        link: offer to copy the page's address.
     """
 
     photo: str
@@ -75,9 +120,13 @@ class View:
     problem: str = ""
     start: int = 0
     mode: Mode = "side"
+    explains: str = ""
+    whole: Whole | None = None
+    layers: tuple[Layer, ...] = ()
+    link: bool = False
 
 
-def show_maps(view: View, key: str) -> None:
+def show_maps(view: View, key: str, chosen: Callable[[str], None] | None = None) -> None:
     """Draw the viewer.
 
     Modes, opacity, zoom, crosshair, contours, colours and bit-widths change in the browser alone.
@@ -85,8 +134,16 @@ def show_maps(view: View, key: str) -> None:
     Args:
         view: what it shows.
         key: of the component on the page.
+        chosen: called with the name of a frame that the visitor chose in the film strip, before the page runs again;
+            None: the page does not run for that.
     """
-    _viewer()(key=key, data=data_of(view))
+
+    def change() -> None:
+        name = st.session_state[key].get("frame")
+        if chosen is not None and name in [frame.name for frame in view.frames]:
+            chosen(name)
+
+    _viewer()(key=key, data=data_of(view) | {"tells": chosen is not None}, on_frame_change=change)
 
 
 def data_of(view: View) -> dict[str, Any]:
@@ -104,6 +161,12 @@ def data_of(view: View) -> dict[str, Any]:
         "mode": view.mode,
         "opacity": OPACITY,
         "hint": _HINT,
+        "explains": view.explains,
+        "whole": None if view.whole is None else asdict(view.whole),
+        "layers": [
+            {"name": layer.name, "levels": _levels(layer.values), "shown": layer.shown} for layer in view.layers
+        ],
+        "link": view.link,
     }
 
 
@@ -120,8 +183,13 @@ def script() -> str:
 
 
 def _parts(frame: Frame) -> Mapping[str, Any]:
-    names = ("name", "cc", "words", "prediction", "flipped", "problem")
-    return {name: getattr(frame, name) for name in names}
+    names = ("name", "cc", "words", "prediction", "flipped", "problem", "subject", "size", "pending")
+    return {name: getattr(frame, name) for name in names} | {"attention": frame.attention.value}
+
+
+def _levels(values: FloatMap) -> str:
+    """Return a map as 256 levels a pixel, row by row, in base64: exact to half a step of a colour."""
+    return base64.b64encode(np.rint(255 * values.clip(0, 1)).astype(np.uint8).tobytes()).decode()
 
 
 def _rounded(native: Grid | None) -> list[list[float]] | None:

@@ -50,10 +50,10 @@ function palette(words) {
 }
 
 // A map as pixels: the more a value says, the less of the photograph shows through.
-function coloured(map, colours, opacity, centred = false) {
+function coloured(map, colours, opacity, centred = false, limit = 1) {
   const pixels = new ImageData(map.width, map.height), { data } = pixels;
   for (let at = 0; at < map.values.length; at++) {
-    const value = map.values[at], strength = Math.abs(value);
+    const value = map.values[at] / limit, strength = Math.abs(value);
     const step = 3 * Math.round(255 * Math.min(Math.max(centred ? (value + 1) / 2 : value, 0), 1));
     data[4 * at] = colours[step];
     data[4 * at + 1] = colours[step + 1];

@@ -1,6 +1,6 @@
 // What the viewer shows, and drawing it: the panels of a mode, the maps over the photograph, contours and crosshair.
 
-const GAP = 16, CAPTION = 28, TALLEST = 440;
+const GAP = 16, CAPTION = 28, TALLEST = 440, NARROWEST = 300;  // pixels
 
 function element(name, options = {}, ...children) {
   const made = Object.assign(document.createElement(name), options);
@@ -18,9 +18,12 @@ class Stage {
     this.opacity = data.opacity;
     this.colours = "viridis";
     this.split = 0.5;
+    this.stretch = false;
+    this.more = data.layers.some(({ shown }) => shown);
     this.window = { x: 0, y: 0, scale: 1 };
     this.cross = null;
     this.made = new Map();
+    this.font = getComputedStyle(this.root).fontFamily;
     this.canvas = this.find(".stage canvas");
     this.photo = new Image();
   }
@@ -47,18 +50,35 @@ class Stage {
     return first && second && this.kept(`difference ${this.at}`, () => difference(second, first));
   }
 
-  picture(map, name, words, centred) {
+  // What stands for full colour in the difference: 1 on the fixed scale, else the largest difference there is.
+  limit() {
+    const map = this.stretch && this.changed();
+    return map ? this.kept(`limit ${this.at}`, () => map.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)) || 1 : 1;
+  }
+
+  further(at) {
+    const { width, height } = this.data;
+    return this.kept(`further ${at}`, () => {
+      const levels = atob(this.data.layers[at].levels);
+      return { values: Float32Array.from(levels, (level) => level.charCodeAt(0) / 255), width, height };
+    });
+  }
+
+  picture(map, name, words, centred, limit = 1) {
     return this.kept(`picture ${name} ${words}`, () => {
       const canvas = element("canvas", { width: map.width, height: map.height });
-      canvas.getContext("2d").putImageData(coloured(map, palette(words), 1, centred), 0, 0);
+      canvas.getContext("2d").putImageData(coloured(map, palette(words), 1, centred, limit), 0, 0);
       return canvas;
     });
   }
 
   layer(at) {
     if (at === "difference") {
-      const map = this.changed();
-      return map && this.picture(map, `difference ${this.at}`, DIVERGING, true);
+      const map = this.changed(), limit = this.limit();
+      return map && this.picture(map, `difference ${this.at} ${limit}`, DIVERGING, true, limit);
+    }
+    if (at?.further !== undefined) {
+      return this.picture(this.further(at.further), `further ${at.further}`, COLOUR_MAPS[this.colours], false);
     }
     const map = this.map(at);
     return map && this.picture(map, at, COLOUR_MAPS[this.colours], false);
@@ -66,9 +86,15 @@ class Stage {
 
   panels() {
     const name = this.frame.name;
-    if (this.mode === "side") return [{ at: -1, title: "float" }, { at: this.at, title: name }];
+    if (this.mode === "side") {
+      const further = this.more ? this.data.layers.map((layer, at) => ({ at: { further: at }, title: layer.name })) : [];
+      return [...further, { at: -1, title: "float" }, { at: this.at, title: name }];
+    }
     const photo = { at: null, title: "photograph" };
-    if (this.mode === "difference") return [photo, { at: "difference", title: `${name} − float: −1 blue, +1 red` }];
+    if (this.mode === "difference") {
+      const limit = this.limit(), most = limit === 1 ? "1" : limit.toFixed(2), words = limit === 1 ? "" : ", stretched";
+      return [photo, { at: "difference", title: `${name} − float${words}: −${most} blue, +${most} red` }];
+    }
     if (this.mode === "flicker") return [photo, this.flipped ? { at: this.at, title: name } : { at: -1, title: "float" }];
     return [photo, { at: -1, over: this.at, title: `float | ${name}` }];
   }
@@ -84,31 +110,49 @@ class Stage {
 
   drawn() {
     const width = this.find(".stage").clientWidth, panels = this.panels(), ratio = window.devicePixelRatio || 1;
-    if (!width || !this.photo.complete) return;
+    if (!width || !this.photo.naturalWidth) return;
     const aspect = this.data.width / this.data.height;
-    const each = Math.min((width - GAP * (panels.length - 1)) / panels.length, TALLEST * aspect);
-    const size = { width: each, height: each / aspect };
-    const left = (width - each * panels.length - GAP * (panels.length - 1)) / 2;
-    this.places = panels.map((panel, at) => ({ ...panel, x: left + at * (each + GAP), y: CAPTION, ...size }));
-    Object.assign(this.canvas, { width: width * ratio, height: (size.height + CAPTION) * ratio });
-    this.canvas.style.height = `${size.height + CAPTION}px`;
+    // Below each other, where side by side they would be too narrow to read.
+    const across = Math.min(panels.length, Math.max(Math.floor((width + GAP) / (NARROWEST + GAP)), 1));
+    const tallest = document.fullscreenElement ? window.innerHeight - 320 : Math.min(TALLEST, Math.max(0.38 * window.innerHeight, NARROWEST));
+    const each = Math.min((width - GAP * (across - 1)) / across, tallest * aspect), tall = each / aspect + CAPTION;
+    const left = (width - each * across - GAP * (across - 1)) / 2, rows = Math.ceil(panels.length / across);
+    this.places = panels.map((panel, at) => ({
+      ...panel, x: left + at % across * (each + GAP), y: CAPTION + Math.floor(at / across) * tall,
+      width: each, height: each / aspect,
+    }));
+    const [wide, high] = [Math.round(width * ratio), Math.round(rows * tall * ratio)];
+    // Another size makes the canvas anew, which costs more than to wipe it.
+    if (this.canvas.width !== wide || this.canvas.height !== high) Object.assign(this.canvas, { width: wide, height: high });
+    this.canvas.style.height = `${rows * tall}px`;
     const context = this.canvas.getContext("2d");
-    context.scale(ratio, ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, rows * tall);
+    this.colour = getComputedStyle(this.root).color;
     this.places.forEach((place) => this.panel(context, place));
   }
 
+  // The photograph in grey, drawn once: a filter is too slow for every frame.
+  grey() {
+    return this.kept("grey", () => {
+      const canvas = element("canvas", { width: this.photo.naturalWidth, height: this.photo.naturalHeight });
+      const context = canvas.getContext("2d");
+      context.filter = "grayscale(1)";
+      context.drawImage(this.photo, 0, 0);
+      return canvas;
+    });
+  }
+
   panel(context, place) {
-    const style = getComputedStyle(this.root);
-    context.font = `600 16px ${style.fontFamily}`;
-    context.fillStyle = style.color;
-    context.fillText(place.title, place.x, 20, place.width);
+    context.font = `600 16px ${this.font}`;
+    context.fillStyle = this.colour;
+    context.fillText(place.title, place.x, place.y - 8, place.width);
     context.save();
     context.beginPath();
     context.rect(place.x, place.y, place.width, place.height);
     context.clip();
-    context.filter = place.at === null ? "none" : "grayscale(1)";
-    this.stretched(context, this.photo, place, this.photo.naturalWidth, this.photo.naturalHeight);
-    context.filter = "none";
+    const under = place.at === null ? this.photo : this.grey();
+    this.stretched(context, under, place, this.photo.naturalWidth, this.photo.naturalHeight);
     if (place.at !== null) this.overlay(context, place, place.at, 0, place.over === undefined ? 1 : this.split);
     if (place.over !== undefined) {
       this.overlay(context, place, place.over, this.split, 1);
@@ -137,11 +181,12 @@ class Stage {
     if (layer) this.stretched(context, layer, place, layer.width, layer.height);
     context.globalAlpha = 1;
     if (!layer) {
-      const { problem } = at < 0 ? this.data.reference : this.frame;
+      const { problem, pending } = at < 0 ? this.data.reference : this.frame;
       context.fillStyle = "rgba(0,0,0,.75)";
       context.fillRect(place.x, place.y + place.height / 2 - 18, place.width, 36);
       context.fillStyle = "#fff";
-      context.fillText(`No evidence: ${problem || this.data.reference.problem}`, place.x + 8, place.y + place.height / 2 + 6);
+      const words = pending ? "Being computed …" : `No evidence: ${problem || this.data.reference.problem}`;
+      context.fillText(words, place.x + 8, place.y + place.height / 2 + 6, place.width - 16);
     }
     context.restore();
   }

@@ -4,17 +4,24 @@ const MODES = { side: "Side by side", swipe: "Swipe", flicker: "Flicker", differ
 const FLICKER = 800, PLAY = 1100;  // milliseconds
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
+const SIGNS = { same: "●", nearly_same: "◕", partly_elsewhere: "◑", elsewhere: "○", unstable: "≋", unknown: "–" };
+const SETTLED = 600;  // milliseconds after which a frame that was chosen is told
+
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+
+// A verdict's words, and the numbers that stand in parentheses behind them.
+function parted(words) {
+  const at = words.lastIndexOf(" (");
+  return at < 0 ? [words, ""] : [`${words.slice(0, at)}.`, words.slice(at + 2).replace(/\)\.$/, "")];
+}
 
 class Viewer extends Stage {
   // When the page runs again, what was chosen stays: of the same networks the one that is shown, too.
-  constructor(root, data, before) {
+  constructor(root, data, before, tell) {
     super(root, data);
     this.timers = {};
-    if (before) {
-      for (const name of ["mode", "opacity", "colours", "split"]) this[name] = before[name];
-      if (JSON.stringify(before.data) === JSON.stringify(data)) Object.assign(this, { at: before.at, window: before.window });
-    }
+    this.tell = data.tells ? tell : null;
+    if (before) this.goOn(before);
     this.photo.onload = () => { this.thumbnails(); this.draw(); };
     this.photo.src = data.photo;
     this.controls();
@@ -28,6 +35,15 @@ class Viewer extends Stage {
     this.root.quantviz = this;  // so that a test can read what is shown
   }
 
+  goOn(before) {
+    for (const name of ["mode", "opacity", "colours", "split", "stretch", "more"]) this[name] = before[name];
+    this.find(".contours").checked = before.find(".contours").checked;
+    const same = before.data.photo === this.data.photo;
+    if (same) this.window = before.window;
+    const names = (data) => data.frames.map(({ name }) => name).join();
+    if (same && names(before.data) === names(this.data) && before.data.start === this.data.start) this.at = before.at;
+  }
+
   end() {
     this.watcher.disconnect();
     Object.values(this.timers).forEach(clearInterval);
@@ -37,11 +53,15 @@ class Viewer extends Stage {
 
   show(at) {
     this.at = at;
-    const { frame } = this;
-    this.find(".verdict").replaceChildren(
-      element("strong", { textContent: frame.name }), `: ${frame.words} `,
-      element("span", { className: frame.flipped ? "flip" : "", textContent: frame.prediction }),
-    );
+    const { frame } = this, [words, numbers] = parted(frame.words);
+    this.find(".attention strong").textContent =
+      `${frame.pending ? "…" : SIGNS[frame.attention]} ${frame.subject || `${frame.name}: it`} ${words}`;
+    this.find(".attention span").textContent = numbers;
+    const label = this.find(".label span");
+    label.className = frame.flipped ? "flip" : "";
+    label.textContent = (frame.flipped ? "⇄ " : "") + frame.prediction;
+    this.find(".size").hidden = !this.data.frames.some(({ size }) => size);
+    this.find(".size span").textContent = frame.size;
     this.canvas.setAttribute("aria-label", `${this.data.sentence} Shown: ${frame.name}, ${frame.words} ${frame.prediction}`);
     const chosen = this.root.querySelectorAll(".strip input")[at];
     if (chosen) chosen.checked = true;
@@ -61,16 +81,17 @@ class Viewer extends Stage {
     if (first !== undefined) words.push(`float ${first.toFixed(2)}`);
     if (second !== undefined) words.push(`${this.frame.name} ${second.toFixed(2)}`);
     if (first !== undefined && second !== undefined) words.push(`difference ${signed(second - first)}`);
+    this.data.layers.forEach(({ name }, at) => words.push(`${name} ${this.further(at).values[place].toFixed(2)}`));
     line.textContent = words.join("  ·  ");
   }
 
   table() {
     this.find("caption").textContent = this.data.sentence;
     const row = (cell, words) => element("tr", {}, ...words.map((word) => element(cell, { textContent: word })));
-    this.find("thead").replaceChildren(row("th", ["Network", "CC with the float map", "Verdict", "Prediction"]));
+    this.find("thead").replaceChildren(row("th", ["Network", "CC with the float map", "Verdict", "Prediction", "Size"]));
     this.find("tbody").replaceChildren(
-      ...this.data.frames.map(({ name, cc, words, prediction }) =>
-        row("td", [name, cc === null ? "none" : cc.toFixed(3), words, prediction])),
+      ...this.data.frames.map(({ name, cc, words, prediction, size }) =>
+        row("td", [name, cc === null ? "none" : cc.toFixed(3), words, prediction, size])),
     );
   }
 
@@ -83,7 +104,14 @@ class Viewer extends Stage {
       input.onchange = () => this.turn(mode);
       return element("label", {}, input, words);
     }));
-    const opacity = this.find(".opacity"), colours = this.find(".colours");
+    this.around();
+    const opacity = this.find(".opacity"), colours = this.find(".colours"), stretch = this.find(".stretch");
+    stretch.checked = this.stretch;
+    stretch.onchange = () => { this.stretch = stretch.checked; this.draw(); };
+    const more = this.find(".more");
+    more.checked = this.more;
+    more.onchange = () => { this.more = more.checked; this.draw(); };
+    this.find(".link").onclick = () => this.address();
     opacity.value = 100 * this.opacity;
     opacity.oninput = () => { this.opacity = opacity.value / 100; this.draw(); };
     colours.replaceChildren(...Object.keys(COLOUR_MAPS).map((map) => element("option", { value: map, textContent: map })));
@@ -101,8 +129,26 @@ class Viewer extends Stage {
     this.turn(this.mode);
   }
 
+  // What does not change with the frame: the class that the maps explain, and the whole photograph.
+  around() {
+    const { explains, whole, link } = this.data, figure = this.find(".whole");
+    this.find(".explains").replaceChildren(...(explains ? ["The maps explain ", element("b", { textContent: explains })] : []));
+    this.find(".link").hidden = !link;
+    this.find(".aside").hidden = !whole;
+    if (!whole) return;
+    this.find(".aside").append(this.find(".sharing"));
+    figure.querySelector("img").src = whole.photo;
+    figure.querySelector("img").alt = `The whole photograph. ${whole.words}`;
+    const [left, top, width, height] = whole.box.map((part) => `${100 * part}%`);
+    Object.assign(figure.querySelector("i").style, { left, top, width, height });
+    figure.querySelector("figcaption").textContent = whole.words;
+    figure.querySelector("figcaption").className = whole.little ? "little" : "";
+  }
+
   turn(mode) {
     this.mode = mode;
+    this.find(".stretching").hidden = mode !== "difference";
+    this.find(".further").hidden = mode !== "side" || !this.data.layers.length;
     this.flipped = false;
     this.find(".divider").hidden = mode !== "swipe";
     this.find(".divider").value = 100 * this.split;
@@ -134,13 +180,21 @@ class Viewer extends Stage {
     this.find(".strip").style.setProperty("--frames", frames.length);
     this.find(".strip").replaceChildren(this.line(), ...frames.map((frame, at) => {
       const input = element("input", { type: "radio", name, ariaLabel: `${frame.name}, ${frame.words}` });
-      input.onchange = () => { this.play(false); this.show(at); };
+      input.onchange = () => { this.play(false); this.show(at); this.settle(frame.name); };
       const small = element("canvas", { width: 64, height: 64, ariaHidden: "true" });
       const mark = frame.flipped ? " ⇄" : "";
-      const cc = element("div", { textContent: frame.cc === null ? "–" : `CC ${frame.cc.toFixed(2).replace("-", "−")}` });
-      return element("label", { title: frame.words }, input, small, element("strong", { textContent: frame.name + mark }), cc);
+      const known = frame.cc === null ? "–" : `CC ${frame.cc.toFixed(2).replace("-", "−")}`;
+      const cc = element("div", { textContent: frame.pending ? "…" : known });
+      const title = element("strong", { textContent: frame.name + mark });
+      return element("label", { title: frame.words, className: frame.pending ? "pending" : "" }, input, small, title, cc);
     }));
     this.thumbnails();
+  }
+
+  // Tell the page which frame was chosen, once the visitor rests on it.
+  settle(name) {
+    clearTimeout(this.timers.settle);
+    if (this.tell) this.timers.settle = setTimeout(() => this.tell("frame", name), SETTLED);
   }
 
   // CC of each frame, from 1 at the top to 0 at the bottom, over the middle of its thumbnail.
@@ -157,11 +211,10 @@ class Viewer extends Stage {
   }
 
   thumbnails() {
+    if (!this.photo.naturalWidth) return;  // they are drawn once it is there
     this.root.querySelectorAll(".strip canvas").forEach((canvas, at) => {
       const layer = this.layer(at), context = canvas.getContext("2d");
-      context.filter = "grayscale(1)";
-      context.drawImage(this.photo, 0, 0, 64, 64);
-      context.filter = "none";
+      context.drawImage(this.grey(), 0, 0, 64, 64);
       if (layer) context.drawImage(layer, 0, 0, 64, 64);
     });
   }
@@ -248,6 +301,17 @@ class Viewer extends Stage {
 
   // --- out of the page -----------------------------------------------------------------------------------------------
 
+  async address() {
+    const button = this.find(".link");
+    try {
+      await navigator.clipboard.writeText(window.location.href);
+      button.textContent = "Link copied";
+    } catch {  // no clipboard here, or not allowed
+      window.prompt("The link to this view", window.location.href);
+    }
+    setTimeout(() => { button.textContent = "Copy link"; }, 2000);
+  }
+
   async copy() {
     const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png")), button = this.find(".copy");
     try {
@@ -263,7 +327,7 @@ class Viewer extends Stage {
   }
 }
 
-export default function ({ parentElement, data }) {
-  const viewer = new Viewer(parentElement, data, parentElement.querySelector(".viewer").quantviz);
+export default function ({ parentElement, data, setTriggerValue }) {
+  const viewer = new Viewer(parentElement, data, parentElement.querySelector(".viewer").quantviz, setTriggerValue);
   return () => viewer.end();
 }
