@@ -14,5 +14,5 @@ with guarded():
     if not samples or not bits:
         st.info("Drop about twenty photographs, and choose a precision or more.", icon=":material/upload_file:")
     elif result := judged(request, bits, samples):
-        show_gallery(result, show_answer(result))
+        show_gallery(request, result, show_answer(result))
 store_problem()

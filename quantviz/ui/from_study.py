@@ -87,7 +87,7 @@ def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], ind
     query |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
     query |= {"layer": model.layer, "cam": plan.cam.method}
     query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
-    return f"./compare?{urlencode(query | _scheme(quant) | _protocol(variant), doseq=True)}"
+    return f"./compare?{urlencode(query | scheme_query(quant) | _protocol(variant), doseq=True)}"
 
 
 def linked_picture(ignored: list[str]) -> StudyLink | None:
@@ -124,7 +124,7 @@ def show_link(link: StudyLink) -> None:
     st.button("Choose another picture", on_click=leave, key="leave_study", icon=":material/close:")
 
 
-def _scheme(quant: QuantSpec) -> dict[str, str | list[str]]:
+def scheme_query(quant: QuantSpec) -> dict[str, str | list[str]]:
     """Return the Compare page's widgets for a scheme: the nearest preset, and the fields that differ."""
 
     def unlike(name: str) -> dict[str, str | list[str]]:

@@ -14,12 +14,14 @@ from quantviz import figures, images
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.precision import Precision, precision_of, smallest_within
-from quantviz.specs import Comparison, ImageError, ImageSample, Progress
+from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec
 from quantviz.ui import workbench
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
 from quantviz.ui.controls import choose_request
+from quantviz.ui.from_study import scheme_query
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
+from quantviz.ui.quantization import WEIGHT_ONLY
 from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
@@ -60,8 +62,16 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
         accept_multiple_files=True,
         max_upload_size=images.MAX_BYTES >> 20,
         key="photographs",
-        help=f"Up to {MOST} at once. They are kept for this session only, on this machine.",
     )
+    with st.popover("Or a whole folder", icon=":material/folder_open:"):
+        folder = st.file_uploader(
+            "Folder of photographs",
+            type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
+            accept_multiple_files="directory",
+            max_upload_size=images.MAX_BYTES >> 20,
+            key="photograph_folder",
+        )
+    st.caption(f"Up to {MOST} at once. They stay on this machine, are kept for this session only, and go with it.")
     bits = st.pills(
         "Bits to test, of weights and activations",
         _BITS,
@@ -70,7 +80,7 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
         key="precisions",
         bind="query-params",
     )
-    samples, refused = _read(files)
+    samples, refused = _read([*files, *folder])
     return request, tuple(sorted(map(int, bits), reverse=True)), samples, (*linked.ignored, *refused)
 
 
@@ -97,12 +107,14 @@ def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[Image
     with computing(long=True) as progress:
         results.clear()  # a session keeps one: the store has the maps of others
         results[key] = _computed(request, bits, samples, progress)
+    st.toast(f"{count} judged. [See the answer](#the-answer)", icon=":material/done_all:", duration="long")
     return results[key]
 
 
 def show_answer(result: Judged) -> Precision:
     """Show which precision is safe within limits that the visitor sets; return it, or the greatest where none is."""
     precisions = result.precisions()
+    st.subheader("The answer", anchor="the-answer")
     left, right = st.columns(2, gap="large")
     flips = left.slider(
         "Labels that may flip, by the upper end of the 95 % interval",
@@ -135,8 +147,14 @@ def show_answer(result: Judged) -> Precision:
     return safe or precisions[0]
 
 
-def show_gallery(result: Judged, chosen: Precision) -> None:
-    """Show the photographs at a precision, the one that drifts most first, and one of them at every precision."""
+def show_gallery(request: CompareRequest, result: Judged, chosen: Precision) -> None:
+    """Show the photographs at a precision, the one that drifts most first, and one of them at every precision.
+
+    Args:
+        request: model, scheme and map.
+        result: from ``judged``.
+        chosen: the precision that is shown first.
+    """
     labels = [comparison.quant.label for comparison in result.rows[0]]
     label = st.segmented_control("Shown at", labels, default=chosen.label, key=f"shown_{chosen.label}", required=True)
     at = labels.index(str(label))
@@ -149,15 +167,22 @@ def show_gallery(result: Judged, chosen: Precision) -> None:
     for start in range(0, min(len(order), _SHOWN), 4):
         for column, place in zip(st.columns(4), order[start : min(start + 4, _SHOWN)], strict=False):
             with column:
-                _tile(result.rows[place][at])
+                _tile(request, result.rows[place][at])
     if len(order) > _SHOWN:
         st.caption(f"The {_SHOWN} that drift most of {len(order)}; the others can be opened above.")
+
+
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Return the session's photographs by their digest: bytes and name."""
+    files: dict[str, tuple[bytes, str]] = st.session_state.setdefault("photograph_files", {})
+    return files
 
 
 def _read(files: Sequence[object]) -> tuple[list[ImageSample], list[str]]:
     """Return the pictures among uploaded files, once each, and a sentence for each other file."""
     samples: dict[str, ImageSample] = {}
     refused = []
+    _files().clear()
     for file in files[:MOST]:
         try:
             sample = images.load(file.getvalue(), name=file.name)  # type: ignore[attr-defined]
@@ -167,6 +192,7 @@ def _read(files: Sequence[object]) -> tuple[list[ImageSample], list[str]]:
         if sample.id in samples:
             refused.append(f"{sample.name} is the same picture as {samples[sample.id].name}; it counts once.")
         samples.setdefault(sample.id, sample)
+        _files()[sample.id] = (file.getvalue(), file.name)  # type: ignore[attr-defined]
     if len(files) > MOST:
         refused.append(
             f"{len(files)} photographs were given, and the first {MOST} are taken; sweep over a folder of more."
@@ -204,7 +230,19 @@ def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: fl
     return pd.DataFrame(rows).T
 
 
-def _tile(comparison: Comparison) -> None:
+def _open(request: CompareRequest, comparison: Comparison) -> None:
+    """Go to Compare with a photograph, as it was compared here."""
+    st.session_state.setdefault("kept_uploads", {})["picture"] = _files()[comparison.sample.id]
+    quant = comparison.quant
+    assert isinstance(quant, QuantSpec)
+    query: dict[str, str | list[str]] = {"model": request.model, "cam": request.cam.method}
+    query |= {"weights": request.weights} if request.weights else {}
+    query |= {"layer": request.cam.layer} if request.cam.layer else {}
+    query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
+    st.switch_page("pages/compare.py", query_params=query | scheme_query(quant))
+
+
+def _tile(request: CompareRequest, comparison: Comparison) -> None:
     shown = [
         (panel.name, picture)
         for panel, _, picture in figures.panel_pictures(comparison)
@@ -216,6 +254,8 @@ def _tile(comparison: Comparison) -> None:
     change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)
     st.markdown(f"{change}  \n{comparison.verdict.sentence.capitalize()}")
     st.caption(code(comparison.sample.name))
+    if st.button("Open in Compare", key=f"open_{comparison.sample.id}", icon=":material/compare:"):
+        _open(request, comparison)
 
 
 def _drift(comparison: Comparison) -> float:
