@@ -208,7 +208,7 @@ def _view(first: Comparison, frames: Sequence[Frame]) -> View:
         native=_native(first.reference),
         frames=tuple(frames),
         sentence=(
-            f"Where {first.model} looks in {first.sample.name}, which it takes for {before.label}: float and "
+            f"Maps of {first.model} on {first.sample.name}, which it takes for {before.label}: float and "
             f"{', '.join(frame.name for frame in frames)}."
         ),
         problem=first.reference.native.degenerate,
