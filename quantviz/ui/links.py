@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 _HISTORY: Final = """
 export default function () {
   if (window.history.quantviz) return;
-  const { history } = window, replace = history.replaceState.bind(history);
-  let last = 0;
+  const { history } = window;
+  const replace = history.replaceState.bind(history), push = history.pushState.bind(history);
+  let last = -Infinity, back = -Infinity;
   history.quantviz = true;
-  history.replaceState = (state, unused, address) => {
+  const write = (usual) => (state, unused, address) => {
     const next = new URL(address ?? window.location.href, window.location.href), now = performance.now();
     const chosen = next.pathname === window.location.pathname && next.search !== window.location.search;
-    const back = now - (window.quantvizBack ?? -Infinity) < 3000;  // what a page takes up after Back is no choice
-    if (chosen && !back && now - last > 400) history.pushState(state, unused, address);
-    else replace(state, unused, address);
-    if (chosen) last = now;
+    if (!chosen) return usual(state, unused, address);
+    const first = now - last > 400 && now - back > 3000;  // what a page takes up after Back is no choice
+    last = now;
+    (first ? push : replace)(state, unused, address);
   };
-  window.addEventListener("popstate", () => { window.quantvizBack = performance.now(); });
+  history.replaceState = write(replace);
+  history.pushState = write(push);
+  window.addEventListener("popstate", () => { back = performance.now(); });
 }
 """
 
