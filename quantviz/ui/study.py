@@ -22,7 +22,7 @@ from quantviz.report.tables import (
     shown,
     study_tables,
 )
-from quantviz.specs import DEPLOYED
+from quantviz.specs import DEPLOYED, GIVEN
 from quantviz.study.filters import RESAMPLES, Filters, StudyView, ranking, study_view
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
@@ -116,9 +116,10 @@ def show_answer(opened: Opened) -> bool:
     st.markdown("\n\n".join(f"### {paragraph}" for paragraph in paragraphs))
     labelled = sum(image.label is not None for image in plan.images)
     part = f"{view.pictures:,} of {len(plan.images):,}" if view.pictures < len(plan.images) else f"{view.pictures:,}"
+    settings = "quantized networks" if GIVEN in plan.protocols else "bit-widths"  # files have no bits to speak of
     st.caption(
         f"{part} pictures, {labelled:,} with a known class; {len(plan.models)} models, {len(plan.settings)} "
-        f"bit-widths, {len(plan.protocols)} protocols; {plan.cam.method}."
+        f"{settings}, {len(plan.protocols)} protocols; {plan.cam.method}."
     )
     return True
 
