@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 from PIL import Image, ImageDraw
+from streamlit.errors import StreamlitAPIException
 
 from quantviz import networks
 from quantviz.specs import Phase, Progress, QuantvizError, system_words
@@ -112,6 +113,13 @@ def guarded() -> Iterator[None]:
         yield
     except QuantvizError as error:
         st.error(plain(error), icon=":material/error:")
+    except StreamlitAPIException as error:
+        if "ile extension" not in str(error) and "null bytes" not in str(error):
+            raise
+        st.error(
+            f"An uploaded file was refused by its name ({plain(error)}); reload the page and choose another file.",
+            icon=":material/error:",
+        )
     except OSError as error:
         logging.getLogger(__name__).exception("refused by the system")
         st.error(plain(system_words(error)), icon=":material/error:")

@@ -29,6 +29,7 @@ from quantviz.specs import (
 )
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.bit_widths import SLOW_METHODS
+from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
 from quantviz.ui.network import OF_CARD, choose_model, weights_at_hand
@@ -268,7 +269,7 @@ def choose_picture(linked: Linked, study: StudyLink | None = None) -> tuple[Call
     if file is None:
         return lambda: images.bundled(name), ()
     data, file_name = file.getvalue(), file.name
-    return lambda: images.load(data, name=file_name), (file_name,)
+    return lambda: decoded(data, file_name), (file_name,)
 
 
 def _weights(linked: Linked, model: str, study: StudyLink | None) -> str | None:

@@ -18,6 +18,7 @@ from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantS
 from quantviz.ui import workbench
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
 from quantviz.ui.controls import choose_request
+from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import scheme_query
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
@@ -185,7 +186,7 @@ def _read(files: Sequence[object]) -> tuple[list[ImageSample], list[str]]:
     _files().clear()
     for file in files[:MOST]:
         try:
-            sample = images.load(file.getvalue(), name=file.name)  # type: ignore[attr-defined]
+            sample = decoded(file.getvalue(), file.name)  # type: ignore[attr-defined]
         except ImageError as error:
             refused.append(str(error))
             continue

@@ -21,18 +21,18 @@ File = tuple[str, bytes]
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-def pictures(chance: random.Random, count: int) -> Iterator[File]:
-    """Yield pictures: the handmade ones first, then as many mutated and generated as are wanted."""
-    made = list(picture_bombs())
+def pictures(chance: random.Random, count: int, *, large: bool = True) -> Iterator[File]:
+    """Yield pictures: the handmade ones first, unless they are not wanted, then mutated ones."""
+    made = list(picture_bombs()) if large else [("map", pickled_npy())]
     yield from made[:count]
     seeds = [*_picture_seeds()]
     for _ in range(count - len(made)):
         yield chance.choice(("picture", "map")), mutated(chance, chance.choice(seeds), seeds)
 
 
-def others(chance: random.Random, count: int) -> Iterator[File]:
+def others(chance: random.Random, count: int, *, large: bool = True) -> Iterator[File]:
     """Yield other files, as ``pictures`` does."""
-    made = list(other_bombs())
+    made = [*traps(), *(other_bombs() if large else ())]
     yield from made[:count]
     seeds = list(_other_seeds())
     texts = [data for _, data in seeds]
@@ -224,8 +224,27 @@ def small_bundle() -> bytes:
     return held.getvalue()
 
 
+def traps() -> Iterator[File]:
+    """Yield small files that reach for more than themselves, or would have something run."""
+    laughs = b"".join(b'<!ENTITY e%d "&e%d;&e%d;">' % (n + 1, n, n) for n in range(40))
+    yield "boxes", b'<!DOCTYPE a [<!ENTITY e0 "ha">' + laughs + b"]><annotation>&e40;</annotation>"
+    yield "boxes", b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>'
+    yield "weights", pickle.dumps(Executed())
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", pickle.dumps(Executed()))
+        file.writestr("archive/version", b"3\n")
+    yield "weights", held.getvalue()
+    yield "card", b'model = "squeezenet1_1"\nweights = "/etc/passwd"\n'
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in ("../../outside", "/tmp/outside", "plan.json"):
+            file.writestr(name, b"x")
+    yield "bundle", held.getvalue()
+
+
 def other_bombs() -> Iterator[File]:
-    """Yield other files that take much, or reach for more than themselves, one of each kind that was found."""
+    """Yield other files that take much, one of each kind that was found."""
     yield "bits", json.dumps({"layers": {f"layer.{number}": 8 for number in range(50_000)}}).encode()[: 1 << 20]
     yield "bits", b"[" * (1 << 20)
     yield "bits", b'{"format": "quantviz bits 1", "default": 1e999}'
@@ -237,9 +256,6 @@ def other_bombs() -> Iterator[File]:
     yield "boxes", b"x0,y0,x1,y1\n" + b"1,2,30,40\n" * 299_000
     yield "boxes", b"<a>" * 300_000
     yield "boxes", b"<annotation>" + b"<object/>" * 110_000 + b"</annotation>"
-    laughs = b"".join(b'<!ENTITY e%d "&e%d;&e%d;">' % (n + 1, n, n) for n in range(40))
-    yield "boxes", b'<!DOCTYPE a [<!ENTITY e0 "ha">' + laughs + b"]><annotation>&e40;</annotation>"
-    yield "boxes", b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>'
     mat = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
     packed = zlib.compress(bytes(200 << 20), 9)
     yield "fixations", mat + struct.pack("<II", 15, len(packed)) + packed
@@ -249,12 +265,6 @@ def other_bombs() -> Iterator[File]:
     yield "weights", safetensors_of({f"t{number}": [0] for number in range(300_000)})
     yield "weights", b"\x80\x02" + b"N0" * (20 << 20) + b"N."
     yield "weights", b"\x80\x02" + b"]" * (4 << 20) + b"."
-    yield "weights", pickle.dumps(Executed())
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("archive/data.pkl", pickle.dumps(Executed()))
-        file.writestr("archive/version", b"3\n")
-    yield "weights", held.getvalue()
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", b"]" * (60 << 20))
@@ -262,16 +272,10 @@ def other_bombs() -> Iterator[File]:
     yield "card", b"x = " + b"[" * 100_000
     yield "card", b'x = """' + b"\n" * 500_000 + b'"""\nmodel = 1\n'
     yield "card", b"".join(b"[a%d]\n" % number for number in range(60_000))
-    yield "card", b'model = "squeezenet1_1"\nweights = "/etc/passwd"\n'
     yield "labels", b"file,label\n" + b"cat.jpg,0\n" * 400_000
     yield "classes", b"a\n" * (1 << 20)
     yield "plan", b'{"format": 1, "models": ' + b"[" * 900 + b"]" * 900 + b"}"
     yield "plan", b"{" * (1 << 20)
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
-        for name in ("../../outside", "/tmp/outside", "plan.json"):
-            file.writestr(name, b"x")
-    yield "bundle", held.getvalue()
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as file:
         for name in ("MANIFEST", "README.txt", "plan.json", "versions.json", "images.csv", "summary.json"):
