@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from quantviz import images
 from quantviz.comparison.files import input_warning, networks_of, pairs_of
@@ -13,12 +13,16 @@ from quantviz.comparison.files_request import FilesRequest, preprocessing_of_fil
 from quantviz.comparison.machine import integer_kernels
 from quantviz.layerwise.diagnosis.causes import causes
 from quantviz.layerwise.diagnosis.files_structure import blocks_of_files, file_findings
-from quantviz.layerwise.diagnosis.meter import Meter
 from quantviz.layerwise.diagnosis.specs import Diagnosis, Float64, Site, TensorFigures
 from quantviz.networks.onnx_files import FilePair
 from quantviz.networks.onnx_files.grids import Grid
 from quantviz.networks.onnx_files.taps import PairRunner, StoredTensor, TappedTensor, stored, tapped
 from quantviz.specs import ImageSample, Phase, Progress, UsageError, no_progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quantviz.layerwise.diagnosis.meter import Meter
 
 
 def diagnose_files(
@@ -127,12 +131,16 @@ def diagnose_pair(
     return [meter.figures() for meter in meters.values() if meter.has_seen]
 
 
-def _tensor(values: np.ndarray) -> torch.Tensor:
+def _tensor(values: np.ndarray) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
 
 def _meters(pair: FilePair, activations: Sequence[TappedTensor], own: Sequence[StoredTensor]) -> dict[str, Meter]:
     """Return the meters of all tensors in the order of the file; those of weights have seen them."""
+    from quantviz.layerwise.diagnosis.meter import Meter  # here, since it takes torch
+
     order = pair.quantized.graph.order
     sites = [(order.get(entry.after, 0), entry.name, _activation_site(entry)) for entry in activations]
     sites += [(order.get(entry.reader, 0), entry.name, _stored_site(entry)) for entry in own]
