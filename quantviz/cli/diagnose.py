@@ -20,7 +20,6 @@ from quantviz.comparison.files_request import files_of_card
 from quantviz.layerwise.diagnosis.causes import REMEDIES
 from quantviz.layerwise.diagnosis.drift import with_drift
 from quantviz.layerwise.diagnosis.exports import EXPORTS, export, mended_bits
-from quantviz.layerwise.diagnosis.files import diagnose_files
 from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
 from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
 from quantviz.layerwise.diagnosis.run import diagnose
@@ -91,6 +90,8 @@ def diagnose_command(
     check_outputs(json_path, csv_path, html_path, *(path for _, path in wanted))
     files, tried = _files_of(pairs, request), None
     if files is not None:
+        from quantviz.layerwise.diagnosis.files import diagnose_files  # imports torch
+
         _check_simulated({"--bits": bits, "--drift": drifts, "--try": trial})
         samples = samples_of(pictures, limit)
         with progress_bar() as progress:

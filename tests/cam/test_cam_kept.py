@@ -266,8 +266,7 @@ def test_engines_share_theirs(store, forwards):
         result = found.deployed.result if name == "deployed" else found.reference
         alone = explain(network, image, CamSpec("hirescam", parted_layer(network)), 7)
         assert result.heatmap.values.tobytes() == alone.heatmap.values.tobytes()
-    # The timing runs the simulated network six times; the two in ONNX Runtime are not counted here.
-    assert forwards == ["quantized"] * 6
+    assert forwards == []  # of torch; all three networks run in ONNX Runtime, the simulated one too
 
 
 @pytest.mark.parametrize("protocol", ["paper", "calibrated+online_ranges", "calibrated+train_mode"])
