@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from quantviz.api.files import write_file
+from quantviz.cli.exports import export_of, export_option
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
 from quantviz.cli.pair import Pairs, file_options
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, progress_bar, show, table_of
@@ -19,7 +20,7 @@ from quantviz.comparison import CompareRequest, FilesRequest, Workbench
 from quantviz.comparison.files_request import files_of_card
 from quantviz.layerwise.diagnosis.causes import REMEDIES
 from quantviz.layerwise.diagnosis.drift import with_drift
-from quantviz.layerwise.diagnosis.exports import EXPORTS, export, mended_bits
+from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
 from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
 from quantviz.layerwise.diagnosis.run import diagnose
@@ -52,13 +53,7 @@ _SHOWN, _SENTENCES = 12, 2
     help=f"Try a remedy for a tensor, or for the worst cause's with `auto`: before and after on every other picture, "
     f"none of which it was chosen on. One of {', '.join(REMEDIES)}; the cause's own if not given.",
 )
-@click.option(
-    "--export",
-    "exports",
-    multiple=True,
-    metavar="TOOL=FILE",
-    help=f"Write what another tool reads; TOOL is one of {', '.join(EXPORTS)}, or bits for a bits file.",
-)
+@export_option
 @limit_option
 @json_option
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page for a browser here.")
@@ -86,7 +81,7 @@ def diagnose_command(
     Every weight and activation is compared in float and quantized over IMAGE_OR_DIR: SQNR, range, channels. A folder's
     pictures, pictures' paths, or bundled photographs' names.
     """
-    wanted = [_export_of(words) for words in exports]
+    wanted = [export_of(words) for words in exports]
     check_outputs(json_path, csv_path, html_path, *(path for _, path in wanted))
     files, tried = _files_of(pairs, request), None
     if files is not None:
@@ -134,14 +129,6 @@ def _simulated(
     if drifts is not None:
         found = with_drift(bench, request, found, samples, progress, most=drifts or None)
     return found, tried
-
-
-def _export_of(words: str) -> tuple[str, Path]:
-    tool, sign, path = words.partition("=")
-    if not sign or not path or tool not in (*EXPORTS, "bits"):
-        known = ", ".join([*EXPORTS, "bits"])
-        raise UsageError(f"--export {words!r} names no tool and file; write TOOL=FILE with a tool of {known}.")
-    return tool, Path(path)
 
 
 def _check_simulated(options: dict[str, Any]) -> None:

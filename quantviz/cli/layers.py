@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from quantviz.api.files import write_file
+from quantviz.cli.exports import export_of, export_option
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, show_cost, working
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.bits_file import bits_bytes
+from quantviz.layerwise.diagnosis.exports import export
 from quantviz.layerwise.output import report_layers
 from quantviz.layerwise.search import search
 from quantviz.layerwise.sensitivity import sensitivity
@@ -88,6 +90,7 @@ def sensitivity_command(
 @click.option("--widths", type=Widths(), default="2,3,4,5,6,8", show_default=True, help="Weight bits to choose from.")
 @limit_option
 @click.option("--bits-file", "written", type=click.Path(path_type=Path), help="Write the bits that were found here.")
+@export_option
 @json_option
 @cache_option
 def search_command(
@@ -98,6 +101,7 @@ def search_command(
     widths: tuple[int, ...],
     limit: int | None,
     written: Path | None,
+    exports: tuple[str, ...],
     json_path: str | None,
     cache_dir: Path | None,
 ) -> None:
@@ -106,7 +110,8 @@ def search_command(
     Every other picture is searched on, the ones between only measured. Minutes at first; repeated at once. The exit
     status is 1 where nothing is within the budgets.
     """
-    check_outputs(json_path, written)
+    wanted = [export_of(words) for words in exports]
+    check_outputs(json_path, written, *(path for _, path in wanted))
     samples = samples_of(pictures, limit, request.model)
     budgets: dict[str, Any] = {"max_drift": max_drift, "max_flips": max_flips, "widths": widths}
     with working(cache_dir) as (bench, progress):
@@ -121,8 +126,8 @@ def search_command(
         )
     if found.found is None:
         raise QuantvizError("Nothing measured is within the budgets; allow more drift or more flips.")
-    if written is not None:
-        write_file(written, bits_bytes(found))
+    for tool, path in [*wanted, *([("bits", written)] if written is not None else [])]:
+        write_file(path, bits_bytes(found) if tool == "bits" else export(found, tool))
 
 
 def _show_sensitivity(found: Sensitivity) -> None:
