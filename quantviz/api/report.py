@@ -86,9 +86,10 @@ def _files(
 
 def _table_files(summed: StudySummary) -> Iterator[tuple[str, bytes]]:
     from quantviz.report.latex import latex_bytes
-    from quantviz.report.tables import csv_bytes, study_tables
+    from quantviz.report.tables import csv_bytes
+    from quantviz.report.wide import all_tables
 
-    for table in study_tables(summed):
+    for table in all_tables(summed):
         yield f"{table.name}.csv", csv_bytes(table)
         yield f"{table.name}.tex", latex_bytes(table, summed.plan.protocols)
     yield "summary.json", (json.dumps(report_summary(summed), indent=2, allow_nan=False) + "\n").encode()

@@ -73,7 +73,8 @@ def _measured(
 
 
 def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
-    from quantviz.report.tables import headline, study_tables
+    from quantviz.report.tables import headline
+    from quantviz.report.wide import all_tables
 
     plan = study_summary.plan
     labelled = sum(image.label is not None for image in plan.images)
@@ -95,7 +96,7 @@ def _show(study_summary: StudySummary, times: Sequence[MapTimes]) -> None:
     untrained = [model.name for model in plan.models if not model.weights.trained]
     if untrained:
         click.echo(f"UNTRAINED (random) weights, a sanity control: {', '.join(untrained)}")
-    tables = study_tables(study_summary)
+    tables = all_tables(study_summary)
     if times:
         from quantviz.report.times import times_table
 

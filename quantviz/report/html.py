@@ -12,7 +12,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from quantviz.report.tables import Column, headline, model_title, shown, study_tables
+from quantviz.report.tables import Column, headline, model_title, shown
+from quantviz.report.wide import all_tables
 from quantviz.specs import scheme_name, utf8
 from quantviz.study.specs.summary import StudySummary
 
@@ -52,7 +53,7 @@ def study_html(summary: StudySummary, figures: Sequence[ReportFigure], plotly: s
         .render(
             summary=summary,
             headline=headline(summary),
-            tables=study_tables(summary),
+            tables=all_tables(summary),
             figures=figures,
             data=[list(figure.choices.values()) for figure in figures],
             style=_source("study.css"),

@@ -19,11 +19,12 @@ from quantviz.study.specs.summary import Estimate, Rate, SaliencyTest, StudyCell
 from quantviz.study.specs.table import StudyTable
 from quantviz.study.summary_record import pack_summary, unpack_summary
 from quantviz.study.table import study_table
+from quantviz.study.wide import dataset_wide
 
 MARGINS: Final[Mapping[str, float]] = {"sim": 0.05, "cc": 0.05, "kld": 0.1}
 """The largest mean change of agreement with a reference that is taken not to matter; see ``margin`` for others."""
 
-SUMMARY_VERSION = 2
+SUMMARY_VERSION = 3
 """Raised whenever a change of the code changes a number or a field of a summary: older cache entries are not read."""
 
 _MOST_REASONS = 20
@@ -98,6 +99,11 @@ def report_summary(study_summary: StudySummary) -> dict[str, Any]:
                 entry[name]["value"] = getattr(cell, name).value
         if cell.simulation is not None:
             entry["simulation"]["flips"]["value"] = cell.simulation.flips.value
+        if cell.wide is not None:
+            for row, one in zip(entry["wide"]["classes"], cell.wide.classes, strict=True):
+                row["drop"] = one.drop
+                for name in ("flips", "float_accuracy", "accuracy"):
+                    row[name]["value"] = getattr(one, name).value
         cells.append(entry)
     return {
         "plan": {"digest": study_summary.plan.digest, **plan},
@@ -134,8 +140,8 @@ def _computed(table: StudyTable, progress: Progress) -> StudySummary:
     tests = _tests(table, _half(progress, 0))
     cells = sum_up(table, progress=_half(progress, 1))
     tested = (
-        replace(cell, tests=of_cell["saliency"], truth_tests=of_cell["truth"])
-        for cell, of_cell in zip(cells, tests, strict=True)
+        replace(cell, tests=of_cell["saliency"], truth_tests=of_cell["truth"], wide=dataset_wide(table, row))
+        for row, (cell, of_cell) in enumerate(zip(cells, tests, strict=True))
     )
     whole = StudySummary(table.plan, tuple(tested), _most(table.reasons["error"]))
     if table.plan.truth is None:

@@ -135,6 +135,84 @@ class MapTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassRow:
+    """What quantization does to the pictures of one class.
+
+    Attributes:
+        index: of the class, as labels count it.
+        name: of the class.
+        float_accuracy: top-1 of the float network.
+        accuracy: top-1 of the quantized network.
+        flips: pictures whose top-1 class changed.
+        drift: 1 - CC of the quantized and the float map; its interval is the bootstrap's limit, from 5 pictures on.
+    """
+
+    index: int
+    name: str
+    float_accuracy: Rate
+    accuracy: Rate
+    flips: Rate
+    drift: Estimate
+
+    @property
+    def drop(self) -> float | None:
+        """Accuracy that is lost, float - quantized; None without pictures."""
+        before, after = self.float_accuracy.value, self.accuracy.value
+        return None if before is None or after is None else before - after
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """A top-1 class that quantization turns into another.
+
+    Attributes:
+        before: name of the float network's class.
+        after: name of the quantized network's.
+        pictures: paths of the pictures, as in the plan.
+    """
+
+    before: str
+    after: str
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlipPrediction:
+    """Whether drift tells the pictures whose top-1 class changed from the others.
+
+    Attributes:
+        auroc: chance that a changed picture drifts more than one that kept its class; 0.5 where drift tells nothing.
+        low: lower end of the 95 % confidence interval; None where a group has fewer than 2 pictures.
+        high: upper end.
+        flipped: pictures whose class changed.
+        kept: pictures that kept it.
+        method: how the interval was made; None without interval.
+    """
+
+    auroc: float
+    low: float | None
+    high: float | None
+    flipped: int
+    kept: int
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetWide:
+    """What a whole data set shows of one quantized network.
+
+    Attributes:
+        classes: those of the pictures' labels, the one that loses most accuracy first, then by drift.
+        changes: of the top-1 class, the most frequent first.
+        prediction: of changes by drift; None where every picture changed, or none.
+    """
+
+    classes: tuple[ClassRow, ...]
+    changes: tuple[ClassChange, ...]
+    prediction: FlipPrediction | None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyCell:
     """One model at one bit-width under one protocol.
 
@@ -155,6 +233,7 @@ class StudyCell:
         terciles: the two float top-1 probabilities that part the thirds; None without results.
         truth_tests: metric -> test of quantized v float agreement with the user's ground truth; empty without one.
         simulation: of the deployed protocol's cells: how the simulation agrees with the deployed network; else None.
+        wide: what the whole data set shows; None of chosen pictures.
     """
 
     model: str
@@ -173,6 +252,7 @@ class StudyCell:
     terciles: tuple[float, float] | None
     truth_tests: Mapping[str, SaliencyTest] = field(default_factory=dict)
     simulation: SimulationCheck | None = None
+    wide: DatasetWide | None = None
 
 
 @dataclass(frozen=True, slots=True)
