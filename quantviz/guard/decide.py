@@ -96,7 +96,7 @@ def _over_floor(case: Case, limit: Limit, levels: Levels) -> Verdict:
 
     So no ratio has to be bounded (Fieller's way, 1954, doi 10.1111/j.2517-6161.1954.tb00159.x).
     """
-    name, floor = max(case.now.floor.items(), key=lambda entry: float(np.nanmean(entry[1])))
+    name, floor = max(case.now.floor.items(), key=lambda entry: float(np.nan_to_num(entry[1]).mean()))
     both = ~np.isnan(case.now.drift) & ~np.isnan(floor)
     drift, floor = case.now.drift[both], floor[both]
     base = float(floor.mean()) if floor.size else 0.0

@@ -13,6 +13,7 @@ import numpy as np
 from quantviz.guard.baseline import paired, read_baseline
 from quantviz.guard.decide import Case, asked_of, decide, family_of, outcome_of
 from quantviz.guard.file import CheckFile
+from quantviz.guard.floor import picture_floors
 from quantviz.guard.measure import measured, of_study, worst_pictures
 from quantviz.guard.size import network_size
 from quantviz.guard.specs import CheckReport, Limit, Measured
@@ -146,16 +147,21 @@ def _measured(
     progress: Progress,
     sized: bool,
 ) -> Measured:
-    values = measured(table, row)
-    limit = next((one for one in limits if one.name == "size"), None)
-    if limit is None and not sized:
-        return values
+    values, plan, cell = measured(table, row), table.plan, table.cells[row]
+    asked = {limit.name: limit for limit in limits}
     try:
-        return replace(values, size=network_size(store, table.plan, table.cells[row], progress))
+        if "drift_over_floor" in asked:
+            places = np.flatnonzero(~np.isnan(table.columns["float_probability"][row])).tolist()
+            values = replace(values, floor=picture_floors(store, plan, cell, places, progress))
     except UsageError as error:
-        if limit is None:
-            return values
-        raise UsageError(f"Check file {file.where(limit)}: {error}") from None
+        raise UsageError(f"Check file {file.where(asked['drift_over_floor'])}: {error}") from None
+    try:
+        if sized or "size" in asked:
+            values = replace(values, size=network_size(store, plan, cell, progress))
+    except UsageError as error:  # for a baseline alone the size is not needed
+        if "size" in asked:
+            raise UsageError(f"Check file {file.where(asked['size'])}: {error}") from None
+    return values
 
 
 def _check_labels(file: CheckFile, limits: Sequence[Limit], cells: Sequence[Measured]) -> None:
