@@ -22,6 +22,7 @@ from quantviz.figures.print.study import accuracy_print, distribution_print, dri
 from quantviz.report.html import ReportFigure, study_html
 from quantviz.report.latex import escaped, latex_bytes
 from quantviz.report.tables import Column, ReportTable, csv_bytes, headline, shown, study_tables
+from quantviz.report.wide import all_tables
 from quantviz.specs import UsageError
 from quantviz.study.filters import ranking
 from quantviz.study.specs.plan import StudyTruth, TruthFile
@@ -44,7 +45,7 @@ def written(study, tmp_path_factory):
     return file
 
 
-def test_the_command_writes_everything_and_the_same_again(study, written, run, tmp_path):
+def test_the_command_writes_everything_and_the_same_again(study, found, written, run, tmp_path):
     def write(name, *more):
         place = tmp_path / name
         place.mkdir()
@@ -55,7 +56,9 @@ def test_the_command_writes_everything_and_the_same_again(study, written, run, t
     first, err = write("first", "--html", tmp_path / "a.html")
     assert re.search(r"a\.html: \d\.\d MB", err)
     assert (tmp_path / "a.html").read_bytes() == written.read_bytes()
-    tables = {f"tables/{table}.{form}" for table in ("table1", "tests", "rates", "drift") for form in ("csv", "tex")}
+    names = [table.name for table in all_tables(found)]
+    assert names[:4] == ["table1", "tests", "rates", "drift"]
+    tables = {f"tables/{name}.{form}" for name in names for form in ("csv", "tex")}
     assert set(first) == {"a.zip", "tables/summary.json", *tables}
     assert write("second")[0] == first
 
