@@ -76,8 +76,8 @@ def auroc(scores: Values, positive: Values, *, confidence: float = 0.95) -> Auro
     level = (1 - confidence) / 2
     if area in (0.0, 1.0):
         inner = level ** (1 / min(m, n))
-        ends = (inner, 1.0) if area else (0.0, 1 - inner)
-        return Auroc(area, *ends, m, n, EXACT)
+        low, high = (inner, 1.0) if area else (0.0, 1 - inner)
+        return Auroc(area, low, high, m, n, EXACT)
     deviation = math.sqrt(float(first.var(ddof=1)) / m + float(second.var(ddof=1)) / n)
     reach = float(stats.norm.isf(level)) * deviation / (area * (1 - area))
     logit = math.log(area / (1 - area))

@@ -38,14 +38,14 @@ def _classes(columns: dict[str, Values], drift: Values, names: Sequence[str]) ->
     labels = columns["label"]
     known = np.unique(labels[~np.isnan(labels) & ~np.isnan(columns["float_correct"])]).astype(int)
     of_class = labels == known[:, None]  # (classes, pictures)
-    judged = [
+    right, right_now, changed = (
         rates(np.broadcast_to(columns[name], of_class.shape), of_class)
         for name in ("float_correct", "quantized_correct", "flipped")
-    ]
-    rows = [
-        ClassRow(index, _name(index, names), *of_rates, estimate(drift[place], resampled=False))
-        for index, place, *of_rates in zip(known.tolist(), of_class, *judged, strict=True)
-    ]
+    )
+    rows = []
+    for index, place, before, after, flips in zip(known.tolist(), of_class, right, right_now, changed, strict=True):
+        drifts = estimate(drift[place], resampled=False)
+        rows.append(ClassRow(int(index), _name(int(index), names), before, after, flips, drifts))
     return tuple(sorted(rows, key=lambda one: (-(one.drop or 0.0), -(one.drift.mean or 0.0), one.index)))
 
 
