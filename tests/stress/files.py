@@ -83,6 +83,8 @@ class Reader:
             found: dict[str, Any] = json.loads(line)
             return found
         self.process.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
         how = "ended" if ready else f"gave no answer within {_HANG:g} s"
         self.process.wait()
         return {
@@ -95,9 +97,9 @@ class Reader:
 
     def close(self) -> None:
         """End the process."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait(60)
+        if self.process is not None:
+            with self.process:  # which closes its pipes, at whose end it ends
+                pass
 
 
 def read_all(files: Iterable[hostile.File], place: Path, keep: Path | None = None) -> tuple[Tally, Counter[str]]:
