@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from quantviz.specs import utf8
+
 _MARKS = re.compile(r"[\\`*_{}\[\]()<>#+!|~$&^=:-]")
 
 
@@ -19,7 +21,7 @@ def plain(text: object) -> str:
         >>> plain("![x](http://example.org/x.png) `quantviz serve`")
         '\\!\\[x\\]\\(http\\://example.org/x.png\\) `quantviz serve`'
     """
-    words = " ".join(str(text).split())
+    words = " ".join(_encodable(text).split())
     parts = words.split("`")
     if len(parts) % 2 == 0 or "" in parts[1:-1] or "``" in words:  # what is code is not sure
         return _escaped(words)
@@ -28,8 +30,13 @@ def plain(text: object) -> str:
 
 def code(text: object) -> str:
     """Return text as Markdown code; its backticks become apostrophes, and white space is taken together."""
-    words = " ".join(str(text).replace("`", "'").split())
+    words = " ".join(_encodable(text).replace("`", "'").split())
     return f"`{words}`" if words else ""
+
+
+def _encodable(text: object) -> str:
+    """Return text that can be sent to a browser: a file's name need not be UTF-8."""
+    return utf8(str(text)).decode()
 
 
 def _escaped(text: str) -> str:

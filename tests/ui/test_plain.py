@@ -55,3 +55,8 @@ def test_whatever_the_text_no_element_but_code_comes_of_it():
 
 def test_what_breaks_a_line_does_not_end_the_paragraph():
     assert shown(plain("one\n\n# two\r\n    three")) == ({"p"}, "one # two three")
+
+
+def test_a_name_of_any_bytes_can_be_sent_to_a_browser():
+    assert plain("caf\udce9.jpg").encode() == b"caf\\\\udce9.jpg"
+    assert code("caf\udce9.jpg").encode() == b"`caf\\udce9.jpg`"
