@@ -184,6 +184,10 @@ def _fault(disk: Path, way: str, counts: Counts, number: int) -> None:
     with TensorStore(folder, timeout=1) as store:
         for record in range(3):
             store.put(key_of(record), record_of(record))
+    if way == "read-only":  # before it is opened: what is open for writing keeps a disk from becoming so
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with TensorStore(folder, timeout=1) as store:
+        store.get(key_of(0))
         if way == "full":
             (disk / "ballast").write_bytes(b"")
             with (disk / "ballast").open("r+b", buffering=0) as ballast:
@@ -192,9 +196,7 @@ def _fault(disk: Path, way: str, counts: Counts, number: int) -> None:
                         continue
                 except OSError:
                     pass
-        elif way == "read-only":
-            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        else:
+        elif way == "deleted":
             shutil.rmtree(folder)
         taken = store.put(key_of(30), record_of(30))
         problem = store.info().problem
