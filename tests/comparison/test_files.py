@@ -11,6 +11,7 @@ from onnx_support import CLASSES, LAST, SIDE, Builder, dynamic, pictures, quanti
 from onnxruntime.quantization import QuantFormat
 
 from quantviz import images
+from quantviz.cam import maps
 from quantviz.comparison import FilesRequest, PairRequest, compare_files, comparison_data
 from quantviz.comparison import files as rooms
 from quantviz.comparison.pair import explain_pair
@@ -187,12 +188,12 @@ def test_an_operator_of_another_domain_is_refused(folder, reference):
 
 @pytest.mark.parametrize("rule", ["float", "own", 4])
 def test_maps_made_at_once_are_those_made_one_after_the_other(folder, reference, int8, rule, monkeypatch):
-    """Whether torch has a thread for each network or not; classes that a network lacks give way to its own."""
+    """Whether there is a core for each network or not; classes that a network lacks give way to its own."""
     request, tensor = PairRequest("gradcam", rule), torch.from_numpy(pictures(1))
     for path in (int8, fewer_classes(folder)):
         found = []
         for threads in (1, 2):
-            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            monkeypatch.setattr(maps, "cores", lambda threads=threads: threads)
             files = FilesRequest(reference, (path,))
             ((name, pair),) = rooms.pairs_of(files).items()
             found.append(explain_pair(*rooms.networks_of(files, name, pair), tensor, request))
