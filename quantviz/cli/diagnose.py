@@ -116,13 +116,14 @@ def _simulated(
     by_channel: bool,
 ) -> tuple[Diagnosis, Trial | None]:
     """Return the diagnosis of a network that quantviz rounds, and what a remedy did where one was to be tried."""
-    tried = None
+    tried, (weights, activations) = None, parts
+    if not weights and (trial is not None or drifts is not None):
+        raise UsageError("--try and --drift take weights, too; give bits such as W8A8 or W8.")
     if trial is not None:
         tensor, _, remedy = trial.partition("=")
         chosen = None if tensor == "auto" else tensor
         found, tried = try_remedy(bench, request, samples, chosen, remedy or None, progress)
     else:
-        weights, activations = parts
         found = diagnose(
             bench, request, samples, progress, weights=weights, activations=activations, by_channel=by_channel
         )
