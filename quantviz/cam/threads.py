@@ -66,20 +66,37 @@ class _Blas:
     def enter(self) -> None:
         with _GUARD:
             if not self._inside:
-                self._before = [library.num_threads for library in _libraries("blas")]
-                for library in _libraries("blas"):
-                    library.set_num_threads(1)
+                self._before = [get() for get, _ in _openblas()]
+                for _, set_to in _openblas():
+                    set_to(1)
             self._inside += 1
 
     def leave(self) -> None:
         with _GUARD:
             self._inside -= 1
             if not self._inside:
-                for library, threads in zip(_libraries("blas"), self._before, strict=True):
-                    library.set_num_threads(threads)
+                for (_, set_to), threads in zip(_openblas(), self._before, strict=True):
+                    set_to(threads)
 
 
 _BLAS = _Blas()
+
+
+@lru_cache(maxsize=1)
+def _openblas() -> tuple[tuple[Callable[[], int], Callable[[int], Any]], ...]:
+    """Return of each OpenBLAS the functions that give and set its number of threads.
+
+    By themselves: threadpoolctl lets only one thread of the process set it, and does nothing for others.
+    """
+    found = []
+    for library in _libraries("blas"):
+        functions = ctypes.CDLL(library.filepath)
+        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
+            get, set_to = (getattr(functions, name.format(verb), None) for verb in ("get", "set"))
+            if get is not None and set_to is not None:
+                found.append((get, set_to))
+                break
+    return tuple(found)
 
 
 def _set_openmp(threads: int) -> None:

@@ -90,7 +90,11 @@ class Server:
     def end(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(timeout=120)
+        try:
+            self.process.wait(timeout=120)
+        except subprocess.TimeoutExpired:  # a computation is not interrupted in the midst of a pass
+            self.process.kill()
+            self.process.wait()
 
 
 class Visitor:
@@ -100,7 +104,13 @@ class Visitor:
         self.url = f"ws://127.0.0.1:{server.port}/_stcore/stream"
 
     async def __aenter__(self) -> Visitor:
-        self.socket = await connect(self.url, subprotocols=["streamlit"], max_size=None)  # type: ignore[list-item]
+        self.socket = await connect(
+            self.url,
+            subprotocols=["streamlit"],
+            max_size=None,
+            open_timeout=MOST_SECONDS,
+            ping_timeout=MOST_SECONDS,
+        )  # type: ignore[list-item]
         return self
 
     async def __aexit__(self, *_: object) -> None:
