@@ -141,7 +141,8 @@ def _numbers(random, bits, own, sure, right):
     }
     for metric, values in own.items():
         found[f"float_v_saliency_{metric}"] = values
-        found[f"quantized_v_saliency_{metric}"] = values - drift * (random.random(len(sure)) - 0.4)
+        moved = values - drift * (random.random(len(sure)) - 0.4)
+        found[f"quantized_v_saliency_{metric}"] = np.clip(moved, 0, None if metric == "kld" else 1)
     return found
 
 

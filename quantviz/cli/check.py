@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.markup import escape
+from rich.text import Text
 
 from quantviz.api.files import check_writable
 from quantviz.cli.stopping import stoppable
@@ -98,7 +98,7 @@ def _show(report: CheckReport) -> None:
     colours = {"holds": "green", "broken": "bold red", "undecided": "yellow"}
     printed = table_of(*TABLE_HEAD)
     for first, *rest in table_rows(report):
-        printed.add_row(f"[{colours[first]}]{first}[/]", *map(escape, rest))
+        printed.add_row(Text(first, style=colours[first]), *rest)
     show(printed)
     click.echo(f"\n{headline(report)}\n{rule(report)}")
     if report.left_out:

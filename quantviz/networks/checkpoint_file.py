@@ -163,8 +163,9 @@ def _check_header(data: bytes, file: str) -> None:
 
 def _check_count(tensors: int, described: int, most: int, file: str) -> None:
     if tensors > limits.CHECKPOINT_TENSORS or described > most:
+        held = "1 tensor" if tensors == 1 else f"{tensors:,} tensors"
         raise CheckpointError(
-            f"{file} holds {tensors:,} tensors, described in {described:,} bytes; a checkpoint may have "
+            f"{file} holds {held}, described in {described:,} bytes; a checkpoint may have "
             f"{limits.CHECKPOINT_TENSORS:,} in {most:,}. Save the state dict alone."
         )
 
