@@ -1,4 +1,4 @@
-"""Confidence intervals of parts of a whole."""
+"""Confidence intervals of parts of a whole, and of the difference of two parts of the same things."""
 
 from __future__ import annotations
 
@@ -61,3 +61,54 @@ def exact_high(count: int, total: int, level: float) -> float:
     Args and source: as ``exact_low``.
     """
     return 1 - exact_low(total - count, total, level)
+
+
+def paired_difference(
+    both: int, first: int, second: int, neither: int, *, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the difference of two proportions of the same things, and its interval.
+
+    With p1 = (both + first)/n, p2 = (both + second)/n, their Wilson intervals (l1, u1) and (l2, u2), and phi the
+    correlation of the two properties, the ends are d - sqrt(a² - 2 phi a b + b²) with a = p1 - l1, b = u2 - p2, and
+    d + the same with a = u1 - p1, b = p2 - l2. Source: method 10 of Newcombe, "Improved confidence intervals for the
+    difference between binomial proportions based on paired data", Statistics in Medicine 17(22), 1998.
+
+    Args:
+        both: how many have both properties.
+        first: only the first.
+        second: only the second.
+        neither: none of them.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        d = p1 - p2 and the ends of its interval, within [-1, 1].
+
+    Raises:
+        UsageError: a count is below 0, or all are 0.
+    """
+    counts = both, first, second, neither
+    if min(counts) < 0 or not (total := sum(counts)):
+        raise UsageError(
+            f"Counts {', '.join(map(str, counts))} are none of pairs; give 0 or more, and one pair at least."
+        )
+    parts = np.array([both + first, both + second], np.float64)
+    low, high = wilson(parts, [total, total], confidence=confidence)
+    shares = parts / total
+    phi = _correlation(*counts)
+    below, above = shares - low, high - shares
+    difference = float(shares[0] - shares[1])
+    down = below[0] ** 2 - 2 * phi * below[0] * above[1] + above[1] ** 2
+    up = above[0] ** 2 - 2 * phi * above[0] * below[1] + below[1] ** 2
+    ends = difference - float(np.sqrt(max(down, 0.0))), difference + float(np.sqrt(max(up, 0.0)))
+    return difference, max(ends[0], -1.0), min(ends[1], 1.0)
+
+
+def _correlation(both: int, first: int, second: int, neither: int) -> float:
+    """Return phi with Newcombe's correction for few pairs; 0 where a property has no spread."""
+    squared = (both + first) * (second + neither) * (both + second) * (first + neither)
+    if not squared:
+        return 0.0
+    surplus = float(both * neither - first * second)
+    if surplus > 0:
+        surplus = max(surplus - (both + first + second + neither) / 2, 0.0)
+    return surplus / float(np.sqrt(float(squared)))

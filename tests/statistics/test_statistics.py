@@ -16,7 +16,7 @@ from statistics_support import A, B, ends
 from statsmodels.stats.weightstats import ttost_paired
 
 from quantviz.specs import UsageError
-from quantviz.statistics import LIMIT, family, holm, paired, summary, wilson
+from quantviz.statistics import LIMIT, family, holm, paired, paired_difference, summary, wilson
 from quantviz.statistics.sample import MOST
 
 RESAMPLED = "BCa bootstrap, 9,999 resamples"
@@ -295,3 +295,28 @@ def test_tost_keeps_its_level_on_the_margin():
     claims = [paired(rng.normal(0.1, 0.2, 30), np.zeros(30), margin=0.1).equivalence for _ in range(300)]
     assert 0.01 < np.mean([claim.by_t for claim in claims]) < 0.09
     assert np.mean([claim.equivalent for claim in claims]) <= np.mean([claim.by_t for claim in claims])
+
+
+def test_the_difference_of_paired_parts_is_newcombes():
+    drop, low, high = paired_difference(36, 12, 2, 0)
+    assert drop == pytest.approx(0.2)
+    # By the formula of the paper, term by term.
+    (l1, l2), (u1, u2) = wilson([48, 38], [50, 50])
+    phi = (36 * 0 - 12 * 2) / math.sqrt(48 * 2 * 38 * 12)
+    down = math.sqrt((0.96 - l1) ** 2 - 2 * phi * (0.96 - l1) * (u2 - 0.76) + (u2 - 0.76) ** 2)
+    up = math.sqrt((u1 - 0.96) ** 2 - 2 * phi * (u1 - 0.96) * (0.76 - l2) + (0.76 - l2) ** 2)
+    assert (low, high) == pytest.approx((0.2 - down, 0.2 + up))
+    assert paired_difference(5, 0, 0, 5)[0] == 0
+    assert paired_difference(0, 3, 0, 0)[:2] == (1.0, pytest.approx(paired_difference(0, 0, 3, 0)[2] * -1))
+    with pytest.raises(UsageError, match="one pair at least"):
+        paired_difference(0, 0, 0, 0)
+
+
+def test_the_interval_of_paired_parts_holds_the_difference_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    chances = np.array([0.5, 0.25, 0.1, 0.15])
+    held = 0
+    for four in generator.multinomial(40, chances, 400).tolist():
+        _, low, high = paired_difference(*four)
+        held += low <= 0.15 <= high
+    assert 0.92 <= held / 400 <= 0.985
