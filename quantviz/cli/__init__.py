@@ -17,6 +17,7 @@ from quantviz.cli.card import card_command
 from quantviz.cli.check import check_command
 from quantviz.cli.compare import compare
 from quantviz.cli.diagnose import diagnose_command
+from quantviz.cli.floor import floor_command
 from quantviz.cli.inspect import inspect_command
 from quantviz.cli.layers import search_command, sensitivity_command
 from quantviz.cli.manage import cache, fetch_weights, models, prepare
@@ -76,7 +77,9 @@ def cli() -> None:
 
 for _command in (compare, sensitivity_command, search_command, attribute, score, pair, models, fetch_weights, cache):
     cli.add_command(_command)
-for _command in (sweep_command, merge_command, summary_command, report_command, replay_command, published_command):
+for _command in (sweep_command, merge_command, summary_command, floor_command, report_command, replay_command):
     cli.add_command(_command)
-for _command in (diagnose_command, prepare, bench_command, serve_command, inspect_command, card_command, check_command):
+for _command in (published_command, diagnose_command, prepare, bench_command):
+    cli.add_command(_command)
+for _command in (serve_command, inspect_command, card_command, check_command):
     cli.add_command(_command)

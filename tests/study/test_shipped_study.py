@@ -35,7 +35,7 @@ def mean_cc(table, model, setting, protocol):
 
 def test_it_is_small_and_holds_numbers_only():
     files = {file.name: file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()}
-    assert set(files) == {"plan.json", "results.parquet"}
+    assert set(files) == {"plan.json", "results.parquet", "floor.json"}
     assert sum(files.values()) < 2_000_000
 
 
