@@ -73,10 +73,10 @@ def report_figures(summary: StudySummary, table: StudyTable) -> list[ReportFigur
 def figure_files(summary: StudySummary, table: StudyTable) -> Iterator[tuple[str, bytes]]:
     """Yield (file name, its bytes) of each figure for paper, as SVG and as PNG."""
     from quantviz.figures.print import study as paper
-    from quantviz.figures.print.page import FORMS
+    from quantviz.figures.print.page import REPORTED
 
     plan, untrained = summary.plan, [model.name for model in summary.plan.models if not model.weights.trained]
-    for form in FORMS:
+    for form in REPORTED:
         for comparison, metrics in _scores(summary, table):
             for protocol in summary.plan.protocols:
                 for start in range(0, len(metrics), _PANELS):

@@ -309,5 +309,5 @@ def test_figures_for_paper_refuse_what_the_study_does_not_have(study, found):
         figures.drift_chart(found.cells, "nss")
     with pytest.raises(UsageError, match="Measure 'loss' is unknown"):
         figures.accuracy_chart(found.cells, "loss")
-    with pytest.raises(UsageError, match="Form 'pdf' is unknown"):
-        drift_print(figures.drift_chart(found.cells), found.plan, "pdf")
+    with pytest.raises(UsageError, match="Form 'gif' is unknown"):
+        drift_print(figures.drift_chart(found.cells), found.plan, "gif")

@@ -48,6 +48,15 @@ class Series:
     name: str
     look: Look
     points: tuple[Point, ...]
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A part of a chart, over its whole width, that is named: from the bottom to a height."""
+
+    name: str
+    top: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class LineChart:
         intervals: how those of the heights were made, in words; "" where there are none.
         facts: what is shown, for the description of a file.
         levels: (colour, height) of level lines: accuracies of the float networks.
+        band: what lies below it is no finding: the noise floor.
     """
 
     x: Axis
@@ -87,6 +97,7 @@ class LineChart:
     intervals: str
     facts: Mapping[str, Any]
     levels: tuple[tuple[str, float], ...] = ()
+    band: Band | None = None
 
 
 @dataclass(frozen=True, slots=True)

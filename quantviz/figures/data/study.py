@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Final, Literal
 
-from quantviz.figures.data.charts import Axis, LineChart, Look, Point, RankChart, RankedRow, Series, Span
+from quantviz.figures.data.charts import Axis, Band, LineChart, Look, Point, RankChart, RankedRow, Series, Span
 from quantviz.figures.data.style import DASHES, GREY, NETWORKS
 from quantviz.figures.data.words import by_bits, metric_name, network_name, number, percent
 from quantviz.specs import UsageError
@@ -20,6 +20,9 @@ DRIFT: Final = "drift"
 
 LEAST: Final = 1e-6
 """Drift at or below it is drawn here on a logarithmic axis."""
+
+NOISE_FLOOR: Final = "noise floor: a change that nobody sees"
+"""Words beside the band of drifts that say nothing."""
 
 AccuracyMeasure = Literal["accuracy", "change", "flips"]
 
@@ -39,6 +42,7 @@ def drift_chart(
     *,
     comparison: str = "quantized_v_float",
     untrained: Sequence[str] = (),
+    floor: float | None = None,
 ) -> LineChart:
     """Return a score's mean against the bit-widths, a line for each network and protocol.
 
@@ -50,6 +54,7 @@ def drift_chart(
         protocols: those to show; all if empty.
         comparison: whose metric is shown; without effect on drift.
         untrained: networks whose weights are random.
+        floor: drift of a change that nobody sees, which a band shows; without effect on other metrics.
 
     Raises:
         UsageError: no cell has the metric.
@@ -68,14 +73,13 @@ def drift_chart(
 
     looks = _looks(shown)
     series = _series(shown, looks, point, untrained)
-    if metric == DRIFT:
-        y = log_axis(_ends(point.y for line in series for point in line.points), _DRIFT_TITLE)
-    else:
-        y = Axis(f"mean {metric_name(metric)},\n{comparison.replace('_', ' ')}")
+    band = None if floor is None or metric != DRIFT else Band(NOISE_FLOOR, max(floor, LEAST))
+    y = _score_axis(series, metric, comparison, band)
     x = Axis("bits of weights (W) and activations (A)", tuple(enumerate(settings)))
     intervals = _methods(point.y for line in series for point in line.points)
     facts = {"shows": f"mean {metric} against bit-width", "comparison": comparison, "intervals": intervals}
-    return LineChart(x, y, series, *_legend(looks, untrained), intervals, facts)
+    more = {} if band is None else {"noise_floor": band.top}
+    return LineChart(x, y, series, *_legend(looks, untrained), intervals, {**facts, **more}, band=band)
 
 
 def accuracy_chart(
@@ -143,6 +147,14 @@ def ranking_chart(ranking: Ranking, *, untrained: Sequence[str] = ()) -> RankCha
     return RankChart(ranking.setting, ranking.protocol, ranking.resamples, tuple(rows), titles, intervals, facts)
 
 
+def _score_axis(series: Sequence[Series], metric: str, comparison: str, band: Band | None) -> Axis:
+    """Return the upright axis of ``drift_chart``: logarithmic, and holding the band, where drift is shown."""
+    if metric != DRIFT:
+        return Axis(f"mean {metric_name(metric)},\n{comparison.replace('_', ' ')}")
+    ends = _ends(point.y for line in series for point in line.points)
+    return log_axis(ends if band is None else [*ends, band.top], _DRIFT_TITLE)
+
+
 def span(estimate: Estimate | Rate, least: float | None = None) -> Span | None:
     """Return a number with its interval as both are drawn; None where there is no number.
 
@@ -198,7 +210,7 @@ def _series(
         shift = 0.3 * ((place + 0.5) / len(looks) - 0.5)
         line = [point(cell, shift) for cell in ordered if (cell.model, cell.protocol) == (network, protocol)]
         if points := tuple(one for one in line if one is not None):
-            series.append(Series(network, network_name(network, network in untrained), look, points))
+            series.append(Series(network, network_name(network, network in untrained), look, points, protocol))
     return tuple(series)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from quantviz.figures.data.charts import Axis, LineChart, Look, RankChart
-from quantviz.figures.data.style import COLOURS
+from quantviz.figures.data.style import COLOURS, GREY
 from quantviz.figures.interactive.layout import bars, frame, log_scale, note, rows_axis, text, title
 
 _MOST_LABELS = 32
@@ -30,7 +31,8 @@ def drift_figure(chart: LineChart) -> go.Figure:
         fixedrange=True,
     )
     figure.update_yaxes(**_axis(chart.y), zeroline=False, automargin=True)
-    figure.update_layout(**frame(480, _top(chart)), hovermode="closest")
+    _band(figure, chart)
+    figure.update_layout(**frame(480, _top(chart)), hovermode="closest", clickmode="event+select")
     return figure
 
 
@@ -58,7 +60,7 @@ def accuracy_figure(chart: LineChart) -> go.Figure:
         figure.add_shape(type="line", line=line, layer="below", opacity=0.55, **level)
     figure.update_xaxes(**_axis(chart.x))
     figure.update_yaxes(**_axis(chart.y), zeroline=False, automargin=True)
-    figure.update_layout(**frame(500, _top(chart)), hovermode="closest")
+    figure.update_layout(**frame(500, _top(chart)), hovermode="closest", clickmode="event+select")
     return figure
 
 
@@ -113,6 +115,7 @@ def _lines(chart: LineChart, thickness: float, width: int) -> list[go.Scatter]:
             mode="lines+markers",
             hovertext=[note(point.note) for point in series.points],
             hoverinfo="text",
+            customdata=[[series.network, point.label, series.protocol] for point in series.points],
             name=text(series.name),
             legendgroup=series.network,
             showlegend=series.network not in named[:place],
@@ -120,6 +123,25 @@ def _lines(chart: LineChart, thickness: float, width: int) -> list[go.Scatter]:
         )
         for place, series in enumerate(chart.series)
     ]
+
+
+def _band(figure: go.Figure, chart: LineChart) -> None:
+    """Shade what is no finding, from the bottom to its height, and name it in a corner that has no points."""
+    if chart.band is None:
+        return
+    low = -20.0 if chart.y.exponents is None else 10 ** chart.y.exponents[0]
+    figure.add_hrect(low, chart.band.top, fillcolor=GREY, opacity=0.22, line_width=0, layer="below")
+    place = math.log10(chart.band.top) if chart.y.exponents is not None else chart.band.top
+    figure.add_annotation(
+        x=0.01,
+        xref="paper",
+        y=place,
+        text=text(chart.band.name),
+        showarrow=False,
+        xanchor="left",
+        yanchor="top",
+        font={"size": 12},
+    )
 
 
 def _protocol_keys(chart: LineChart) -> list[go.Scatter]:

@@ -14,9 +14,12 @@ from quantviz.study.specs.plan import StudyPlan
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Form = Literal["svg", "png"]
+Form = Literal["svg", "png", "pdf"]
 
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
+REPORTED: Final[tuple[Form, ...]] = ("svg", "png")
+"""Those of a report's files: LaTeX takes a PDF of either."""
+
 WIDTH: Final = 7.0
 """Inches: both columns of the usual two-column page."""
 
@@ -73,7 +76,7 @@ def file_bytes(
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    metadata = {"Software" if form == "png" else "Date": None, "Description": description}
+    metadata = _metadata(form, description)
     buffer = io.BytesIO()
     # The default style, because a user's own could ask for LaTeX or change the looks.
     with _DRAWING, matplotlib.style.context("default"), matplotlib.rc_context(looks):
@@ -81,6 +84,13 @@ def file_bytes(
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+def _metadata(form: Form, description: str | None) -> dict[str, str | None]:
+    """Return what a file says of itself, without date and program."""
+    if form == "pdf":  # which has no description
+        return {"Subject": description, "Creator": None, "Producer": None, "CreationDate": None}
+    return {"Software" if form == "png" else "Date": None, "Description": description}
 
 
 def study_page(

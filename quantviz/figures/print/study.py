@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quantviz.figures.data.charts import Axis, LineChart, Look, RankChart, Span
 from quantviz.figures.data.distribution import BoxGroup, DistributionChart, Spread
-from quantviz.figures.data.style import COLOURS, DASHES, NETWORKS
+from quantviz.figures.data.style import COLOURS, DASHES, GREY, NETWORKS
 from quantviz.figures.print.page import SMALL, Form, study_page
 from quantviz.study.specs.plan import StudyPlan
 
@@ -83,6 +83,10 @@ def draw_drift(figure: Figure, chart: LineChart) -> None:
     axes = _lines(figure, chart)
     axes.set_xticks(range(len(chart.x.ticks)), [words for _, words in chart.x.ticks])
     _logarithmic(axes, "y", chart.y)
+    if chart.band is not None:
+        axes.axhspan(axes.get_ylim()[0], chart.band.top, color=GREY, alpha=0.25, linewidth=0, zorder=0)
+        corner: dict[str, Any] = {"textcoords": "offset points", "xytext": (3, -2), "ha": "left", "va": "top"}
+        axes.annotate(chart.band.name, (0, chart.band.top), xycoords=axes.get_yaxis_transform(), size=SMALL, **corner)
 
 
 def draw_accuracy(figure: Figure, chart: LineChart) -> None:
