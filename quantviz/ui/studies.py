@@ -6,7 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from quantviz.specs import StoreError
 from quantviz.store import default_directory
+from quantviz.study.floor import FLOOR_FILE, StudyFloor, read_floor
 from quantviz.study.pictures import plan_of_study
 from quantviz.study.shipped import shipped_studies
 from quantviz.study.specs.plan import StudyPlan
@@ -97,6 +99,14 @@ def summary_of(study: Path) -> StudySummary:
     return _summary(str(study), (*_stamp(study / "plan.json"), *_stamp(study / "results.parquet")))
 
 
+def floor_of(study: Path, plan: StudyPlan) -> tuple[StudyFloor | None, str]:
+    """Return a study's noise floor, None where it has none, and why it cannot be read, or ""."""
+    try:
+        return _floor(str(study), _stamp(study / FLOOR_FILE), plan.digest, plan), ""
+    except StoreError as error:
+        return None, str(error)
+
+
 # As resources, which are shared as they are: they are read-only, and copying them takes longer than reading.
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _plan(study: str, stamp: tuple[int, ...]) -> StudyPlan:
@@ -111,6 +121,11 @@ def _table(study: str, stamp: tuple[int, ...]) -> StudyTable:
 @st.cache_resource(show_spinner="Summing up the study", max_entries=3)
 def _summary(study: str, stamp: tuple[int, ...]) -> StudySummary:
     return summary(Path(study), store=workbench().store)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _floor(study: str, stamp: tuple[int, ...], digest: str, _plan: StudyPlan) -> StudyFloor | None:
+    return read_floor(Path(study), _plan)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -16,8 +16,11 @@ from quantviz.specs import DEPLOYED, QuantSpec, QuantvizError, scheme_name
 from quantviz.study.specs.plan import STUDY_METRICS
 from quantviz.study.times import kept_times, measure_apart, measured_apart, measuring, untimed
 from quantviz.ui import visible_progress, workbench
+from quantviz.ui.charts import PLAIN
+from quantviz.ui.choices import segments
 from quantviz.ui.plain import plain
-from quantviz.ui.study import PLAIN, Opened, segments, show_table
+from quantviz.ui.study import Opened
+from quantviz.ui.study_tables import show_table
 
 _AT_WORK = ":material/hourglass_top:"
 _FILTERED = ":material/filter_alt_off:"
@@ -25,13 +28,6 @@ _FILTERED = ":material/filter_alt_off:"
 
 def show_deployed(opened: Opened) -> None:
     """Show how the deployed networks of a study agree with the simulated ones, and the times of their maps."""
-    if not opened.plan.deployed:
-        st.info(
-            "This study has no deployed int8; sweep with --protocols calibrated,deployed, or choose that protocol in "
-            "the form below.",
-            icon=":material/memory:",
-        )
-        return
     table = next((entry for entry in study_tables(opened.view.summary) if entry.name == DEPLOYED), None)
     if table is None:
         st.info("The filters at the left leave the deployed protocol out; widen them.", icon=_FILTERED)

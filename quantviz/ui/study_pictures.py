@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -12,22 +13,20 @@ from quantviz import figures
 from quantviz.specs import ImageError, Variant
 from quantviz.study.filters import PictureDrift, extremes, picture_drift
 from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
-from quantviz.ui import visible_progress, workbench
+from quantviz.ui import visible_progress, workbench, wrapping
+from quantviz.ui.charts import PLAIN
 from quantviz.ui.from_study import compare_address
 from quantviz.ui.plain import code, plain
 from quantviz.ui.serving import serving, visitors_path
-from quantviz.ui.study import PLAIN, Opened, segments
-from quantviz.ui.study_deployed import exported
+from quantviz.ui.study import Cell, Opened, choose_cell
 
 _COUNT = 4
 _THUMBNAIL = 256  # pixels a side
 
-Cell = tuple[str, str, str]
-
 
 def show_pictures(opened: Opened) -> None:
     """Show the pictures of a cell whose maps drift most and those in the middle, and the grid of a chosen one."""
-    cell = _cell(opened)
+    cell = choose_cell(opened)
     elsewhere, folder = _folder(opened)
     for which, words in (("worst", "The largest drift"), ("median", "The median drift")):
         st.subheader(words, anchor=False)
@@ -35,23 +34,42 @@ def show_pictures(opened: Opened) -> None:
         if not drifts:
             st.info("No picture here has a drift; widen the filters.", icon=":material/filter_alt_off:")
             continue
-        for column, drift in zip(st.columns(_COUNT), drifts, strict=False):
-            with column:
-                _card(opened, cell, drift, elsewhere, folder, which)
+        _cards(opened, cell, drifts, elsewhere, folder, which)
     _grid(opened, cell, elsewhere, folder)
 
 
-def _cell(opened: Opened) -> Cell:
-    plan = opened.view.summary.plan
-    model = str(st.selectbox("Model", [entry.name for entry in plan.models], key="shown_model", bind="query-params"))
-    columns = st.columns([3, 2])
-    with columns[0]:
-        settings = list(dict.fromkeys(cell[1] for cell in plan.cells if cell[0] == model))
-        setting = segments("Bit-width", settings, "shown_bits", "W8A8")
-    with columns[1]:
-        protocols = [cell[2] for cell in plan.cells if cell[:2] == (model, setting)]
-        protocol = segments("Protocol", protocols, "shown_protocol")
-    return model, setting, protocol
+def show_cards(opened: Opened, cell: Cell, drifts: Sequence[PictureDrift], key: str) -> None:
+    """Show some pictures of a cell, with their numbers and ways to their maps.
+
+    Args:
+        opened: the study.
+        cell: of the study.
+        drifts: the pictures, in the order in which they are shown.
+        key: of this place on the page.
+    """
+    elsewhere = typed_folder()
+    try:
+        folder = pictures_folder(opened.plan, elsewhere)
+    except ImageError:
+        folder = None
+        st.caption("Only numbers are shown without the study's pictures; the tab *Pictures* says how to name them.")
+    _cards(opened, cell, drifts, elsewhere, folder, key)
+
+
+def typed_folder() -> Path | None:
+    """Return the folder of pictures that the address names, or None."""
+    typed = st.query_params.get("pictures", "").strip()
+    return Path(typed).expanduser() if typed else None
+
+
+def _cards(
+    opened: Opened, cell: Cell, drifts: Sequence[PictureDrift], elsewhere: Path | None, folder: Path | None, key: str
+) -> None:
+    for start in range(0, len(drifts), _COUNT):
+        columns = wrapping(f"{key}-{start}", "cards").columns(_COUNT)
+        for column, drift in zip(columns, drifts[start : start + _COUNT], strict=False):
+            with column:
+                _card(opened, cell, drift, elsewhere, folder, key)
 
 
 def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
@@ -143,6 +161,8 @@ def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | Non
     place.empty()
     st.session_state["grid_asked"] = asked
     simulated = [entry for entry in cells if isinstance(plan.cell(entry)[1], Variant)]
+    from quantviz.ui.study_deployed import exported  # here, as no other part of the page needs it
+
     if not exported([compare_request(plan, entry) for entry in simulated]):
         return
     with visible_progress() as progress:

@@ -55,8 +55,10 @@ def test_a_study_is_opened_and_every_tab_has_its_part(page, link):
     expect(page.get_by_text(re.compile("Under the calibrated protocol at W8A8"))).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("UNTRAINED").first).to_be_visible()
     expect(page.get_by_text("6 pictures, 4 with a known class")).to_be_visible()
-    expect(page.get_by_test_id("stDataFrame")).to_have_count(4, timeout=WAIT)  # the last, the tests, is folded
-    for name, plots in (("Distributions", 1), ("Drift against bits", 1), ("Accuracy against drift", 1), ("Ranking", 1)):
+    expect(page.get_by_text("noise floor of this study is not known")).to_be_visible()
+    expect(page.get_by_role("tab", name="Ranking")).to_have_count(0)  # there is one network
+    expect(page.get_by_role("tab", name="Deployed int8")).to_have_count(0)
+    for name, plots in (("Tables", 1), ("Distributions", 3), ("Accuracy against drift", 2)):
         tab(page, name)
         expect(page.locator(".js-plotly-plot")).to_have_count(plots, timeout=WAIT)
     page.get_by_role("tab", name="Distributions", exact=True).click()
@@ -71,7 +73,7 @@ def test_a_study_is_opened_and_every_tab_has_its_part(page, link):
 def test_filters_act_and_are_in_the_address(page, link, tmp_path):
     page.goto(f"{link}&top1=changed&letters=no+such+class")
     expect(page.get_by_text("No picture passes the filters")).to_be_visible(timeout=WAIT)
-    page.goto(f"{link}&letters=cup")
+    page.goto(f"{link}&letters=cup&part=Tables")
     expect(page.get_by_text("1 of 6 pictures")).to_be_visible(timeout=WAIT)
     settled(page)
     told = json.loads(downloaded(page, "^Numbers .JSON", tmp_path).read_text())
@@ -85,13 +87,13 @@ def test_filters_act_and_are_in_the_address(page, link, tmp_path):
 
 
 def test_the_tests_are_of_the_whole_study_whatever_the_filters_leave(page, link):
-    page.goto(f"{link}&letters=cup")
+    page.goto(f"{link}&letters=cup&part=Tables")
     page.get_by_text("Tests of the whole study").click(timeout=WAIT)
     expect(page.get_by_text(re.compile("1 pictures: .*broken.jpg"))).to_be_visible(timeout=WAIT)
 
 
 def test_page_report_and_command_line_give_the_same_numbers(page, link, study, run, tmp_path):
-    page.goto(link)
+    page.goto(f"{link}&part=Tables")
     settled(page)
     shown = json.loads(downloaded(page, "^Numbers .JSON", tmp_path).read_text())["cells"]
     code, out, err = run("summary", study, "--json", "-", "--csv", tmp_path / "all.csv")
@@ -120,10 +122,10 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     settled(page)
     button(page, "All its maps").first.click()
     addressed(page, "picture=")
-    expect(page.locator(".js-plotly-plot")).to_have_count(1, timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
     settled(page)
     expect(button(page, "Compute the maps")).to_have_count(0)
-    path = page.locator("code").first.inner_text()
+    path = page.locator("[role=tabpanel] code").first.inner_text()
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Compare").nth(1).click()
     other = opened.value
@@ -227,3 +229,22 @@ def test_a_sweep_is_started_watched_cancelled_and_resumed_from_the_page(page, li
     assert (out / "results.parquet").exists()
     pick(page, "^Study", "second")
     expect(page.get_by_text("3 pictures, 0 with a known class")).to_be_visible(timeout=WAIT)
+
+
+def test_a_point_shows_the_pictures_behind_it_and_the_address_opens_them_again(page, link):
+    page.goto(f"{link}&part=Accuracy+against+drift")
+    settled(page)
+    page.locator(".js-plotly-plot").first.locator(".scatterlayer .point").first.click(force=True, timeout=WAIT)
+    expect(page.get_by_text(re.compile(f"pictures of {SQUEEZE} at W4A4, the largest drift first"))).to_be_visible(
+        timeout=WAIT
+    )
+    addressed(page, f"behind=curves%21{SQUEEZE}%21W4A4%21calibrated%21%21")
+    settled(page)
+    page.goto(page.url)
+    expect(page.get_by_text(re.compile(f"pictures of {SQUEEZE} at W4A4, the largest drift first"))).to_be_visible(
+        timeout=WAIT
+    )
+    expect(page.get_by_role("link", name="Compare").first).to_be_visible()
+    button(page, "Close$").click()
+    settled(page)
+    expect(page).not_to_have_url(re.compile("behind="))

@@ -52,7 +52,7 @@ def test_the_tab_has_the_table_the_spread_and_times_once_they_are_asked_for(page
     expect(page.get_by_text(re.compile("Deployed and simulated maps agree with a mean CC of"))).to_be_visible(
         timeout=WAIT
     )
-    expect(page.locator(".js-plotly-plot")).to_have_count(1, timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
     expect(page.get_by_test_id("stDataFrame")).to_have_count(1)
     button(page, "Measure on this machine").click(timeout=WAIT)
     expect(button(page, "Measure again")).to_be_visible(timeout=WAIT)
