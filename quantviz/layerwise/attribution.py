@@ -17,6 +17,7 @@ from quantviz.comparison.protocols import finished, network_quant, subject_of, w
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.sequence import Step, sequence
 from quantviz.comparison.workbench import Workbench
+from quantviz.layerwise.intervals import share_intervals
 from quantviz.layerwise.specs import Attribution
 from quantviz.specs import (
     CALIBRATED,
@@ -130,6 +131,7 @@ def _attribution(plan: _Plan, agreement: Agreement) -> Attribution:
         alone={name: means[frozenset([name])] for name in DEVIATIONS},
         subsets={_name(names): mean for names, mean in means.items()},
         unscored=unscored,
+        intervals=share_intervals(agreement),
     )
 
 

@@ -23,6 +23,7 @@ def report_attribution(attribution: Attribution) -> dict[str, Any]:
         "calibrated": attribution.calibrated,
         "paper": attribution.paper,
         "share": dict(attribution.share),
+        "share_intervals": {name: list(ends) for name, ends in attribution.intervals.items()},
         "alone": dict(attribution.alone),
         "switches": dict(DEVIATIONS),
         "subsets": dict(attribution.subsets),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.quantization import LayerBits, QuantSpec
@@ -186,6 +186,8 @@ class Attribution:
         subsets: switches joined by "+" ("" for none) -> mean CC of every subset that was measured.
         unscored: the same names -> names of the pictures that a mean leaves out, since a map carries no evidence; a
             mean over all pictures is absent.
+        intervals: switch -> ends of the 95 % interval of its share over other pictures of the kind; {} where there are
+            too few pictures.
     """
 
     model: str
@@ -199,3 +201,4 @@ class Attribution:
     alone: Mapping[str, float]
     subsets: Mapping[str, float]
     unscored: Mapping[str, tuple[str, ...]]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)

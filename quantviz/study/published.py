@@ -195,7 +195,15 @@ def _attribution(entries: Mapping[str, Any]) -> Attribution:
         alone={name: _number(entries["alone"][name]) for name in DEVIATIONS if name in entries["alone"]},
         subsets={str(names): _number(value) for names, value in entries["subsets"].items()},
         unscored={str(names): tuple(map(str, left)) for names, left in entries["unscored"].items()},
+        intervals=_intervals(entries.get("share_intervals", {})),  # files of before have none
     )
+
+
+def _intervals(entries: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the ends of each share's interval."""
+    if not set(entries) <= set(DEVIATIONS):
+        raise ValueError(f"{sorted(set(entries) - set(DEVIATIONS))[0]!r} is no switch")
+    return {name: (_number(low), _number(high)) for name, (low, high) in entries.items()}
 
 
 def _number(value: Any) -> float:

@@ -25,6 +25,7 @@ from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
 from quantviz.study.specs.summary import Estimate
 from quantviz.ui import guarded
+from quantviz.ui.choices import counted, segments
 from quantviz.ui.links import Linked
 from quantviz.ui.studies import choose_study, summary_of, table_of
 
@@ -37,6 +38,7 @@ _COMPARISONS: Final = {
     "int16 v ground truth": ("int16", "quantized_v_saliency"),
     "int8 v ground truth": ("int8", "quantized_v_saliency"),
 }
+_INTERVALS: Final = ", with its 95 % interval over other pictures of the kind (percentile bootstrap)"
 _ABSENT: Final = "not in this study"
 _PAPER_LINK: Final = "[arXiv 2403.09939](https://arxiv.org/abs/2403.09939)"
 _STEPS: Final = {
@@ -99,7 +101,7 @@ def choose() -> Numbers:
 def show_table(numbers: Numbers) -> None:
     """Show the figure and the table of published and reproduced numbers, and what of them can be compared."""
     st.markdown(f"### {_headline(numbers)}")
-    metric = _METRICS[_segments("Score", list(_METRICS), "metric")]
+    metric = _METRICS[segments("Score", list(_METRICS), "metric")]
     st.plotly_chart(figures.agreement_figure(numbers.rows, metric, numbers.untrained), key="agreement", config=_PLAIN)
     st.caption(
         "A dot is a mean over pictures, a bar its 95 % interval: of the published means mean ± 1.96 sd / √10,000, "
@@ -112,7 +114,7 @@ def show_table(numbers: Numbers) -> None:
         )
     _comparable(numbers.plan)
     st.subheader("Published and reproduced", anchor=False)
-    chosen = _segments("Comparison", list(_COMPARISONS), "compared")
+    chosen = segments("Comparison", list(_COMPARISONS), "compared")
     st.table(_beside(numbers, *_COMPARISONS[chosen]))
     if numbers.plan is not None:
         st.caption(
@@ -166,7 +168,7 @@ def show_gap() -> None:
     """Show the shipped attributions of the gap between the two protocols, and how to make one."""
     shipped = {attribution.model: attribution for attribution in shipped_attributions()}
     if shipped:
-        attribution = shipped[_segments("Model", list(shipped), "gap")]
+        attribution = shipped[segments("Model", list(shipped), "gap")]
         _gap(attribution)
     st.subheader("On your own pictures", anchor=False)
     st.markdown("The tab *The paper's protocol* of the page Layers measures the same of pictures that you choose, or:")
@@ -199,11 +201,6 @@ def _numbers(study: Path) -> Numbers:
         st.session_state["paper_numbers"] = table, Numbers(table.plan, rows, study_triangles(table))
     numbers: Numbers = st.session_state["paper_numbers"][1]
     return numbers
-
-
-def _segments(label: str, options: Sequence[str], key: str) -> str:
-    chosen = st.segmented_control(label, options, default=options[0], key=key, bind="query-params", required=True)
-    return str(chosen or options[0])
 
 
 def _headline(numbers: Numbers) -> str:
@@ -352,13 +349,13 @@ def _study_check(numbers: Numbers) -> None:
         f"{holding} of {len(numbers.checks)} means stand together, and {pictures - bad:,} of {pictures:,} single "
         "comparisons of a picture."
     )
-    protocol = _segments("Protocol", protocols, "checked")
+    protocol = segments("Protocol", protocols, "checked")
     chosen = [check for check in numbers.checks if check.source == protocol]
     st.plotly_chart(figures.triangle_figure(chosen, numbers.untrained), key="study_triangle", config=_PLAIN)
 
 
 def _gap(gap: Attribution) -> None:
-    pictures = f"{len(gap.images)} picture{'s' * (len(gap.images) != 1)}"
+    pictures = counted(len(gap.images), "picture")
     shares: Mapping[str, float] = figures.shown_shares(gap)
     if not gap.weights.trained:
         st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
@@ -369,7 +366,7 @@ def _gap(gap: Attribution) -> None:
     st.plotly_chart(figures.attribution_figure(gap), key="attribution", config=_PLAIN)
     st.caption(
         f"A bar is a switch's Shapley value: the mean change of CC over {pictures} when it is switched on, over all "
-        f"orders. Weights {gap.weights.name}; {gap.cam.method} at {gap.cam.layer}."
+        f"orders{_INTERVALS if gap.intervals else ''}. Weights {gap.weights.name}; {gap.cam.method} at {gap.cam.layer}."
     )
     lines: list[dict[str, Any]] = [{"step": "calibrated protocol", "CC": f"{gap.calibrated:.3f}", "what it does": ""}]
     lines += [

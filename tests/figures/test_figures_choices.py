@@ -1,8 +1,8 @@
 """Figures of bits, of a search's front and of the protocol's switches, and what all figures of layers share."""
 
 import json
-import re
 import string
+from dataclasses import replace
 
 import layers_support
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from layers_support import PICTURES, SETTINGS, drift
 
 from quantviz import figures
-from quantviz.figures.data.style import GREY, KINDS
+from quantviz.figures.data.style import COLOURS, GREY
 from quantviz.layerwise.specs import Attribution, Candidate, SearchResult
 from quantviz.specs import DEVIATIONS, Cost, LayerBits, LayerCost, QuantSpec
 
@@ -142,30 +142,31 @@ def test_the_shares_shown_add_up_to_the_gap_shown(attributed, seed):
     assert list(shares) == sorted(shares, key=lambda name: attribution.share[name])
 
 
-def test_the_waterfall_goes_from_one_protocol_to_the_other(attributed):
+def test_shares_are_bars_from_zero_and_add_up(attributed):
     attribution = attributed([-0.11, -0.021, -0.034, 0.0123, -0.0456, 0.0078, -0.0007])
     figure = figures.attribution_figure(attribution)
-    texts = [re.sub("<.?b>", "", trace.text[0]).replace("−", "-") for trace in figure.data]
-    first, *steps, last = map(float, texts)
-    assert (first, last) == (round(attribution.calibrated, 3), round(attribution.paper, 3))
-    assert first + sum(steps) == pytest.approx(last, abs=1e-9)
-    level = first
-    for trace, step in zip(figure.data[1:-1], steps, strict=True):
-        assert trace.base[0] == pytest.approx(level)
-        level += step
-        assert trace.base[0] + trace.x[0] == pytest.approx(level)
-        assert trace.marker.color == KINDS["linear" if step > 0 else "depthwise"][1]
-    start = figure.layout.xaxis.range[0]
-    assert 0 < start < last
-    assert f"starts at {start:g}" in figure.layout.xaxis.title.text
-    assert figure.layout.yaxis.ticktext[1] == "train mode"
-    assert "eval" not in figure.data[1].hovertext[0]
-    assert DEVIATIONS["train_mode"][:40] in figure.data[1].hovertext[0].replace("<br>", " ")
+    (bar,) = figure.data
+    assert bar.base is None
+    assert list(bar.x) == list(figures.shown_shares(attribution).values())
+    difference = round(attribution.paper, 3) - round(attribution.calibrated, 3)
+    assert sum(bar.x) == pytest.approx(difference, abs=1e-9)
+    low, high = figure.layout.xaxis.range
+    assert low < min(bar.x) < 0 < max(bar.x) < high
+    for share, colour in zip(bar.x, bar.marker.color, strict=True):
+        assert colour == COLOURS["quantized" if share < 0 else "float"]
+    written = [float(note.text.replace("−", "-")) for note in figure.layout.annotations]
+    assert written == pytest.approx(list(bar.x))
+    assert figure.layout.yaxis.ticktext[0] == "train mode"
+    assert DEVIATIONS["train_mode"][:40] in bar.hovertext[0].replace("<br>", " ")
+    assert bar.error_x.array is None
 
 
-def test_a_waterfall_to_a_negative_mean_shows_all_of_it(attributed):
-    figure = figures.attribution_figure(attributed([-0.9, -0.3, 0, 0, 0, 0, 0]))
-    assert figure.layout.xaxis.range[0] < -0.234
+def test_intervals_of_shares_are_drawn_and_hold_the_number(attributed):
+    attribution = replace(attributed([-0.1, 0, 0, 0, 0, 0, 0]), intervals={"train_mode": (-0.15, -0.04)})
+    (bar,) = figures.attribution_figure(attribution).data
+    assert bar.error_x.array[0] == pytest.approx(0.06)
+    assert bar.error_x.arrayminus[0] == pytest.approx(0.05)
+    assert "95 % interval -0.150 to -0.040" in bar.hovertext[0]
 
 
 # All of them
