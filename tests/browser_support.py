@@ -30,7 +30,7 @@ FLAGS = (
 WAIT = 120_000
 expect.set_options(timeout=WAIT)
 # Opened at a page's own address, Streamlit looks for its server below that address first.
-PAGES = ("compare", "yours", "photographs", "diagnose", "layers", "study", "paper", "metrics", "method")
+PAGES = ("compare", "yours", "photographs", "diagnose", "layers", "study", "paper", "metrics", "method", "present")
 NOISE = tuple(f"/{page}/_stcore/" for page in PAGES)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from quantviz.comparison.serving import MOST_SECONDS, SESSION_BYTES, Serving
 from quantviz.networks.card import read_card
 from quantviz.networks.onnx_files.files import MAX_BYTES
 from quantviz.specs import QuantvizError, UsageError
+from quantviz.study.presentation import read_presentation
 
 
 @click.command("serve")
@@ -77,6 +79,18 @@ from quantviz.specs import QuantvizError, UsageError
 )
 @click.option("--metrics", is_flag=True, help="Answer /health, and /metrics for Prometheus.")
 @click.option("--json-log", is_flag=True, help="Write the log as a JSON object a line.")
+@click.option(
+    "--present",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="The presentation that /present steps through; one that comes with quantviz if not given.",
+)
+@click.option(
+    "--base-path",
+    default="",
+    metavar="PATH",
+    help="The path below which a proxy serves the page: tools/quantviz for https://example.org/tools/quantviz.",
+)
 def serve_command(port: int, address: str, upload_limit: int, **choices: Any) -> None:
     """Start the dashboard and serve it until Ctrl-C.
 
@@ -84,6 +98,7 @@ def serve_command(port: int, address: str, upload_limit: int, **choices: Any) ->
     --public, or --trust-everyone.
     """
     cards, models = choices.pop("cards"), choices.pop("models")
+    base, presented = checked_base(choices.pop("base_path")), presented_by(choices.pop("present"))
     read = [read_card(path) for path in cards]
     for name in models:
         networks.spec(name)  # refused now, and not when somebody chooses it
@@ -94,11 +109,37 @@ def serve_command(port: int, address: str, upload_limit: int, **choices: Any) ->
     options = {"server.address": address, "server.port": port, "server.maxUploadSize": largest}
     if offered.public:
         options |= {"server.websocketPingInterval": 20}  # so that who has left is noticed
+    if base:
+        options |= {"server.baseUrlPath": base}
     # -P keeps Python files of the working folder from being imported instead of libraries.
     command = [sys.executable, "-P", "-m", "quantviz.ui.server", str(dashboard() / "app.py")]
     # The server takes this process's place, so that Ctrl-C and kill reach it.
     command += [f"--{name}={value}" for name, value in options.items()]
-    os.execve(sys.executable, command, os.environ | offered.environment())
+    os.execve(sys.executable, command, os.environ | offered.environment() | presented)
+
+
+def checked_base(path: str) -> str:
+    """Return a base path without slashes around it.
+
+    Raises:
+        UsageError: it holds anything but letters, digits, ``-``, ``_``, ``.`` and single slashes.
+    """
+    base = path.strip("/")
+    if base and not all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", part) for part in base.split("/")):
+        raise UsageError(f"Base path {path!r} is no path of a page; write tools/quantviz say.")
+    return base
+
+
+def presented_by(file: Path | None) -> dict[str, str]:
+    """Return the environment variable that tells the server its presentation, {} without one.
+
+    Raises:
+        UsageError: the file cannot be used.
+    """
+    if file is None:
+        return {}
+    read_presentation(file)  # refused now, and not before an audience
+    return {"QUANTVIZ_PRESENT": str(file.absolute())}
 
 
 def _offered(

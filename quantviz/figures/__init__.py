@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quantviz.figures.interactive.grid import grid_figure
     from quantviz.figures.interactive.layers import depth_figure, floor_figure, ranked_figure
     from quantviz.figures.interactive.maps import maps_figure, predictions_figure
-    from quantviz.figures.interactive.overlay import panel_pictures
+    from quantviz.figures.interactive.overlay import map_over, panel_pictures
     from quantviz.figures.interactive.pictures import cloud_figure, drops_figure, matrix_figure
     from quantviz.figures.interactive.published import agreement_figure, triangle_figure
     from quantviz.figures.interactive.search import bits_figure, front_figure
@@ -53,7 +53,7 @@ else:
         "grid_figure": "interactive.grid",
         **dict.fromkeys(("depth_figure", "floor_figure", "ranked_figure"), "interactive.layers"),
         **dict.fromkeys(("maps_figure", "predictions_figure"), "interactive.maps"),
-        "panel_pictures": "interactive.overlay",
+        **dict.fromkeys(("map_over", "panel_pictures"), "interactive.overlay"),
         **dict.fromkeys(("cloud_figure", "drops_figure", "matrix_figure"), "interactive.pictures"),
         **dict.fromkeys(("agreement_figure", "triangle_figure"), "interactive.published"),
         **dict.fromkeys(("bits_figure", "front_figure"), "interactive.search"),
@@ -104,6 +104,7 @@ __all__ = [
     "front_figure",
     "grid_figure",
     "line_csv",
+    "map_over",
     "maps_figure",
     "matrix_csv",
     "matrix_figure",

@@ -50,6 +50,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "PACKAGED_PICTURES",
     "SUFFIXES",
     "align_map",
     "align_mask",
@@ -66,6 +67,7 @@ __all__ = [
     "left_out",
     "load",
     "normalize",
+    "packaged_path",
     "picture",
     "read_bytes",
     "read_map",
@@ -92,6 +94,18 @@ _PHOTOGRAPHS = {
 }
 BUNDLED = tuple(_PHOTOGRAPHS)
 """Names of the photographs that installed packages ship."""
+
+PACKAGED_PICTURES = tuple(
+    f"{package}/{file}"
+    for package, file in (
+        *_PHOTOGRAPHS.values(),
+        ("skimage", "data/camera.png"),
+        ("skimage", "data/clock_motion.png"),
+        ("skimage", "data/coins.png"),
+        ("skimage", "data/hubble_deep_field.jpg"),
+    )
+)
+"""Package and path in it of every picture that a gallery may show wherever quantviz is installed."""
 
 
 def load(source: bytes | Path, *, name: str = "") -> ImageSample:
@@ -190,12 +204,26 @@ def bundled_path(name: str) -> Path:
     if name not in _PHOTOGRAPHS:
         raise UsageError(f"Photograph {name!r} is not bundled; use one of {', '.join(BUNDLED)}.")
     package, file = _PHOTOGRAPHS[name]
+    return packaged_path(f"{package}/{file}")
+
+
+def packaged_path(place: str) -> Path:
+    """Return the path of a picture of ``PACKAGED_PICTURES``.
+
+    Raises:
+        UsageError: it is none of them.
+        ImageError: the package that ships it is not installed, or lacks it.
+    """
+    if place not in PACKAGED_PICTURES:
+        raise UsageError(f"Picture {place!r} comes with no package; use one of {', '.join(PACKAGED_PICTURES)}.")
+    package, _, file = place.partition("/")
     spec = importlib.util.find_spec(package)  # does not import it, which takes a second for some
     for folder_ in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder_, file)).is_file():
             return path
     raise ImageError(
-        f"Photograph {name!r} is missing because package {package!r} is not installed or incomplete; run make setup."
+        f"Photograph {Path(file).stem!r} is missing because package {package!r} is not installed or incomplete; run "
+        "make setup."
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from quantviz import images, networks
 from quantviz.comparison.calibration import calibration_set
@@ -27,6 +28,9 @@ from quantviz.specs import (
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.plan import StudyModel, StudyPlan
 
+PACKAGED: Final = "pictures of installed packages"
+"""Data set of a study whose pictures come with installed packages: they are ``images.PACKAGED_PICTURES``."""
+
 _SHOWN = 12  # hex digits of a digest that tell two files apart for a reader
 
 
@@ -46,10 +50,14 @@ def plan_of_study(study: Path) -> StudyPlan:
 def pictures_folder(plan: StudyPlan, elsewhere: Path | None = None) -> Path:
     """Return the folder of a study's pictures: another one where it is given, else the one that the plan names.
 
+    That is ``PACKAGED`` itself, which is no folder but stands for all of them, where packages have the pictures.
+
     Raises:
         ImageError: it does not exist.
     """
     folder = elsewhere or Path(plan.dataset)
+    if str(folder) == PACKAGED:
+        return folder
     if not folder.is_dir():
         where = "is no folder" if elsewhere else "is not on this machine"
         raise ImageError(f"The study's pictures are not at hand: {str(folder)!r} {where}; name their folder.")
@@ -71,7 +79,8 @@ def study_picture(plan: StudyPlan, index: int, folder: Path) -> ImageSample:
     if not 0 <= index < len(plan.images):
         raise UsageError(f"Picture {index} does not exist; the study has pictures 0 to {len(plan.images) - 1}.")
     image = plan.images[index]
-    name, data = images.read_bytes(folder / image.path, image.path)
+    place = images.packaged_path(image.path) if str(folder) == PACKAGED else folder / image.path
+    name, data = images.read_bytes(place, image.path)
     sample = images.load(data, name=name)
     if sample.id != image.sha256:
         raise ImageError(

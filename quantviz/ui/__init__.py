@@ -53,6 +53,7 @@ _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/paper.py", "title": "Paper", "icon": ":material/article:", "url_path": "paper"},
     {"page": "pages/metrics.py", "title": "Metrics", "icon": ":material/straighten:", "url_path": "metrics"},
     {"page": "pages/method.py", "title": "Method", "icon": ":material/menu_book:", "url_path": "method"},
+    {"page": "pages/present.py", "title": "Present", "icon": ":material/slideshow:", "url_path": "present"},
 )
 _PHASE_ICONS = {Phase.DOWNLOADING: "download", Phase.LEARNING: "model_training"}  # the two that can take minutes
 

@@ -9,6 +9,7 @@ import streamlit as st
 from quantviz.specs import StoreError
 from quantviz.store import default_directory
 from quantviz.study.floor import FLOOR_FILE, StudyFloor, read_floor
+from quantviz.study.grids import GRIDS_FILE, StudyGrids, read_grids
 from quantviz.study.pictures import plan_of_study
 from quantviz.study.shipped import shipped_studies
 from quantviz.study.specs.plan import StudyPlan
@@ -107,6 +108,14 @@ def floor_of(study: Path, plan: StudyPlan) -> tuple[StudyFloor | None, str]:
         return None, str(error)
 
 
+def grids_of(study: Path, plan: StudyPlan) -> tuple[StudyGrids | None, str]:
+    """Return the maps that a study's folder keeps, None where it keeps none, and why they cannot be read, or ""."""
+    try:
+        return _grids(str(study), _stamp(study / GRIDS_FILE), plan.digest, plan), ""
+    except StoreError as error:
+        return None, str(error)
+
+
 # As resources, which are shared as they are: they are read-only, and copying them takes longer than reading.
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _plan(study: str, stamp: tuple[int, ...]) -> StudyPlan:
@@ -121,6 +130,11 @@ def _table(study: str, stamp: tuple[int, ...]) -> StudyTable:
 @st.cache_resource(show_spinner="Summing up the study", max_entries=3)
 def _summary(study: str, stamp: tuple[int, ...]) -> StudySummary:
     return summary(Path(study), store=workbench().store)
+
+
+@st.cache_resource(show_spinner=False, max_entries=3)
+def _grids(study: str, stamp: tuple[int, ...], digest: str, _plan: StudyPlan) -> StudyGrids | None:
+    return read_grids(Path(study), _plan)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

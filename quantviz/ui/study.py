@@ -11,13 +11,14 @@ import streamlit as st
 
 from quantviz.study.filters import Filters, StudyView, study_view
 from quantviz.study.floor import StudyFloor
+from quantviz.study.grids import StudyGrids
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import StudySummary
 from quantviz.study.specs.table import StudyTable
 from quantviz.ui.choices import chosen_one, segments
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import plain
-from quantviz.ui.studies import choose_study, floor_of, summary_of, table_of
+from quantviz.ui.studies import choose_study, floor_of, grids_of, summary_of, table_of
 
 Cell = tuple[str, str, str]
 """(network, label of the bit-width, protocol): a cell of a study."""
@@ -42,7 +43,8 @@ class Opened:
         view: what the filters leave of it.
         ignored: values of the link that no widget has, as sentences.
         floor: how far maps move under a change that nobody sees, or None where the study does not have it.
-        problem: why its noise floor cannot be read, or "".
+        problem: why its noise floor or its maps cannot be read, or "".
+        grids: the maps that the study keeps, or None where it keeps none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Opened:
     ignored: tuple[str, ...]
     floor: StudyFloor | None = None
     problem: str = ""
+    grids: StudyGrids | None = None
 
     @property
     def plan(self) -> StudyPlan:
@@ -101,7 +104,10 @@ def choose() -> Opened | None:
         filters = _filters(linked, table)
     whole = summary_of(path)
     floor, problem = floor_of(path, table.plan)
-    return Opened(name, path, whole, _view(table, filters, whole), tuple(linked.ignored), floor, problem)
+    grids, other = grids_of(path, table.plan)
+    return Opened(
+        name, path, whole, _view(table, filters, whole), tuple(linked.ignored), floor, problem or other, grids
+    )
 
 
 def show_warnings(opened: Opened) -> bool:

@@ -9,18 +9,20 @@ from pathlib import Path
 import streamlit as st
 from PIL import Image, ImageOps
 
-from quantviz import figures
-from quantviz.specs import ImageError, Variant
+from quantviz import figures, images
+from quantviz.specs import ImageError, UsageError, Variant
 from quantviz.study.filters import PictureDrift, extremes, picture_drift
-from quantviz.study.pictures import compare_request, picture_grid, pictures_folder, study_picture
+from quantviz.study.pictures import PACKAGED, compare_request, picture_grid, pictures_folder, study_picture
 from quantviz.ui import visible_progress, workbench, wrapping
 from quantviz.ui.charts import PLAIN
 from quantviz.ui.from_study import compare_address
 from quantviz.ui.plain import code, plain
 from quantviz.ui.serving import serving, visitors_path
+from quantviz.ui.studies import finished_studies
 from quantviz.ui.study import Cell, Opened, choose_cell
 
 _COUNT = 4
+_GALLERY = "photographs"  # the shipped study whose pictures come with installed packages
 _THUMBNAIL = 256  # pixels a side
 
 
@@ -47,10 +49,11 @@ def show_cards(opened: Opened, cell: Cell, drifts: Sequence[PictureDrift], key: 
         drifts: the pictures, in the order in which they are shown.
         key: of this place on the page.
     """
-    elsewhere = typed_folder()
+    elsewhere, folder = None, None
     try:
+        elsewhere = typed_folder()
         folder = pictures_folder(opened.plan, elsewhere)
-    except ImageError:
+    except (ImageError, UsageError):
         folder = None
         st.caption("Only numbers are shown without the study's pictures; the tab *Pictures* says how to name them.")
     _cards(opened, cell, drifts, elsewhere, folder, key)
@@ -59,7 +62,7 @@ def show_cards(opened: Opened, cell: Cell, drifts: Sequence[PictureDrift], key: 
 def typed_folder() -> Path | None:
     """Return the folder of pictures that the address names, or None."""
     typed = st.query_params.get("pictures", "").strip()
-    return Path(typed).expanduser() if typed else None
+    return visitors_path(typed) if typed and not serving().public else None
 
 
 def _cards(
@@ -77,7 +80,8 @@ def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
     plan = opened.plan
     place = st.empty()
     typed = ""
-    if not serving().public and (not Path(plan.dataset).is_dir() or st.query_params.get("pictures")):
+    here = plan.dataset == PACKAGED or Path(plan.dataset).is_dir()
+    if not serving().public and (not here or st.query_params.get("pictures")):
         typed = st.text_input(
             "Where the study's pictures are on this machine",
             key="pictures",
@@ -88,7 +92,12 @@ def _folder(opened: Opened) -> tuple[Path | None, Path | None]:
     try:
         return elsewhere, pictures_folder(plan, elsewhere)
     except ImageError as error:
-        place.warning(str(error), icon=":material/folder_off:")
+        place.warning(plain(error), icon=":material/folder_off:")
+        if _GALLERY in finished_studies() and opened.name != _GALLERY:
+            st.markdown(
+                f"The study [{_GALLERY}](./study?study={_GALLERY}&part=Pictures) has pictures that everyone has: "
+                "they come with installed packages, and quantviz comes with their maps."
+            )
         return elsewhere, None
 
 
@@ -98,8 +107,7 @@ def _card(
     """Show a picture with its results in the study, and links to its maps."""
     if folder is not None:
         try:
-            sha256 = opened.plan.images[drift.index].sha256
-            st.image(_thumbnail(opened, str(folder), drift.index, sha256), width="stretch", alt=drift.path)
+            _show_picture(opened, cell, folder, drift.index)
         except ImageError as error:
             st.caption(f":material/broken_image: {plain(error)}")
     before, after = (
@@ -119,6 +127,18 @@ def _card(
 
     st.button("All its maps", key=f"grid_{which}_{drift.index}", on_click=choose, icon=":material/grid_view:")
     _link(opened, cell, drift.index, elsewhere, f"{which}_{drift.index}")
+
+
+def _show_picture(opened: Opened, cell: Cell, folder: Path, index: int) -> None:
+    """Show a picture, or its float and quantized map where the study keeps them."""
+    image = opened.plan.images[index]
+    pair = opened.grids.pair(cell, index) if opened.grids is not None else None
+    if pair is None:
+        st.image(_thumbnail(opened, str(folder), index, image.sha256), width="stretch", alt=image.path)
+        return
+    for column, name, side in zip(st.columns(2, gap="small"), ("float", cell[1]), (0, 1), strict=True):
+        picture = _map_thumbnail(opened, str(folder), index, image.sha256, cell, side)
+        column.image(picture, width="stretch", caption=name, alt=f"{image.path}, map of {name}")
 
 
 def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: str) -> None:
@@ -195,4 +215,22 @@ def _thumbnail(_opened: Opened, folder: str, index: int, sha256: str) -> bytes:
     sample = study_picture(_opened.plan, index, Path(folder))
     buffer = io.BytesIO()
     ImageOps.fit(Image.fromarray(sample.rgb), (_THUMBNAIL, _THUMBNAIL)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _map_thumbnail(_opened: Opened, folder: str, index: int, sha256: str, cell: Cell, side: int) -> bytes:
+    """Return the float (0) or the quantized (1) map over what the network saw, as a small JPEG.
+
+    Raises:
+        ImageError: as ``_thumbnail``.
+    """
+    plan = _opened.plan
+    assert _opened.grids is not None
+    pair = _opened.grids.pair(cell, index)
+    assert pair is not None
+    model = next(entry for entry in plan.models if entry.name == cell[0])
+    crop = images.crop(study_picture(plan, index, Path(folder)).rgb, model.weights.preprocessing)
+    buffer = io.BytesIO()
+    Image.fromarray(figures.map_over(crop, pair[side])).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

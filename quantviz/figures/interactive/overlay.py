@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from plotly.colors import sample_colorscale
 
 from quantviz.figures.data.panels import Maps, Panel, explained, grey, panels
@@ -47,6 +48,20 @@ def pixels_of(panel: Panel, crop: RGB) -> RGB:
     if panel.kind == "difference":
         return mixed(crop, (panel.values / panel.limit + 1) / 2, _colours("difference"), _OPACITY)
     return mixed(crop, panel.values, viridis(), _OPACITY)
+
+
+def map_over(crop: RGB, grid: npt.NDArray[np.uint8] | None) -> RGB:
+    """Return a native map over the picture in grey, uint8 (H, W, 3).
+
+    Args:
+        crop: uint8 (H, W, 3), what the network saw.
+        grid: uint8 (h, w), 255 where the map is highest; None: there is no map, and the picture is shown in grey.
+    """
+    if grid is None:
+        return np.repeat(grey(crop)[..., None], 3, axis=2)
+    height, width = crop.shape[:2]
+    values = np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR), np.float64) / 255
+    return mixed(crop, values, viridis(), _OPACITY)
 
 
 def mixed(crop: RGB, values: npt.NDArray[np.floating], colours: npt.NDArray[np.float64], opacity: float) -> RGB:
