@@ -197,11 +197,9 @@ def test_colours_are_told_apart_on_white_and_on_black(every):
     used = {GREY}
     for figure in every:
         for trace in figure.data:
-            used |= {
-                colour
-                for colour in (trace.marker.color, trace.line.color if trace.type == "scatter" else None)
-                if colour
-            }
+            marks = trace.marker.color
+            used |= {marks} if isinstance(marks, str) else set(marks or ())
+            used |= {trace.line.color} if trace.type == "scatter" and trace.line.color else set()
     for colour in used:
         light = luminance(colour)
         assert (1.05) / (light + 0.05) > 2, colour
