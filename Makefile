@@ -14,10 +14,10 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 # Two processes of one thread each are faster on two cores than one process of two threads, and than three (measured).
 # tests/conftest.py says which tests stay together; in its order, as by their number the slow files would come last.
 test: $(VENV)/.installed-dev  ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other files, kills, tampering and disk faults; some minutes

@@ -17,16 +17,25 @@ from quantviz.networks.build import build
 from quantviz.networks.permission import VARIABLE
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
-    """Give all tests of the page to one process, before the others' files, which go to whichever process is free.
+    """Put the page's tests first, for the process that gets them all; the files' own order is kept."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/ui/"))
 
-    They wait for the browser half of their time, and share a server that has computed once what several of them show.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all tests of the page to one process, and the others file by file to whichever process is free.
+
+    The page's tests wait for the browser half of their time, and share a server that has computed once what several of
+    them show.
     """
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("page" if file.startswith("tests/ui/") else file))
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/ui/"))  # the files' own order is kept
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRoom(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "tests/ui" if nodeid.startswith("tests/ui/") else nodeid.partition("::")[0]
+
+    return ByRoom(config, log)
 
 
 @lru_cache(maxsize=8)
