@@ -15,7 +15,7 @@ def written(tmp_path, text):
 def test_the_shipped_one_can_be_read_and_shows_most_kinds():
     found = read_presentation(SHIPPED_FILE)
     assert len(found.slides) >= 6
-    assert {slide.show for slide in found.slides} >= {"text", "drift", "accuracy", "gap", "triangle"}
+    assert {slide.show for slide in found.slides} >= {"text", "maps", "drift", "accuracy", "gap", "triangle"}
     assert all(len(slide.title.split()) <= 14 for slide in found.slides)
 
 
