@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quantviz.api.check import CheckResult, check
     from quantviz.api.diagnose import DiagnosisResult
     from quantviz.api.functions import compare, diagnose, explain, list_models, open_study
+    from quantviz.api.randomise import randomise
     from quantviz.api.results import ComparisonResult, ExplanationResult
     from quantviz.api.study import Study
     from quantviz.specs import (
@@ -54,6 +55,7 @@ __all__ = [
     "explain",
     "list_models",
     "open_study",
+    "randomise",
 ]
 
 _HOMES = {
@@ -62,6 +64,7 @@ _HOMES = {
     **dict.fromkeys(("CheckResult", "check"), "api.check"),
     "DiagnosisResult": "api.diagnose",
     "Study": "api.study",
+    "randomise": "api.randomise",
 }
 
 

@@ -24,6 +24,7 @@ from quantviz.cli.manage import cache, fetch_weights, models, prepare
 from quantviz.cli.printed import printed_streams
 from quantviz.cli.protocol import attribute
 from quantviz.cli.published import published_command
+from quantviz.cli.randomise import randomise_command
 from quantviz.cli.report import replay_command, report_command
 from quantviz.cli.score import pair, score
 from quantviz.cli.serve import serve_command
@@ -75,7 +76,18 @@ def cli() -> None:
     """When a network is quantized, does it still look at the same things?"""
 
 
-for _command in (compare, sensitivity_command, search_command, attribute, score, pair, models, fetch_weights, cache):
+for _command in (
+    compare,
+    randomise_command,
+    sensitivity_command,
+    search_command,
+    attribute,
+    score,
+    pair,
+    models,
+    fetch_weights,
+    cache,
+):
     cli.add_command(_command)
 for _command in (sweep_command, merge_command, summary_command, floor_command, report_command, replay_command):
     cli.add_command(_command)

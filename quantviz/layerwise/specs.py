@@ -202,3 +202,44 @@ class Attribution:
     subsets: Mapping[str, float]
     unscored: Mapping[str, tuple[str, ...]]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomisedLayer:
+    """What maps still have in common with the network's own once it is random from its end down to a layer.
+
+    Attributes:
+        name: dotted name of the last layer that was made random.
+        reference: of each picture: Spearman's rank correlation of the float network's map with its own map before;
+            None where a map carries no evidence, or cannot be made.
+        quantized: the same of the quantized network and its own map before.
+    """
+
+    name: str
+    reference: tuple[float | None, ...]
+    quantized: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Randomisation:
+    """A model parameter randomisation test of a float network and its quantized copy.
+
+    Attributes:
+        model: name of the architecture.
+        weights: which weights.
+        quant: how each network was quantized.
+        calibration: what the activation ranges come from, anew for each random network.
+        cam: method and target layer.
+        seed: that random parameters are drawn by.
+        images: (sha256, name) of each image.
+        layers: from the network's end to its beginning.
+    """
+
+    model: str
+    weights: WeightsRef
+    quant: QuantSpec
+    calibration: CalibrationRef
+    cam: CamSpec
+    seed: int
+    images: tuple[tuple[str, str], ...]
+    layers: tuple[RandomisedLayer, ...]
