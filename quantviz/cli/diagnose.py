@@ -24,7 +24,7 @@ from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
 from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
 from quantviz.layerwise.diagnosis.run import diagnose
-from quantviz.layerwise.diagnosis.specs import Diagnosis
+from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
 from quantviz.specs import ImageSample, Progress, UsageError
 
 _SHORT = re.compile(r"(?:W(\d{1,2}))?(?:A(\d{1,2}))?", re.ASCII)
@@ -221,13 +221,13 @@ def _show(found: Diagnosis) -> None:
     click.echo("")
     known = {entry.name: entry for entry in found.tensors}
     causes = {cause.tensor: cause.cause for cause in found.causes}
-    table = table_of(
-        "", "tensor", "depth", "bits", "isolated dB", "accumulated dB", "clipped", "used", "outlier", "cause"
-    )
+    drifts = any(entry.drift is not None for entry in found.tensors)
+    headings = ["", "tensor", "depth", "bits", "isolated dB", "accumulated dB", "clipped", "used", "outlier"]
+    table = table_of(*headings, *(("drift alone", "over floor") if drifts else ()), "cause")
     for rank, name in enumerate(found.ranking[:_SHOWN], 1):
         entry = known.get(name)
         if entry is None:
-            table.add_row(str(rank), name, *[""] * 9, causes.get(name, ""))
+            table.add_row(str(rank), name, *[""] * (9 if drifts else 7), causes.get(name, ""))
             continue
         table.add_row(
             str(rank),
@@ -239,8 +239,7 @@ def _show(found: Diagnosis) -> None:
             f"{entry.clipped:.3%}",
             _number(entry.used, ".0%"),
             f"{entry.outlier_ratio:.1f}",
-            _number(None if entry.drift is None else entry.drift.alone, ".5f"),
-            _number(None if entry.drift is None else entry.drift.over_floor, ".1f"),
+            *(_drift_of(entry) if drifts else ()),
             causes.get(name, ""),
         )
     show(table)
@@ -248,6 +247,13 @@ def _show(found: Diagnosis) -> None:
     if left > 0:
         click.echo(f"... and {left} more; --json or --csv has them all.")
     click.echo("\nSQNR is of the tensor's own rounding (isolated) and of all before it, too (accumulated).")
+
+
+def _drift_of(entry: TensorFigures) -> tuple[str, str]:
+    """Return the cells of a tensor's drift, which was measured of some."""
+    if entry.drift is None:
+        return "-", "-"
+    return _number(entry.drift.alone, ".5f"), _number(entry.drift.over_floor, ".1f")
 
 
 def _number(value: float | None, form: str) -> str:
