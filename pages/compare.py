@@ -9,6 +9,7 @@ from quantviz.ui.bit_widths import show_stage
 from quantviz.ui.controls import choose, cost_of, measured, measured_quietly, wants_faithfulness
 from quantviz.ui.links import keep_history, show_ignored
 from quantviz.ui.once import compared_or_before
+from quantviz.ui.photographs import take_photograph
 from quantviz.ui.plain import code
 from quantviz.ui.results import show_details, show_downloads, show_faithfulness, show_metrics, show_notes, show_scores
 from quantviz.ui.turns import computing
@@ -17,6 +18,7 @@ begin_page()
 keep_history()
 st.header("Does it still look at the same things?", anchor=False)
 with guarded():
+    take_photograph()
     choices = choose()
     show_ignored(choices.ignored)
     sample = choices.picture()

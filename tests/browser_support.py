@@ -133,7 +133,9 @@ def noting_progress(page):
 
 def unfold(page, title):
     """Open a part of the page that is folded, once."""
-    page.locator("summary").filter(has_text=title).click()
+    summary = page.locator("summary").filter(has_text=title)
+    summary.click()
+    expect(summary.locator("xpath=..")).to_have_attribute("open", "")
 
 
 def button(page, name):

@@ -26,6 +26,7 @@ from quantviz.ui.quantization import WEIGHT_ONLY
 from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
+_PHOTOGRAPH = "photograph"  # in an address of Compare: the digest of the picture that it opens
 MOST: Final = 60
 """Pictures at once: beyond, a sweep on the Study page is the way."""
 
@@ -231,16 +232,32 @@ def _strip(precisions: Sequence[Precision], most_flips: float, most_multiple: fl
     return pd.DataFrame(rows).T
 
 
-def _open(request: CompareRequest, comparison: Comparison) -> None:
-    """Go to Compare with a photograph, as it was compared here."""
-    st.session_state.setdefault("kept_uploads", {})["picture"] = _files()[comparison.sample.id]
+def _link_to_compare(request: CompareRequest, comparison: Comparison) -> None:
+    """Draw a link to Compare with a photograph, as it was compared here; the session stays, and with it the file.
+
+    Streamlit sets no value of an address that a widget of this page has, so that a button cannot lead there.
+    """
     quant = comparison.quant
     assert isinstance(quant, QuantSpec)
     query: dict[str, str | list[str]] = {"model": request.model, "cam": request.cam.method}
     query |= {"weights": request.weights} if request.weights else {}
     query |= {"layer": request.cam.layer} if request.cam.layer else {}
     query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
-    st.switch_page("pages/compare.py", query_params=query | scheme_query(quant))
+    query |= scheme_query(quant) | {_PHOTOGRAPH: comparison.sample.id}
+    st.page_link("pages/compare.py", label="Open in Compare", icon=":material/compare:", query_params=query)
+
+
+def take_photograph() -> None:
+    """Let the picture that Compare was opened with, one of this session's photographs, be its own picture.
+
+    A link to a photograph of another session, or of one that is gone, opens with the picture that Compare has.
+    """
+    wanted = st.query_params.get(_PHOTOGRAPH)
+    if wanted is None:
+        return
+    del st.query_params[_PHOTOGRAPH]
+    if wanted in _files():
+        st.session_state.setdefault("kept_uploads", {})["picture"] = _files()[wanted]
 
 
 def _tile(request: CompareRequest, comparison: Comparison) -> None:
@@ -255,8 +272,7 @@ def _tile(request: CompareRequest, comparison: Comparison) -> None:
     change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)
     st.markdown(f"{change}  \n{comparison.verdict.sentence.capitalize()}")
     st.caption(code(comparison.sample.name))
-    if st.button("Open in Compare", key=f"open_{comparison.sample.id}", icon=":material/compare:"):
-        _open(request, comparison)
+    _link_to_compare(request, comparison)
 
 
 def _drift(comparison: Comparison) -> float:

@@ -61,7 +61,10 @@ def test_a_table_gives_labels_by_path_or_name(pictures, tmp_path):
         found = table_labels(table, pictures, files, NAMES)
         expected = {"Tiger-Cat": None, "cup of coffee": 2, "Rocket": 0, "loose.png": 1}
         assert labels_of(pictures, labels=found.classes) == expected
-        assert found.notes == ("The labels of 3 of 4 pictures are from labels.csv.",)
+        assert found.notes == (
+            "The labels of 3 of 4 pictures are from labels.csv.",
+            "1 of its rows name no picture that is swept over.",
+        )
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def rows_for(plan, piece):
             if index == 3:
                 rows.append(StudyRow(*known, piece.protocol, error="3.png is broken"))
             else:
-                cc = index / 10 + piece.number
+                cc = index / 10 + piece.number / 100
                 told = {"quantized_v_float_cc": cc, "flipped": index % 2 == 0, "label": index, "float_top1": 7}
                 rows.append(StudyRow(*known, piece.protocol, **told))
     return rows
@@ -231,13 +231,13 @@ def test_results_do_not_depend_on_how_rows_were_cut_into_pieces(tmp_path):
         with folder.locked():
             folder.begin(plan)
             for piece in plan.pieces:
-                rows = [replace(row, quantized_v_float_cc=row.index / 7) for row in rows_for(plan, piece)]
+                rows = [replace(row, quantized_v_float_cc=row.index / 8500) for row in rows_for(plan, piece)]
                 folder.commit(plan, piece, rows, {})
             folder.finish(plan)
         numbers.append(folder.results()[1].numbers("vgg16", "W4", "calibrated", "quantized_v_float_cc"))
     assert np.array_equal(*numbers)
     assert len(numbers[0]) == 8500
-    assert numbers[0][4001] == 4001 / 7
+    assert numbers[0][4001] == 4001 / 8500
 
 
 def test_results_by_model_bits_and_protocol(tmp_path):

@@ -24,7 +24,7 @@ def test_photographs_are_judged_and_opened(page, address, tmp_path):
     expect(page.locator(".verdict")).to_be_visible()
     expect(page.get_by_test_id("stImage")).to_have_count(4)
     # Each is a click from Compare, which keeps it as one's own picture.
-    page.get_by_role("button", name="Open in Compare").first.click()
+    page.get_by_role("link", name="Open in Compare").first.click()
     finished(page)
     addressed(page, "model=squeezenet1_1")
     expect(page.get_by_text("uploaded before")).to_be_visible(timeout=WAIT)
