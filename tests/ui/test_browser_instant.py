@@ -76,7 +76,7 @@ def test_a_server_that_shows_what_is_known_loads_no_torch(page, address, home):
         expect(page.get_by_role("tab", name="against the float model's map")).to_be_visible()
         expect(button(page, "^Result")).to_be_visible()
         assert not uses_torch(again)
-        for name, heading in (("Layers", "Which layer"), ("Metrics", "Metrics"), ("Method", "Method")):
+        for name, heading in (("Diagnose", "Which tensor"), ("Metrics", "Metrics"), ("Method", "Method")):
             page.get_by_role("link", name=name, exact=True).click()
             expect(page.get_by_role("heading", name=heading).first).to_be_visible(timeout=WAIT)
             settled(page)

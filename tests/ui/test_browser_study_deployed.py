@@ -84,4 +84,6 @@ def test_a_picture_is_shown_by_both_networks_where_both_run(page, link):
 
 def test_a_study_without_it_says_how_to_get_it(page, link, address):
     page.goto(f"{address}/study?study=imagenet-200&part=Deployed+int8")
-    expect(page.get_by_text("sweep with --protocols calibrated,deployed")).to_be_visible(timeout=WAIT)
+    settled(page)
+    expect(page.get_by_role("tab", name="Pictures")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("tab", name="Deployed int8")).to_have_count(0)  # an empty tab is not shown

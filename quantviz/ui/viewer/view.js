@@ -33,6 +33,7 @@ class Viewer extends Stage {
     this.watcher.observe(this.find(".stage"));
     this.show(this.at);
     this.root.quantviz = this;  // so that a test can read what is shown
+    window.quantviz = this;  // Streamlit may put another element in the place of this one
   }
 
   goOn(before) {
@@ -328,6 +329,6 @@ class Viewer extends Stage {
 }
 
 export default function ({ parentElement, data, setTriggerValue }) {
-  const viewer = new Viewer(parentElement, data, parentElement.querySelector(".viewer").quantviz, setTriggerValue);
+  const viewer = new Viewer(parentElement, data, parentElement.querySelector(".viewer").quantviz ?? window.quantviz, setTriggerValue);
   return () => viewer.end();
 }
