@@ -278,8 +278,10 @@ def left_out(path: Path) -> tuple[str, ...]:
     Raises:
         ImageError: a folder cannot be read.
     """
-    counts = Counter(file.suffix.lower() for file in files_below(path, OTHER_SUFFIXES, "pictures"))
-    if bare := sum(map(_begins_as_picture, files_below(path, {""}, "pictures"))):
+    # With those that are read, as a link to one that leads nowhere is told where it is opened.
+    files = files_below(path, {*SUFFIXES, *OTHER_SUFFIXES, ""}, "pictures")
+    counts = Counter(ending for file in files if (ending := file.suffix.lower()) in OTHER_SUFFIXES)
+    if bare := sum(_begins_as_picture(file) for file in files if not file.suffix):
         counts["without an ending"] = bare
     if not counts:
         return ()

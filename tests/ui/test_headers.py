@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ class Server:
 
     def _joined(self, change):
         self.connections += change
+
+
+def _run(call):
+    """Run a coroutine in a thread of its own: a browser test of the same process leaves a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, call).result()
 
 
 def test_every_answer_has_the_headers_once_and_a_number():
@@ -98,7 +105,7 @@ def test_connections_are_counted_until_they_end():
     server = Server()
     guard = Guard(socket, joined=server._joined)
     with pytest.raises(ConnectionError):
-        asyncio.run(guard({"type": "websocket"}, None, None))
+        _run(guard({"type": "websocket"}, None, None))
     assert (seen, server.connections) == ([1], 0)
 
 
