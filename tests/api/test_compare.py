@@ -145,7 +145,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_computed(modules
         (lambda: qv.compare(module, rounded, "coffee", classes={0: "a", 2: "b"}), "Class 1 has no name among 2"),
         (lambda: qv.explain("coffee", module), "str is no torch module"),
         (lambda: qv.explain(module, "coffee", method="cam"), "CAM method 'cam' is unknown"),
-        (lambda: qv.open_study(tmp_path / "none"), r"There is no study at .* come with quantviz \(imagenet-200\)"),
+        (lambda: qv.open_study(tmp_path / "none"), r"no study at .* come with quantviz \(imagenet-200, photographs\)"),
     ]:
         with pytest.raises(qv.UsageError, match=message):
             call()
