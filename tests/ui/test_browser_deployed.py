@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from browser_support import WAIT, addressed, finished, settled, unfold
 from playwright.sync_api import expect
 
@@ -22,6 +23,7 @@ def exporters(home):
     return found
 
 
+@pytest.mark.slow
 def test_the_switch_exports_apart_and_then_shows_the_third_network(page, address, home):
     page.goto(f"{address}/compare?{LINK}")
     finished(page)
@@ -51,6 +53,7 @@ def test_the_switch_exports_apart_and_then_shows_the_third_network(page, address
     addressed(page, "deployed=true")
 
 
+@pytest.mark.slow
 def test_an_exported_network_needs_no_wait_in_another_session(page, address, home):
     # However soon a message is gone, it is noted: the page itself looks, at every change.
     page.add_init_script(

@@ -134,6 +134,7 @@ def test_home_imports_neither_torch_nor_what_computes(imported):
     assert imported(code, "torch", "scipy", "quantviz.comparison", "quantviz.scores") == []
 
 
+@pytest.mark.slow
 def test_a_picture_of_ones_own_choice_is_played_through_every_bit_width(page, address):
     link = f"{address}/compare?model=squeezenet1_1&weights=untrained&saliency=none&image=coffee&weight_bits=5"
     page.goto(link)

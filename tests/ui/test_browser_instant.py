@@ -30,6 +30,7 @@ def slider(page, name):
     return found
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_changed_without_the_server(page, address):
     frames = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: frames.append(frame)))
@@ -55,6 +56,7 @@ def test_what_is_drawn_is_changed_without_the_server(page, address):
     expect(page.get_by_role("radio", name="Swipe")).to_be_checked()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's libraries are read from /proc")
 def test_a_server_that_shows_what_is_known_loads_no_torch(page, address, home):
     page.goto(f"{address}/compare")

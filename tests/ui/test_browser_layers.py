@@ -21,6 +21,7 @@ def test_a_first_visit_computes_nothing_and_says_what_it_would(page, address):
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_the_atlas_is_measured_once_and_a_click_shows_a_layers_map(page, address, browser):
     page.goto(f"{address}/layers?{SMALL}&images=coffee")
     expect(button(page, "Measure every layer")).to_be_visible()
