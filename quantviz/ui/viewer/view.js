@@ -37,7 +37,9 @@ class Viewer extends Stage {
   }
 
   goOn(before) {
-    for (const name of ["mode", "opacity", "colours", "split", "stretch", "more"]) this[name] = before[name];
+    for (const name of ["mode", "opacity", "colours", "split", "stretch"]) this[name] = before[name];
+    const further = (data) => data.layers.map(({ name }) => name).join();
+    if (further(before.data) === further(this.data)) this.more = before.more;  // a map that is new is shown
     this.find(".contours").checked = before.find(".contours").checked;
     const same = before.data.photo === this.data.photo;
     if (same) this.window = before.window;
