@@ -4,8 +4,7 @@ import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
 from quantviz.ui.diagnose import show_tensors
-from quantviz.ui.layers import choose, show_atlas, show_attribution, show_search
-from quantviz.ui.links import show_ignored
+from quantviz.ui.layers import show_atlas, show_attribution, show_parts, show_search
 
 PARTS = {
     "Tensors": show_tensors,
@@ -17,12 +16,5 @@ PARTS = {
 begin_page()
 st.header("Which tensor did it, and what mends it?", anchor=False)
 with guarded():
-    choices = choose()
-    show_ignored(choices.ignored)
-    samples = choices.pictures()
-    tabs = st.tabs(list(PARTS), key="part", bind="query-params")
-    for tab, show in zip(tabs, PARTS.values(), strict=True):
-        if tab.open:
-            with tab, guarded():
-                show(choices.request, samples)
+    show_parts(PARTS)
 store_problem()

@@ -3,20 +3,12 @@
 import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
-from quantviz.ui.layers import choose, show_atlas, show_attribution, show_search
-from quantviz.ui.links import show_ignored
+from quantviz.ui.layers import show_atlas, show_attribution, show_parts, show_search
 
 PARTS = {"Layers": show_atlas, "Bits for each layer": show_search, "The paper's protocol": show_attribution}
 
 begin_page()
 st.header("Which layer, which bit moves what the network looks at?", anchor=False)
 with guarded():
-    choices = choose()
-    show_ignored(choices.ignored)
-    samples = choices.pictures()
-    tabs = st.tabs(list(PARTS), key="part", bind="query-params")
-    for tab, show in zip(tabs, PARTS.values(), strict=True):
-        if tab.open:
-            with tab, guarded():
-                show(choices.request, samples)
+    show_parts(PARTS)
 store_problem()

@@ -48,3 +48,32 @@ def counted(count: int, what: str) -> str:
         what: one of them, a noun whose plural ends in s.
     """
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def choose_limits() -> tuple[int, int]:
+    """Draw the two limits by which a precision is safe; return the labels that may flip, in %, and the drift in floors.
+
+    Both stand in the address, under the same names on every page that asks for them.
+    """
+    left, right = st.columns(2, gap="large")
+    flips = left.slider(
+        "Labels that may flip, by the upper end of the 95 % interval",
+        0,
+        100,
+        40,
+        5,
+        format="%d %%",
+        key="most_flips",
+        bind="query-params",
+    )
+    multiple = right.slider(
+        "Drift allowed, in changes that nobody sees",
+        1,
+        100,
+        10,
+        key="most_multiple",
+        bind="query-params",
+        help="The noise floor: how much the float network's own map moves when each pixel changes by one grey level, "
+        "or the crop by one pixel.",
+    )
+    return flips, multiple

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,9 @@ from quantviz.layerwise.search import candidate_quant, search, stored_search
 from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.layerwise.specs import Attribution, Candidate, LayerDrift, SearchResult, Sensitivity
 from quantviz.specs import DEVIATIONS, ImageSample, WeightsRef, no_progress
-from quantviz.ui import visible_progress, workbench
+from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.controls import choose_request
-from quantviz.ui.links import Linked
+from quantviz.ui.links import Linked, show_ignored
 from quantviz.ui.once import once
 from quantviz.ui.quantization import choose_bits_file, keep_bits, scheme_words
 from quantviz.ui.results import cost_words, multiple_words, size_words
@@ -51,6 +51,18 @@ class LayerChoices:
     request: CompareRequest
     pictures: Callable[[], list[ImageSample]]
     ignored: tuple[str, ...]
+
+
+def show_parts(parts: Mapping[str, Callable[[CompareRequest, list[ImageSample]], None]]) -> None:
+    """Draw the sidebar, and a tab for each part; only the open one is drawn, and what fails in it stays in it."""
+    choices = choose()
+    show_ignored(choices.ignored)
+    samples = choices.pictures()
+    tabs = st.tabs(list(parts), key="part", bind="query-params")
+    for tab, show in zip(tabs, parts.values(), strict=True):
+        if tab.open:
+            with tab, guarded():
+                show(choices.request, samples)
 
 
 def choose() -> LayerChoices:

@@ -17,6 +17,7 @@ from quantviz.layerwise.precision import Precision, precision_of, smallest_withi
 from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec
 from quantviz.ui import workbench
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
+from quantviz.ui.choices import choose_limits
 from quantviz.ui.controls import choose_request
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import scheme_query
@@ -117,27 +118,7 @@ def show_answer(result: Judged) -> Precision:
     """Show which precision is safe within limits that the visitor sets; return it, or the greatest where none is."""
     precisions = result.precisions()
     st.subheader("The answer", anchor="the-answer")
-    left, right = st.columns(2, gap="large")
-    flips = left.slider(
-        "Labels that may flip, by the upper end of the 95 % interval",
-        0,
-        100,
-        40,
-        5,
-        format="%d %%",
-        key="most_flips",
-        bind="query-params",
-    )
-    multiple = right.slider(
-        "Drift allowed, in changes that nobody sees",
-        1,
-        100,
-        10,
-        key="most_multiple",
-        bind="query-params",
-        help="The noise floor: how much the float network's own map moves when each pixel changes by one grey level, "
-        "or the crop by one pixel.",
-    )
+    flips, multiple = choose_limits()
     safe, words = smallest_within(precisions, flips / 100, multiple)
     (st.success if safe else st.warning)(f"**{words}**", icon=":material/verified:" if safe else ":material/warning:")
     st.table(_strip(precisions, flips / 100, multiple))

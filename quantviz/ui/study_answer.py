@@ -12,7 +12,7 @@ from quantviz.layerwise.precision import Precision, smallest_within
 from quantviz.report.tables import headline
 from quantviz.specs import GIVEN
 from quantviz.study.specs.summary import StudyCell
-from quantviz.ui.choices import counted, segments
+from quantviz.ui.choices import choose_limits, counted, segments
 from quantviz.ui.plain import code
 from quantviz.ui.study import Opened
 
@@ -66,27 +66,7 @@ def precisions_of(cells: Sequence[StudyCell], floors: Mapping[str, float | None]
 
 
 def _within_limits(opened: Opened) -> None:
-    left, right = st.columns(2, gap="large")
-    flips = left.slider(
-        "Labels that may flip, by the upper end of the 95 % interval",
-        0,
-        100,
-        40,
-        5,
-        format="%d %%",
-        key="most_flips",
-        bind="query-params",
-    )
-    multiple = right.slider(
-        "Drift allowed, in changes that nobody sees",
-        1,
-        100,
-        10,
-        key="most_multiple",
-        bind="query-params",
-        help="The noise floor: how much the float network's own map moves when each pixel changes by one grey level, "
-        "or the crop by one pixel.",
-    )
+    flips, multiple = choose_limits()
     protocol = segments("Protocol", opened.view.summary.plan.protocols, "answered")
     floors = {name: opened.floor.mean(name) if opened.floor else None for name in opened.networks}
     strips = {
