@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from quantviz.comparison.cards import card_of
 from quantviz.guard.specs import CHANGES, CONFIDENCE, LIMITS, WORST_PART, Against, Limit, LimitKind
 from quantviz.networks.classes import names_of_file
-from quantviz.networks.toml_lines import line_of
+from quantviz.networks.toml_lines import content_of, line_of, text_of
 from quantviz.specs import CALIBRATED, CAM_METHODS, GIVEN, CamSpec, UsageError, parse_bits, spec_of
 from quantviz.study.planning import SweepRequest
 
@@ -21,7 +20,6 @@ DEFAULT: Final = "check.toml"
 KEEP: Final = "quantviz-check"
 """Folder beside the check file in which the studies that it needs are made."""
 
-_MOST_BYTES = 1 << 20
 _STUDY = ("study", "models")
 _RUN = (
     *("photos", "model", "card", "weights", "bits", "scheme", "protocols", "cam", "layer", "calibration"),
@@ -81,19 +79,7 @@ def read_check(path: Path) -> CheckFile:
     Raises:
         UsageError: it cannot be read, or a key or a value is wrong; the message has the line, and what is allowed.
     """
-    try:
-        data = path.read_bytes()
-        if len(data) > _MOST_BYTES:
-            raise UsageError(f"Check file {path.name!r} has {len(data):,} bytes; give one of at most {_MOST_BYTES:,}.")
-        text = data.decode()
-    except OSError as error:
-        raise UsageError(
-            f"Check file {str(path)!r} cannot be read ({error.strerror}); check the path, or write one by "
-            "quantviz check --init STUDY."
-        ) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"Check file {str(path)!r} is no text in UTF-8; save it as such.") from None
-    return parse_check(text, path)
+    return parse_check(text_of(path, "Check file"), path)
 
 
 def parse_check(text: str, path: Path) -> CheckFile:
@@ -106,13 +92,7 @@ def parse_check(text: str, path: Path) -> CheckFile:
     Raises:
         UsageError: as ``read_check``.
     """
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        words = str(error)
-        raise UsageError(
-            f"Check file {path.name!r} is no TOML: {words[:1].lower()}{words[1:]}; correct that line."
-        ) from None
+    content = content_of(text, path.name, "Check file")
     return _Reader(path.absolute(), text, content).check()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import Any, Final, Literal, NoReturn
 
 from quantviz.networks.classes import names_of_file
 from quantviz.networks.preprocessing import covers, extent_words, resize_for
-from quantviz.networks.toml_lines import line_of
-from quantviz.specs import ModelSpec, Preprocessing, UsageError, limits, parse_bits
+from quantviz.networks.toml_lines import content_of, line_of, text_of
+from quantviz.specs import ModelSpec, Preprocessing, UsageError, parse_bits
 
 SUFFIX: Final = ".toml"
 RESERVED: Final = ("float", "quantized", "deployed", "saliency")
 """What results call maps already; no variant has such a name."""
 
-_MOST_BYTES = limits.CARD_BYTES
 _SIDES = (16, 4096)
 _TOP = ("name", "float", "model", "weights", "classes", "layer", "input", "variants")
 _INPUT = ("size", "resize", "fit", "interpolation", "mean", "std", "range", "order", "layout")
@@ -144,17 +142,7 @@ def read_card(path: Path) -> Card:
     Raises:
         UsageError: it cannot be read, or a key or a value is wrong; the message has the line, and what is allowed.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise UsageError(f"Card {path.name!r} has more than {_MOST_BYTES:,} bytes; give a shorter one.")
-        text = data.decode()
-    except OSError as error:
-        raise UsageError(f"Card {str(path)!r} cannot be read ({error.strerror}); check the path.") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"Card {str(path)!r} is no text in UTF-8; save it as such.") from None
-    return parse_card(text, path)
+    return parse_card(text_of(path, "Card"), path)
 
 
 def parse_card(text: str, path: Path) -> Card:
@@ -167,12 +155,7 @@ def parse_card(text: str, path: Path) -> Card:
     Raises:
         UsageError: as ``read_card``.
     """
-    try:
-        content = tomllib.loads(text)
-    except RecursionError:
-        raise UsageError(f"Card {path.name!r} is nested too deep; write a card as `quantviz card` does.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"Card {path.name!r} is no TOML: {_lowered(str(error))}; correct that line.") from None
+    content = content_of(text, path.name, "Card")
     return _Reader(path.absolute(), text).card(content, hashlib.sha256(text.encode()).hexdigest())
 
 

@@ -1,15 +1,65 @@
-"""On which line of a TOML text a key stands, for messages: ``tomllib`` keeps no places."""
+"""TOML files that users write: read within limits, and on which line a key stands, which ``tomllib`` does not keep."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from quantviz.specs import UsageError, limits
+from quantviz.specs.json_text import check_depth
 
 Place = tuple[str | int, ...]
 """Keys, and for a table of an array its number, from the outermost one: ``("variants", 1, "file")``."""
 
 _MOST_PARSED = 4 << 20
+
+
+def text_of(path: Path, kind: str) -> str:
+    """Return the text of a file that a user wrote.
+
+    Args:
+        path: of the file.
+        kind: what it is called, for messages: ``"Card"``.
+
+    Raises:
+        UsageError: it cannot be read, has more than ``limits.CARD_BYTES``, or is not UTF-8.
+    """
+    most = limits.CARD_BYTES
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise UsageError(f"{kind} {path.name!r} has more than {most:,} bytes; give a shorter one.")
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"{kind} {str(path)!r} cannot be read ({error.strerror}); check the path.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{kind} {str(path)!r} is no text in UTF-8; save it as such.") from None
+
+
+def content_of(text: str, name: str, kind: str) -> dict[str, Any]:
+    """Return what a TOML text says.
+
+    Args:
+        text: of a file.
+        name: of the file, for messages.
+        kind: what it is called, for messages.
+
+    Raises:
+        UsageError: it is no TOML, or nested too deep; the message has the line.
+    """
+    deep = f"{kind} {name!r} is nested deeper than {limits.CARD_DEPTH}; write it as its documentation shows."
+    try:
+        content = tomllib.loads(text)
+        check_depth(content, limits.CARD_DEPTH)
+    except tomllib.TOMLDecodeError as error:
+        words = str(error)
+        raise UsageError(f"{kind} {name!r} is no TOML: {words[:1].lower()}{words[1:]}; correct that line.") from None
+    except (RecursionError, ValueError):
+        raise UsageError(deep) from None
+    return content
 
 
 def line_of(text: str, place: Sequence[str | int]) -> int | None:

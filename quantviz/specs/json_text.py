@@ -33,7 +33,7 @@ def read_json(data: bytes, *, most: int, depth: int = JSON_DEPTH) -> Any:
         raise ValueError(f"is no JSON ({error})") from None
     except UnicodeDecodeError:
         raise ValueError("is no JSON: it is no text in UTF-8") from None
-    _check_depth(value, depth)
+    check_depth(value, depth)
     return value
 
 
@@ -57,8 +57,16 @@ def _finite(text: str) -> float:
     return value
 
 
-def _check_depth(value: Any, depth: int) -> None:
-    """Refuse deep nesting before anything walks through it by recursion."""
+def check_depth(value: Any, depth: int) -> None:
+    """Refuse deep nesting before anything walks through it by recursion.
+
+    Args:
+        value: what JSON or TOML holds.
+        depth: how deep lists and objects may be nested.
+
+    Raises:
+        ValueError: they are nested deeper; the message is to follow the file's name.
+    """
     level = [value]
     for _ in range(depth + 1):
         level = [part for part in level if isinstance(part, dict | list)]

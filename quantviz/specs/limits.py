@@ -129,7 +129,7 @@ LIMITS: Final = (
     FileLimits("bits of single layers: JSON", _mib(BITS_BYTES), f"nested {JSON_DEPTH} deep, each key once", _HERE),
     FileLimits("labels of a data set: CSV", _mib(LABELS_BYTES), "a file and a class that is known in each row", _HERE),
     FileLimits("attributions: JSON", _mib(ATTRIBUTION_BYTES), f"nested {JSON_DEPTH} deep, finite numbers", _HERE),
-    FileLimits("network cards: TOML", _mib(CARD_BYTES), f"nested {CARD_DEPTH} deep", _HERE),
+    FileLimits("network cards, check files, presentations: TOML", _mib(CARD_BYTES), f"nested {CARD_DEPTH} deep", _HERE),
     FileLimits("class names: text or JSON", _mib(CLASSES_BYTES), f"nested {JSON_DEPTH} deep", _HERE),
     FileLimits(
         "weights: .safetensors, .pth, .pt, .ckpt, ...",

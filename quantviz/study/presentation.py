@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from quantviz.networks.toml_lines import line_of
+from quantviz.networks.toml_lines import content_of, line_of, text_of
 from quantviz.specs import UsageError
 from quantviz.study.shipped import SHIPPED
 
@@ -20,7 +19,6 @@ SHOWS: Final = get_args(Show)
 SHIPPED_FILE: Final = SHIPPED / "presentation.toml"
 """The presentation that quantviz comes with."""
 
-_MOST_BYTES = 1 << 20
 _MOST_SLIDES = 200
 
 
@@ -77,17 +75,8 @@ def read_presentation(path: Path) -> Presentation:
     Raises:
         UsageError: the file cannot be read, or something in it is wrong; the sentence names the line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"Presentation {str(path)!r} cannot be read ({error.strerror}).") from None
-    if len(data) > _MOST_BYTES:
-        raise UsageError(f"Presentation {path.name!r} has {len(data):,} bytes, and a small file is meant; shorten it.")
-    try:
-        text = data.decode()
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"Presentation {path.name!r} is not valid TOML ({error}); mend it.") from None
+    text = text_of(path, "Presentation")
+    content = content_of(text, path.name, "Presentation")
     return _Reader(path.name, text).presentation(content)
 
 

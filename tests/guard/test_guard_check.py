@@ -128,6 +128,8 @@ def test_a_broken_network_does_not_pass_by_giving_nothing(study, tmp_path):
         ('photos = "."\nmodel = "squeezenet1_1"\nbits = "W99"\n[limits]\nflips = 1', ("line 3", "99")),
         ('photos = "."\nmodel = "squeezenet1_1"\ncam = "x"\n[limits]\nflips = 1', ("line 3", "'x'", "gradcam++")),
         ("study = [", ("is no TOML",)),
+        ("study = " + "[" * 5000, ("is nested deeper than 16",)),
+        ("study = " + "[" * 16 + "]" * 16, ("is nested deeper than 16",)),
     ],
 )
 def test_what_is_wrong_is_named_by_its_line(tmp_path, text, parts):

@@ -147,7 +147,7 @@ def test_a_bare_pickle_is_read_for_a_bounded_number_of_steps(monkeypatch):
 
 
 def test_a_nested_card_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="nested too deep"):
+    with pytest.raises(UsageError, match="nested deeper than 16"):
         parse_card("x = " + "[" * 5000 + "]" * 5000, tmp_path / "net.toml")
 
 

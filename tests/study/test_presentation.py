@@ -29,7 +29,7 @@ def test_a_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("title = ", "not valid TOML"),
+        ("title = ", "is no TOML"),
         ('title = "no slide"', "there is no slide"),
         ("slides = []", "there is no slide"),
         ("title = 3\n[[slides]]\ntitle = 'a'", "line 1: title 3 is no text"),
