@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 _MOST_WAITING = 16  # blobs that are not written yet
 _TOGETHER = 0.03  # seconds
@@ -40,8 +40,7 @@ class WrittenLater:
             self._write_at = time.monotonic() + _TOGETHER
             if self._writer is None:
                 self._writer = ThreadPoolExecutor(1, "store")
-            self._writer.submit(self._work)
-            many = len(self._waiting) > _MOST_WAITING
+            many = self._start(self._writer) is None or len(self._waiting) > _MOST_WAITING
         if many:
             self.flush()
 
@@ -52,10 +51,15 @@ class WrittenLater:
                 return
             self._hurried += 1
             self._changed.notify_all()
-            written = self._writer.submit(self._work)
-        written.result()
-        with self._changed:
-            self._hurried -= 1
+            written = self._start(self._writer)
+        try:
+            if written is None:
+                self._work()
+            else:
+                written.result()
+        finally:
+            with self._changed:
+                self._hurried -= 1
 
     def close(self) -> None:
         """Write everything and end the thread."""
@@ -63,8 +67,15 @@ class WrittenLater:
         with self._changed:
             writer, self._writer = self._writer, None
         if writer is not None:
-            writer.submit(self._let_go)
+            self._start(writer, self._let_go)
             writer.shutdown()
+
+    def _start(self, writer: ThreadPoolExecutor, work: Callable[[], object] | None = None) -> Future[object] | None:
+        """Give the writer its work, or return None where it takes none: Python ends all pools before it exits."""
+        try:
+            return writer.submit(work or self._work)
+        except RuntimeError:
+            return None
 
     def _work(self) -> None:
         with self._changed:

@@ -342,3 +342,24 @@ def test_a_disk_that_takes_nothing_is_told_of_and_stops_nobody(tmp_path):
         store.put_later(key_of(1), record_of(1))
         assert not store.info().healthy
         assert store.get(key_of(1)) is None
+
+
+AT_EXIT = """
+import atexit, pathlib, sys
+from quantviz.specs import StoredRecord
+from quantviz.store import TensorStore
+
+def last():
+    store.put_later("2" * 64, StoredRecord({}, {"n": 2}))
+    store.close()
+
+store = TensorStore(pathlib.Path(sys.argv[1]))
+atexit.register(last)
+store.put_later("1" * 64, StoredRecord({}, {"n": 1}))
+"""
+
+
+def test_what_comes_while_python_exits_is_written_too(tmp_path):
+    run_script(AT_EXIT, tmp_path / "tensors")
+    with store_at(tmp_path) as store:
+        assert [store.get(digit * 64).metadata["n"] for digit in "12"] == [1, 2]
