@@ -52,6 +52,11 @@ class Line:
         """How many wait now."""
         return len(self._waiting)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anyone is served or waits."""
+        return bool(self._served or self._waiting)
+
     @contextmanager
     def turn(self, progress: Progress, *, long: bool = False) -> Iterator[None]:
         """Wait for one's turn, and hold it for the block.

@@ -1,11 +1,15 @@
-"""Comparisons computed ahead in the background: one at a time in a server, and only while their visitor is there."""
+"""Comparisons computed ahead in the background: one at a time in a server, and only while nobody waits for another.
+
+Whoever asks for something comes first: what is computed ahead is left where it stands, and begun again once the line of
+visitors is empty. What it has put into the store by then is found there.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final
 
 import streamlit as st
@@ -13,6 +17,7 @@ import streamlit as st
 from quantviz.comparison import CompareRequest
 from quantviz.specs import ImageSample, Phase, QuantvizError
 from quantviz.ui import workbench
+from quantviz.ui.turns import line
 
 LEFT: Final = 8.0
 """Seconds without a look after which a visitor counts as gone."""
@@ -28,6 +33,7 @@ class Ahead:
         requests: what to compare by, in order.
         sample: the picture.
         compute: computes one; whatever ``progress`` raises ends it.
+        busy: says whether somebody computes, or waits to, what was asked for.
     """
 
     def __init__(
@@ -35,8 +41,9 @@ class Ahead:
         requests: Sequence[CompareRequest],
         sample: ImageSample,
         compute: Callable[[CompareRequest, ImageSample, Callable[..., None]], object],
+        busy: Callable[[], bool],
     ) -> None:
-        self._requests, self._sample, self._compute = tuple(requests), sample, compute
+        self._requests, self._sample, self._compute, self._busy = tuple(requests), sample, compute, busy
         self._cancelled = False
         self._seen = monotonic()
         self.failed: set[CompareRequest] = set()
@@ -59,13 +66,8 @@ class Ahead:
     def _work(self) -> None:
         for request in self._requests:
             try:
-                while not _ONE.acquire(timeout=_WAITING):
-                    self._check()
-                try:
-                    self._check()
-                    self._compute(request, self._sample, self._check)
-                finally:
-                    _ONE.release()
+                while not self._done(request):
+                    pass
             except _Unwanted:
                 return
             except QuantvizError:  # told when this bit-width is asked for
@@ -74,13 +76,36 @@ class Ahead:
                 logging.getLogger(__name__).exception("unexpected")
                 self.failed.add(request)
 
-    def _check(self, _message: str = "", _fraction: float | None = None, _phase: Phase = Phase.WORKING) -> None:
+    def _done(self, request: CompareRequest) -> bool:
+        """Compute a comparison as soon as nobody else computes; return whether it came to its end."""
+        while self._busy() or not _ONE.acquire(timeout=_WAITING):
+            self._check()
+            sleep(_WAITING)
+        try:
+            self._give_way()
+            self._compute(request, self._sample, self._give_way)
+        except _Elsewhere:
+            return False
+        finally:
+            _ONE.release()
+        return True
+
+    def _check(self) -> None:
         if self._cancelled or monotonic() - self._seen > LEFT:
             raise _Unwanted
+
+    def _give_way(self, _message: str = "", _fraction: float | None = None, _phase: Phase = Phase.WORKING) -> None:
+        self._check()
+        if self._busy():
+            raise _Elsewhere
 
 
 class _Unwanted(Exception):
     """Nobody waits for the result any more."""
+
+
+class _Elsewhere(Exception):
+    """The processor is wanted for what somebody asked for."""
 
 
 def ahead(requests: Sequence[CompareRequest], sample: ImageSample) -> Ahead | None:
@@ -103,6 +128,11 @@ def ahead(requests: Sequence[CompareRequest], sample: ImageSample) -> Ahead | No
     if not requests:
         return None
     bench = workbench()
-    started = Ahead(requests, sample, lambda request, picture, check: bench.compare(request, picture, check))
+    visitors = line()
+
+    def compute(request: CompareRequest, picture: ImageSample, progress: Callable[..., None]) -> object:
+        return bench.compare(request, picture, progress)
+
+    started = Ahead(requests, sample, compute, lambda: visitors.busy)
     st.session_state["ahead"] = (tuple(requests), sample.id, started)
     return started
