@@ -21,7 +21,7 @@ from quantviz.layerwise.diagnosis.output import csv_of, html_of, report_diagnosi
 from quantviz.layerwise.diagnosis.run import diagnose as diagnose_simulation
 from quantviz.layerwise.diagnosis.specs import Cause, Diagnosis, TensorFigures
 from quantviz.layerwise.pictures import dataset
-from quantviz.specs import ImageSample, Progress, UsageError, no_progress
+from quantviz.specs import Crop, ImageSample, Progress, UsageError, no_progress
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -112,6 +112,7 @@ def diagnosed_pictures(given: Picture | Sequence[Picture]) -> list[ImageSample]:
 
 def diagnose_network(pictures: Sequence[ImageSample], options: PictureOptions, by_channel: bool) -> DiagnosisResult:
     """Diagnose a network that quantviz rounds, or the files of a card; raises as ``quantviz.diagnose``."""
+    _check_crop(options.crop)
     card = card_of(options.named)
     if card is not None and card.float_file is not None:
         return _of_files(files_of_card(card, options.layer), pictures, options.progress, by_channel)
@@ -123,7 +124,13 @@ def diagnose_network(pictures: Sequence[ImageSample], options: PictureOptions, b
 
 def diagnose_onnx(pictures: Sequence[ImageSample], options: FileOptions, by_channel: bool) -> DiagnosisResult:
     """Diagnose a pair of ONNX files; raises as ``quantviz.diagnose``."""
+    _check_crop(options.crop)
     return _of_files(options.files(), pictures, options.progress, by_channel)
+
+
+def _check_crop(crop: str) -> None:
+    if Crop.of_words(crop) != Crop():
+        raise UsageError(f"Crop {crop!r} is of one comparison; a diagnosis sees pictures' centres. Leave it out.")
 
 
 def _of_files(

@@ -54,6 +54,7 @@ def compare(
     faithfulness: bool = False,
     backend: Literal["torch", "onnxruntime", "ncnn"] = "torch",
     deployed: bool = False,
+    crop: str = "centre",
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ComparisonResult: ...
@@ -72,6 +73,7 @@ def compare(
     cam: str = "gradcam++",
     class_: Literal["float", "own"] | int = "float",
     saliency: str | Path | None = "spectral_residual",
+    crop: str = "centre",
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ComparisonResult: ...
@@ -131,6 +133,8 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``faithfulness``: True: also deletion, insertion and ROAD of each network's own map.
             - ``backend``: ``"torch"``, ``"onnxruntime"`` or ``"ncnn"``: what computes the float network.
             - ``deployed``: True: also the quantized network on ONNX Runtime's int8 kernels.
+            - ``crop``: what the networks see of the picture: ``"centre"`` (the default), ``"fit"``: the whole of it,
+              the rest of the input filled with the mean; or the crop's place from left and top, ``"0.2,0.5"``.
             - ``cache``: cache folder; ``QUANTVIZ_CACHE`` or the default one if not given.
 
             Those of ONNX files:
@@ -141,7 +145,7 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``input``: how a picture becomes the input, ``"resize=256,mean=0.5/0.5/0.5,std=0.5"`` say; as ImageNet
               networks take it if not given.
             - ``classes``: a text file with a class name a line.
-            - ``cache``: as above.
+            - ``crop`` and ``cache``: as above.
 
             Those of two modules:
 

@@ -11,7 +11,7 @@ from quantviz.api.bench import workbench
 from quantviz.api.inputs import Picture, sample_of
 from quantviz.api.results import ComparisonResult
 from quantviz.comparison import SPECTRAL_RESIDUAL, FilesRequest, PairRequest, compare_files, saliency_choice
-from quantviz.specs import Progress, no_progress
+from quantviz.specs import Crop, Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class FileOptions:
     cam: str = "gradcam++"
     class_: Literal["float", "own"] | int = "float"
     saliency: str | Path | None = SPECTRAL_RESIDUAL
+    crop: str = "centre"
     cache: str | Path | None = None
     progress: Progress | None = None
 
@@ -43,7 +44,9 @@ class FileOptions:
 
 def compare_onnx(image: Picture, options: FileOptions) -> ComparisonResult:
     """Compare a float ONNX file with quantized ones on one picture; raises as ``quantviz.compare``."""
-    request = PairRequest(options.cam, options.class_, saliency_choice(options.saliency))
+    request = PairRequest(
+        options.cam, options.class_, saliency_choice(options.saliency), crop=Crop.of_words(options.crop)
+    )
     store = workbench(options.cache).store
     progress = options.progress or no_progress
     comparisons = compare_files(options.files(), sample_of(image), request, store=store, progress=progress)

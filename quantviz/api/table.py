@@ -31,6 +31,7 @@ from quantviz.networks.classes import names_of_file
 from quantviz.specs import (
     CALIBRATED,
     CamSpec,
+    Crop,
     ImageSample,
     Progress,
     QuantSpec,
@@ -106,6 +107,7 @@ class PictureOptions:
     faithfulness: bool = False
     backend: Literal["torch", "onnxruntime", "ncnn"] = "torch"
     deployed: bool = False
+    crop: str = "centre"
     cache: str | Path | None = None
     progress: Progress | None = None
 
@@ -166,6 +168,7 @@ class PictureOptions:
             backend=self.backend,
             deployed=self.deployed,
             names=() if self.classes is None else names_of_file(Path(self.classes)),
+            crop=Crop.of_words(self.crop),
         )
 
 

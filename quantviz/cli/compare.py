@@ -23,13 +23,14 @@ from quantviz.comparison import (
     TRUTH_KINDS,
     CompareRequest,
     FaithfulnessRow,
+    Seen,
     deployed_words,
     npz_bytes,
     saliency_choice,
     truth_source,
 )
 from quantviz.saliency import PREDICTORS
-from quantviz.specs import Comparison, Deployed, GivenQuant, QuantSpec, TruthKind
+from quantviz.specs import Comparison, Crop, Deployed, GivenQuant, QuantSpec, TruthKind
 
 _SCORE_NAMES = {
     "quantized_v_float": "quantized v float",
@@ -71,6 +72,15 @@ _SCORE_NAMES = {
 @click.option(
     "--deployed", is_flag=True, help="Also the quantized network on ONNX Runtime's int8 kernels, beside its simulation."
 )
+@click.option(
+    "--crop",
+    default="centre",
+    show_default=True,
+    metavar="centre|fit|X,Y",
+    callback=lambda _context, _option, text: Crop.of_words(text),
+    help="What the networks see of IMAGE: its centre; fit, the whole of it with the rest of the input filled; or the "
+    "crop's place from left and top, 0 to 1 each, as 0.2,0.5.",
+)
 @json_option
 @click.option("--png", type=click.Path(path_type=Path), help="Write the figure here.")
 @click.option("--maps", type=click.Path(path_type=Path), help="Write the maps here, as .npz.")
@@ -87,6 +97,7 @@ def compare(
     faithful: bool,
     backend: Literal["torch", "onnxruntime", "ncnn"],
     deployed: bool,
+    crop: Crop,
     json_path: str | None,
     png: Path | None,
     maps: Path | None,
@@ -100,7 +111,9 @@ def compare(
     The bundled photographs: astronaut, chelsea, coffee, motorcycle, rocket, china, flower, grace_hopper.
     """
     check_outputs(json_path, png, maps)
-    request = replace(request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed)
+    request = replace(
+        request, target=target, saliency=saliency_choice(saliency), backend=backend, deployed=deployed, crop=crop
+    )
     if pairs is not None:
         first, *others = pairs.compare(request, image, cache_dir).items()
         return _write_out(ComparisonResult(first[1], others=dict(others)), json_path, png, maps)
@@ -204,6 +217,7 @@ def _show_comparison(comparison: Comparison) -> None:
         click.echo(f"Saliency: {salient.source}, {'a computed prediction' if salient.predicted else 'supplied'}.")
     if comparison.deployed is not None:
         _show_deployed(comparison, comparison.deployed)
+    click.echo(Seen.of(comparison.sample, comparison.weights.preprocessing).sentence)
     for note in (*comparison.sample.notes, weights.note, comparison.backend_note, *comparison.notes):
         if note:
             click.echo(f"Note: {note}")

@@ -42,8 +42,8 @@ _OPTIONS = (
         "input_words",
         default="",
         help="How a picture becomes the files' input: resize=256,mean=0.5/0.5/0.5,std=0.5,interpolation=bicubic; "
-        "also crop=224, or 224x320 (height first), fit=stretch, order=BGR and range=0-255. As ImageNet networks take "
-        "it if not given.",
+        "also crop=224, or 224x320 (height first), fit=stretch or pad, place=0.5/0.2, order=BGR and range=0-255. As "
+        "ImageNet networks take it if not given.",
     ),
     click.option("--classes", type=click.Path(path_type=Path), help="Text file: the network's classes, a name a line."),
 )
@@ -98,7 +98,7 @@ class Pairs:
                 bench = Workbench(store)
                 return compare_card(bench, self.card, request, sample, progress, classes=self.classes)
             assert self.files is not None
-            wanted = PairRequest(request.cam.method, request.target, request.saliency)
+            wanted = PairRequest(request.cam.method, request.target, request.saliency, crop=request.crop)
             return compare_files(self.files, sample, wanted, store=store, progress=progress)
 
 

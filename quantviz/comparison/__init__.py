@@ -18,6 +18,7 @@ from quantviz.comparison.pair import PairRequest, compare_pair, explain_network
 from quantviz.comparison.preprocessing_check import KnownPicture, PreprocessingCheck, check_preprocessing
 from quantviz.comparison.references import SPECTRAL_RESIDUAL, TRUTH_KINDS, TruthSource, read_truth, truth_source
 from quantviz.comparison.request import CompareRequest
+from quantviz.comparison.seen import Seen
 from quantviz.comparison.workbench import Workbench
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "KnownPicture",
     "PairRequest",
     "PreprocessingCheck",
+    "Seen",
     "TruthSource",
     "Workbench",
     "arrays",

@@ -61,7 +61,7 @@ def compare_card(
         UsageError: an unknown layer; or as ``compare_pair`` and ``Workbench.compare``.
         QuantvizError: as these.
     """
-    wanted = PairRequest(request.cam.method, request.target, request.saliency, request.saliency_name)
+    wanted = PairRequest(request.cam.method, request.target, request.saliency, request.saliency_name, request.crop)
     if card.float_file is not None:
         files = files_of_card(card, request.cam.layer, classes)
         return compare_files(files, sample, wanted, store=bench.store, progress=progress)

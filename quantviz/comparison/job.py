@@ -12,7 +12,7 @@ from quantviz.comparison.machine import EXPORT_VERSION, SIMULATION_VERSION, back
 from quantviz.comparison.records import deployed_of, unpack_comparison
 from quantviz.comparison.references import SaliencySource
 from quantviz.comparison.request import CompareRequest
-from quantviz.specs import RGB, CamSpec, Comparison, ImageSample, Preprocessing, Progress, StoredRecord
+from quantviz.specs import RGB, CamSpec, Comparison, Crop, ImageSample, Preprocessing, Progress, StoredRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,23 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request with its network, picture and saliency found."""
+    """A request with its network, picture and saliency found.
+
+    ``preprocessing`` says how the picture becomes the input; the subject's, how calibration pictures do.
+    """
 
     subject: Subject
     request: CompareRequest
     cam: CamSpec
     sample: ImageSample
+    preprocessing: Preprocessing
     crop: RGB
     saliency: SaliencySource
     progress: Progress
     backend: str = "torch"
     quantized_backend: str = "torch"
     backend_note: str = ""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How the picture becomes the network's input."""
-        return self.subject.ref.preprocessing
 
     @property
     def key(self) -> str:
@@ -53,12 +52,17 @@ class Job:
             "calibration": self.subject.calibration.ref.sha256,
             "saliency": self.saliency.key,
         }
+        decisive |= self.placed()
         if self.request.backend != "torch" or self.request.deployed:
             decisive["backend"] = [self.request.backend, backend_versions(self.request.backend)]
             decisive["deployed"] = [integer_kernels(), EXPORT_VERSION] if self.request.deployed else None
         if self.request.backend == "onnxruntime":  # torch ran the simulated network in earlier versions
             decisive["simulated"] = SIMULATION_VERSION
         return decisive
+
+    def placed(self) -> dict[str, Any]:
+        """Return what a key says of the crop: nothing where it is the one that the weights want."""
+        return {} if self.request.crop == Crop() else {"crop": self.request.crop}
 
 
 def comparison_of(job: Job, record: StoredRecord, started: float, *, cached: bool) -> Comparison:
@@ -73,7 +77,7 @@ def comparison_of(job: Job, record: StoredRecord, started: float, *, cached: boo
     reference, quantized, salient, agreement, loaded = unpack_comparison(record)
     return Comparison(
         model=job.subject.spec.name,
-        weights=replace(job.subject.ref, **loaded),
+        weights=replace(job.subject.ref, preprocessing=job.preprocessing, **loaded),
         quant=job.request.quant,
         calibration=job.subject.calibration.ref,
         cam=job.cam,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from quantviz.comparison.faithfulness import FaithfulnessRow
+from quantviz.comparison.seen import Seen
 from quantviz.scores import CONVENTIONS
 from quantviz.specs import (
     DEVIATIONS,
@@ -22,6 +23,7 @@ from quantviz.specs import (
     ImageSample,
     MetricTable,
     NetworkMap,
+    Preprocessing,
     Verdict,
     WeightsRef,
 )
@@ -39,7 +41,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "class_rule": comparison.class_rule,
         "class_index": comparison.reference.class_index,
         "class_index_quantized": comparison.quantized.class_index,
-        "image": _image(comparison.sample),
+        "image": _image(comparison.sample, comparison.weights.preprocessing),
         "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
         "predictions": {
             "float": _predictions(comparison.reference),
@@ -224,7 +226,7 @@ def map_data(shown: NetworkMap) -> dict[str, Any]:
         "cam": {**asdict(shown.cam), "grid": list(shown.result.native.values.shape)},
         "class_rule": shown.class_rule,
         "class_index": shown.result.class_index,
-        "image": _image(shown.sample),
+        "image": _image(shown.sample, shown.weights.preprocessing),
         "saliency": None if salient is None else {"source": salient.source, "predicted": salient.predicted},
         "predictions": _predictions(shown.result),
         "scores": {name: asdict(marks) for name, marks in shown.scores.items()},
@@ -253,9 +255,15 @@ def weights_data(weights: WeightsRef) -> dict[str, Any]:
     return {name: getattr(weights, name) for name in names}
 
 
-def _image(sample: ImageSample) -> dict[str, Any]:
+def _image(sample: ImageSample, preprocessing: Preprocessing) -> dict[str, Any]:
     height, width = sample.rgb.shape[:2]
-    return {"sha256": sample.id, "size": [width, height], "name": sample.name, "notes": list(sample.notes)}
+    return {
+        "sha256": sample.id,
+        "size": [width, height],
+        "name": sample.name,
+        "notes": list(sample.notes),
+        "seen": list(Seen.of(sample, preprocessing).box),
+    }
 
 
 def _predictions(result: CamResult) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from quantviz.specs import (
     CamResult,
     CamSpec,
     Comparison,
+    Crop,
     GivenQuant,
     Heatmap,
     ImageError,
@@ -54,6 +55,7 @@ class PairRequest:
         saliency: None; a method's name (``"spectral_residual"``); the path of an .onnx network or of a map; or a
             map file's bytes.
         saliency_name: display name of a supplied map.
+        crop: which part of the picture the networks see; a tensor is seen as it is.
 
     Raises:
         UsageError: the method or the class rule is unknown.
@@ -63,6 +65,7 @@ class PairRequest:
     target: ClassRule = "float"
     saliency: Path | bytes | str | None = SPECTRAL_RESIDUAL
     saliency_name: str = ""
+    crop: Crop = field(default_factory=Crop)
 
     def __post_init__(self) -> None:
         CamSpec(self.method)
@@ -301,6 +304,9 @@ def _job(
     tensor: Tensor | None,
     progress: Progress,
 ) -> _Job:
+    if tensor is None:
+        weights = replace(reference.weights, preprocessing=reference.weights.preprocessing.at(request.crop))
+        reference = replace(reference, weights=weights)
     crop = sample.rgb if tensor is not None else images.crop(sample.rgb, reference.weights.preprocessing)
     source = saliency_source(request.saliency, request.saliency_name)
     return _Job(reference, quantized, request, sample, crop, tensor, source, progress)

@@ -9,7 +9,7 @@ from typing import Literal
 from quantviz import networks
 from quantviz.comparison.deploy import BACKENDS
 from quantviz.comparison.references import SPECTRAL_RESIDUAL
-from quantviz.specs import CamSpec, QuantSpec, UsageError, check_deployable
+from quantviz.specs import CamSpec, Crop, QuantSpec, UsageError, check_deployable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,11 @@ class CompareRequest:
             network's; or ``"ncnn"``, the float network's alone.
         deployed: compare the deployed network, too, which integer kernels run.
         names: of the classes, in the order of the logits; () for those of a network card, else ImageNet's.
+        crop: which part of the picture the networks see; calibration pictures are cut as the weights want it.
 
     Raises:
-        UsageError: the class rule or the backend is unknown, or the scheme has no deployed form.
+        UsageError: the class rule or the backend is unknown, the scheme has no deployed form, or a crop is given for a
+            protocol that stretches the whole picture.
     """
 
     model: str = networks.DEFAULT_MODEL
@@ -46,6 +48,7 @@ class CompareRequest:
     backend: Literal["torch", "onnxruntime", "ncnn"] = "torch"
     deployed: bool = False
     names: tuple[str, ...] = ()
+    crop: Crop = field(default_factory=Crop)
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -54,3 +57,8 @@ class CompareRequest:
             check_deployable(self.quant)
         if self.target not in ("float", "own") and type(self.target) is not int:
             raise UsageError(f"Class rule {self.target!r} is unknown; use float, own or a class index.")
+        if self.crop != Crop() and "stretched_input" in self.quant.deviations:
+            raise UsageError(
+                f"Crop {self.crop.words!r} and protocol {self.quant.protocol!r}, which stretches the whole picture, "
+                "exclude each other; leave one out."
+            )

@@ -142,6 +142,7 @@ class Sandbox:
             saliency=salient if isinstance(salient, str) else "",
             saliency_file=saved("saliency", request.saliency_name, salient) if isinstance(salient, bytes) else "",
             saliency_name=request.saliency_name,
+            crop=request.crop.words,
         )
 
 

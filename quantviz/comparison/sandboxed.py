@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantviz.confined import Tell, serve
-from quantviz.specs import ImageSample
+from quantviz.specs import Crop, ImageSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Job:
         saliency: name of a method, "" for none.
         saliency_file: path of a map, or "".
         saliency_name: display name of that map.
+        crop: as ``Crop.of_words`` reads it.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Job:
     saliency: str
     saliency_file: str
     saliency_name: str
+    crop: str
 
 
 def _compared(job: Job, progress: Tell) -> bytes:
@@ -61,7 +63,7 @@ def _compared(job: Job, progress: Tell) -> bytes:
     classes = Path(job.classes) if job.classes else None
     files = FilesRequest(reference, (quantized,), job.layer or None, job.input, classes, external=False)
     saliency: Any = Path(job.saliency_file).read_bytes() if job.saliency_file else job.saliency or None
-    request = PairRequest(job.method, job.target, saliency, job.saliency_name)
+    request = PairRequest(job.method, job.target, saliency, job.saliency_name, Crop.of_words(job.crop))
     sample = ImageSample(job.picture_id, np.load(job.picture, allow_pickle=False))
     (comparison,) = compare_files(files, sample, request, progress=progress).values()
     size = comparison.weights.preprocessing.size

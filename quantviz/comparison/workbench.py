@@ -149,7 +149,7 @@ class Workbench:
         job = self._job(request, sample, progress)
         crop = images.crop(sample.rgb, preprocessing)
         subject = replace(job.subject, ref=replace(job.subject.ref, preprocessing=preprocessing))
-        job = replace(job, subject=subject, crop=crop)
+        job = replace(job, subject=subject, preprocessing=preprocessing, crop=crop)
         job = self._with_backend(job)
         return self._finished(job, self._result(job, None, target))
 
@@ -201,12 +201,14 @@ class Workbench:
 
     def _job(self, request: CompareRequest, sample: ImageSample, progress: Progress) -> Job:
         subject = subject_of(self.subject(request, progress), request.quant)
+        preprocessing = subject.ref.preprocessing.at(request.crop)
         return Job(
             subject=subject,
             request=replace(request, target=target_of(request.target, request.quant)),
             cam=replace(request.cam, layer=subject.layer),
             sample=sample,
-            crop=self._crop(sample, subject.ref.preprocessing),
+            preprocessing=preprocessing,
+            crop=self._crop(sample, preprocessing),
             saliency=saliency_source(request.saliency, request.saliency_name),
             progress=progress,
         )
@@ -330,6 +332,7 @@ class Workbench:
 
     def _result_key(self, job: Job, variant: Variant | None, target: int | None) -> str:
         decides: dict[str, Any] = {"image": job.sample.id, "cam": job.cam, "target": target, "quantization": None}
+        decides |= job.placed()
         if variant is not None:
             decides["quantization"] = network_quant(variant.quant)
             decides["calibration"] = job.subject.calibration.ref.sha256

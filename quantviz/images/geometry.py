@@ -1,4 +1,4 @@
-"""Where the network looks in a picture: resize, centre crop and scaling, for pictures, maps, masks, points and boxes.
+"""Where the network looks in a picture: resize, crop and scaling, for pictures, maps, masks, points and boxes.
 
 Coordinates are continuous: a picture spans [0, W) x [0, H), and the centre of pixel (row, column) is at
 x = column + 0.5, y = row + 0.5.
@@ -20,21 +20,25 @@ ASPECT_TOLERANCE = 0.01
 _ROUNDING = 1e-5  # half a pixel's area, or one pixel's length, may come out this much smaller
 
 
-def crop(rgb: RGB, preprocessing: Preprocessing) -> RGB:
+def crop(rgb: RGB, preprocessing: Preprocessing, *, shift: tuple[int, int] = (0, 0)) -> RGB:
     """Resize the shorter side and cut the centre, bit for bit as torchvision's Resize and CenterCrop on PIL images.
 
-    With ``fit="stretch"`` the whole picture is resized to the crop's size instead: Resize((height, width)). Where
-    ``resize`` is (height, width), the picture is scaled to cover both, its sides rounded, as by timm's ResizeKeepRatio.
+    With ``fit="stretch"`` the whole picture is resized to the crop's size instead: Resize((height, width)). With
+    ``fit="pad"`` it is resized to fit into that size, and the rest is filled with the mean, as in timm's crop mode
+    "border". Where ``resize`` is (height, width), the picture is scaled to cover both, its sides rounded, as by timm's
+    ResizeKeepRatio. ``place`` says where the crop is cut.
 
     Args:
         rgb: uint8 (H, W, 3).
-        preprocessing: its ``resize``, ``crop``, ``interpolation`` and ``fit`` are used.
+        preprocessing: its ``resize``, ``crop``, ``interpolation``, ``fit`` and ``place`` are used.
+        shift: pixels that the crop is moved by, to the right and down; what enters from beyond the picture is black,
+            or the mean where the picture is padded.
 
     Returns:
         uint8 (height, width, 3) of ``preprocessing.size``.
     """
     resample = Image.Resampling[preprocessing.interpolation.upper()]
-    return np.array(_cut(Image.fromarray(rgb), preprocessing, resample))
+    return np.array(_cut(Image.fromarray(rgb), preprocessing, resample, _mean_level(preprocessing), shift))
 
 
 def crop_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessing: Preprocessing) -> FloatMap:
@@ -43,7 +47,7 @@ def crop_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessin
     Args:
         values: real (h, w); resized to ``image_size`` first where that differs.
         image_size: (H, W) of the picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float32 (height, width) of the crop. A map whose largest magnitude float32 could not hold well is divided by it.
@@ -64,7 +68,7 @@ def align_map(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
     Args:
         values: real (h, w).
         image_size: (H, W) of the upright picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float32 (height, width) of the crop, not scaled (but see ``crop_map`` for extreme magnitudes).
@@ -87,7 +91,7 @@ def crop_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocessi
     Args:
         values: real (h, w), of the picture's aspect ratio; what is not 0 is object.
         image_size: (H, W) of the picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float32 (height, width) of the crop, of 0 and 1; 0 beyond the picture.
@@ -106,7 +110,7 @@ def align_mask(values: npt.NDArray[Any], image_size: tuple[int, int], preprocess
     Args:
         values: real (h, w); what is not 0 is object, and NaN is left out.
         image_size: (H, W) of the upright picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float32 (height, width) of the crop, of 0 and 1, NaN where at least half of a pixel is left out.
@@ -131,7 +135,7 @@ def crop_points(
     Args:
         points: (n, 2), x and y in the picture's pixels.
         image_size: (H, W) of the picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float64 (m, 2), x and y in the crop, in their order; and the number n - m of points that were left out
@@ -153,7 +157,7 @@ def crop_boxes(
     Args:
         boxes: (n, 4), x0, y0, x1, y1, pixel edges in the picture's pixels.
         image_size: (H, W) of the picture.
-        preprocessing: its ``resize`` and ``crop`` are used.
+        preprocessing: its geometry is used.
 
     Returns:
         float64 (m, 4) within the crop, in their order; and the number n - m of boxes that were left out because
@@ -172,7 +176,7 @@ def seen(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[flo
 
     Args:
         image_size: (H, W) of the picture.
-        preprocessing: its ``resize``, ``crop`` and ``fit`` are used.
+        preprocessing: its ``resize``, ``crop``, ``fit`` and ``place`` are used.
 
     Returns:
         Left, top, width and height of the crop, from 0 to 1 within the picture; beyond it where the crop pads.
@@ -237,10 +241,29 @@ def _is_of_crop(shape: tuple[int, ...], image_size: tuple[int, int], preprocessi
     )
 
 
-def _cut(picture: Image.Image, preprocessing: Preprocessing, resample: Image.Resampling) -> Image.Image:
+def _cut(
+    picture: Image.Image,
+    preprocessing: Preprocessing,
+    resample: Image.Resampling,
+    filled: tuple[int, ...] | float = 0.0,
+    shift: tuple[int, int] = (0, 0),
+) -> Image.Image:
     width, height, left, top = _placement(picture.size[::-1], preprocessing)
+    left, top = left + shift[0], top + shift[1]
     down, across = preprocessing.size
-    return picture.resize((width, height), resample).crop((left, top, left + across, top + down))
+    resized = picture.resize((width, height), resample)
+    if preprocessing.fit != "pad":
+        return resized.crop((left, top, left + across, top + down))
+    padded = Image.new(picture.mode, (across, down), filled)
+    padded.paste(resized, (-left, -top))
+    return padded
+
+
+def _mean_level(preprocessing: Preprocessing) -> tuple[int, ...]:
+    """Return the grey level of red, green and blue that becomes 0 in the input, or the nearest one there is."""
+    scale = 255 if preprocessing.range == "0-1" else 1
+    levels = tuple(min(max(round(scale * mean), 0), 255) for mean in preprocessing.mean)
+    return levels if preprocessing.order == "RGB" else levels[::-1]
 
 
 def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
@@ -248,6 +271,10 @@ def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tup
     down, across = preprocessing.size
     if preprocessing.fit == "stretch":
         return across, down, 0, 0
+    if preprocessing.fit == "pad":
+        scale = min(down / image_size[0], across / image_size[1])
+        height, width = (max(round(scale * length), 1) for length in image_size)
+        return width, height, _offset(width, across), _offset(height, down)
     resize = preprocessing.resize
     if isinstance(resize, tuple):
         ratio = min(image_size[0] / resize[0], image_size[1] / resize[1])
@@ -256,7 +283,8 @@ def _placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> tup
         short, long = sorted(image_size)
         size = resize, int(resize * long / short)
         width, height = size if image_size[1] <= image_size[0] else size[::-1]
-    return width, height, _offset(width, across), _offset(height, down)
+    x, y = preprocessing.place
+    return width, height, _offset(width, across, x), _offset(height, down, y)
 
 
 def _areas(values: npt.NDArray[np.floating[Any]], length: int, start: int, side: int) -> npt.NDArray[np.float64]:
@@ -282,9 +310,9 @@ def _to_crop(
     return scale, np.array([left, top], np.float64)
 
 
-def _offset(length: int, side: int) -> int:
+def _offset(length: int, side: int, place: float = 0.5) -> int:
     # torchvision rounds halves to even where it cuts, and down where it pads.
-    return round((length - side) / 2.0) if length >= side else -((side - length) // 2)
+    return round((length - side) * place) if length >= side else -((side - length) // 2)
 
 
 def _as_float32(values: npt.NDArray[Any]) -> FloatMap:

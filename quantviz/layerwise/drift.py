@@ -19,6 +19,7 @@ from quantviz.specs import (
     RGB,
     CamSpec,
     Cost,
+    Crop,
     FloatMap,
     ImageSample,
     LayerCost,
@@ -134,6 +135,7 @@ class Drifts:
         cam: method, and the named target layer.
         samples: the pictures, at least one.
         class_index: the class that every map explains; None: what the float network saw in the picture.
+        crop: which part of each picture the network sees.
     """
 
     def __init__(
@@ -143,11 +145,13 @@ class Drifts:
         cam: CamSpec,
         samples: Sequence[ImageSample],
         class_index: int | None = None,
+        crop: Crop | None = None,
     ) -> None:
         if not samples:
             raise UsageError("There is no picture to measure on; name one, or a folder of some.")
         self.bench, self.subject, self.cam, self.samples = bench, subject, cam, tuple(samples)
-        self.class_index = class_index
+        self.class_index, self.crop = class_index, crop or Crop()
+        self.preprocessing = subject.ref.preprocessing.at(self.crop)
         known = bool(subject.ref.names) or subject.ref.classes == _CLASSES
         self.labels = tuple(sample.label if known else None for sample in samples)
         self._crops: list[RGB] = []
@@ -162,6 +166,7 @@ class Drifts:
         """Return the store's key of a result over these images."""
         ids = [sample.id for sample in self.samples]
         rest |= {} if self.class_index is None else {"class": self.class_index}
+        rest |= {} if self.crop == Crop() else {"crop": self.crop}
         return self.subject.key(kind, version=VERSION, images=ids, cam=self.cam, **rest)
 
     def changes(
@@ -217,7 +222,7 @@ class Drifts:
     def crops(self) -> list[RGB]:
         """The pixels that the network sees of each picture, uint8 (H, W, 3)."""
         if not self._crops:
-            self._crops = [images.crop(sample.rgb, self.subject.ref.preprocessing) for sample in self.samples]
+            self._crops = [images.crop(sample.rgb, self.preprocessing) for sample in self.samples]
         return self._crops
 
     @property
@@ -251,7 +256,7 @@ class Drifts:
     def _input(self, crop: RGB) -> Tensor:
         import torch
 
-        return torch.from_numpy(images.normalize(crop, self.subject.ref.preprocessing))
+        return torch.from_numpy(images.normalize(crop, self.preprocessing))
 
 
 def answer(
@@ -294,8 +299,7 @@ def _complete(bench: Workbench, subject: Subject, progress: Progress) -> Subject
     """Return a subject whose weights' number of classes is known, which for a user's file takes reading it."""
     if subject.ref.source != "file":
         return subject
-    key = subject.key("weights")
-    record = bench.store.get(key)
+    record = bench.store.get(key := subject.key("weights"))
     if record is None:
         ref = bench.networks.load(subject.spec, subject.located, progress).ref
         record = StoredRecord({}, {"classes": ref.classes, "note": ref.note})
@@ -379,11 +383,7 @@ def _cost_key(subject: Subject, quant: QuantSpec) -> str:
 
 
 def model_cost(bench: Workbench, request: CompareRequest, progress: Progress = no_progress) -> Cost:
-    """Return a quantized network's size, multiply-accumulates and bit operations.
-
-    Raises:
-        as ``Workbench.compare``.
-    """
+    """Return a quantized network's size, multiply-accumulates and bit operations; raises as ``Workbench.compare``."""
     return subject_cost(bench, bench.subject(request, progress), request.quant, progress)
 
 

@@ -22,6 +22,7 @@ from quantviz.specs import (
     RGB,
     CalibrationRef,
     Comparison,
+    Crop,
     ImageSample,
     Preprocessing,
     Progress,
@@ -70,7 +71,7 @@ def noise_floor(
         UsageError: there is no picture; or as ``sensitivity``.
     """
     subject, cam = resolved(bench, request, progress)
-    drifts, quant = Drifts(bench, subject, cam, samples, _class_of(request)), request.quant
+    drifts, quant = Drifts(bench, subject, cam, samples, _class_of(request), request.crop), request.quant
     grey = drifts.cached(_GREY, {}, partial(_grey, drifts, progress))
     shift = drifts.cached(_SHIFT, {}, partial(_shift, drifts, progress))
     twins = None
@@ -144,8 +145,8 @@ def _grey_moved(crop: RGB, digest: str) -> RGB:
 
 def _shift(drifts: Drifts, progress: Progress) -> Changes:
     before = drifts.before(progress)
-    preprocessing = drifts.subject.ref.preprocessing
-    crops = [_shifted(sample.rgb, preprocessing) for sample in drifts.samples]
+    preprocessing = drifts.preprocessing
+    crops = [_shifted(sample.rgb, preprocessing, drifts.crop) for sample in drifts.samples]
     after = drifts.answers(_float(drifts, progress), crops, progress, drifts.passes)
     wide = [_is_wide(sample.rgb) for sample in drifts.samples]
     return Changes.of(
@@ -154,8 +155,10 @@ def _shift(drifts: Drifts, progress: Progress) -> Changes:
     )
 
 
-def _shifted(rgb: RGB, preprocessing: Preprocessing) -> RGB:
+def _shifted(rgb: RGB, preprocessing: Preprocessing, chosen: Crop) -> RGB:
     """Return the crop whose window lies one pixel further along the picture's longer side."""
+    if chosen != Crop():
+        return images.crop(rgb, preprocessing, shift=(1, 0) if _is_wide(rgb) else (0, 1))
     height, width = preprocessing.size
     wider = images.crop(rgb, replace(preprocessing, crop=(height + 2 * _MARGIN, width + 2 * _MARGIN)))
     top, left = (_MARGIN, _MARGIN + 1) if _is_wide(rgb) else (_MARGIN + 1, _MARGIN)

@@ -28,7 +28,7 @@ _INPUT = ("size", "resize", "fit", "interpolation", "mean", "std", "range", "ord
 _VARIANT = ("file", "bits", "name")
 _LAYER = ("float", "quantized")
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "fit": ("crop", "stretch"),
+    "fit": ("crop", "stretch", "pad"),
     "interpolation": ("bilinear", "bicubic"),
     "range": ("0-1", "0-255"),
     "order": ("RGB", "BGR"),

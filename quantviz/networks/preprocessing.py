@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
-from quantviz.specs import Extent, Preprocessing, UsageError, sides
+from quantviz.specs import CENTRE, Extent, Preprocessing, UsageError, sides
 
 IMAGENET: Final = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What most classifiers of ImageNet's classes were trained for."""
@@ -46,11 +46,11 @@ def preprocessing_of(choice: object, module: object = None) -> tuple[Preprocessi
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "interpolation": ("bilinear", "bicubic"),
-    "fit": ("crop", "stretch"),
+    "fit": ("crop", "stretch", "pad"),
     "order": ("RGB", "BGR"),
     "range": ("0-1", "0-255"),
 }
-_KEYS = ("resize", "crop", "mean", "std", *_CHOICES)
+_KEYS = ("resize", "crop", "mean", "std", "place", *_CHOICES)
 
 
 def of_words(text: str, usual: Preprocessing) -> Preprocessing:
@@ -58,7 +58,7 @@ def of_words(text: str, usual: Preprocessing) -> Preprocessing:
 
     Args:
         text: settings by the names of ``Preprocessing``, separated by commas; three values by slashes, or one for all
-            channels.
+            channels; ``place`` as two parts from 0 to 1.
         usual: what holds where nothing is said.
 
     Raises:
@@ -90,9 +90,9 @@ def resize_for(crop: Extent, usual: Preprocessing) -> Extent:
 
 
 def covers(preprocessing: Preprocessing) -> bool:
-    """Tell whether a picture of any shape fills the input, with nothing black beside it."""
+    """Tell whether a picture of any shape fills the input, or is padded as its ``fit`` says, with nothing black."""
     wanted = zip(preprocessing.size, sides(preprocessing.resize), strict=True)
-    return preprocessing.fit == "stretch" or all(side <= resized for side, resized in wanted)
+    return preprocessing.fit != "crop" or all(side <= resized for side, resized in wanted)
 
 
 def extent_words(extent: Extent) -> str:
@@ -108,8 +108,12 @@ def words_of(preprocessing: Preprocessing) -> str:
     crop, resize = extent_words(preprocessing.crop), extent_words(preprocessing.resize)
     resized = f"shorter side {resize}" if isinstance(preprocessing.resize, int) else f"scaled to cover {resize}"
     fit = f"{resized} ({preprocessing.interpolation}), centre crop of {crop}"
+    if preprocessing.fit == "crop" and preprocessing.place != CENTRE:
+        fit = fit.replace("centre crop", "crop at {:g}/{:g}".format(*preprocessing.place))
     if preprocessing.fit == "stretch":
         fit = f"stretched to {crop} ({preprocessing.interpolation})"
+    if preprocessing.fit == "pad":
+        fit = f"fitted into {crop} ({preprocessing.interpolation}), the rest filled with the mean"
     if not isinstance(preprocessing.crop, int):
         fit += " (height x width)"
     mean, std = ("/".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
@@ -134,6 +138,10 @@ def _value(name: str, text: str) -> object:
             f"Input {name}={text} is no number that can be used; give one such as 256 or 0.485, or height and width "
             "as 224x320."
         ) from None
+    if name == "place":
+        if len(values) != 2 or not all(0 <= part <= 1 for part in values):
+            raise UsageError(f"Input {name}={text} cannot be used; give two parts from 0 to 1, as 0.5/0.2.")
+        return tuple(values)
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
         raise UsageError(f"Input {name}={text} cannot be used; give three values as 0.485/0.456/0.406, or one.")
@@ -142,7 +150,7 @@ def _value(name: str, text: str) -> object:
 
 def of_input(preprocessing: Preprocessing, height: int, width: int) -> Preprocessing:
     """Return the preprocessing of a picture that is an input (H, W) already: only mean and deviation matter."""
-    return replace(preprocessing, resize=(height, width), crop=(height, width), fit="crop")
+    return replace(preprocessing, resize=(height, width), crop=(height, width), fit="crop", place=CENTRE)
 
 
 def _of_torchvision(transforms: Any) -> Preprocessing:

@@ -66,9 +66,11 @@ from quantviz.specs.results import (
 )
 from quantviz.specs.settings import (
     CAM_METHODS,
+    CENTRE,
     GRADIENT_FREE,
     CalibrationRef,
     CamSpec,
+    Crop,
     Extent,
     ModelSpec,
     Preprocessing,
@@ -92,6 +94,7 @@ from quantviz.specs.variants import (
 __all__ = [
     "CALIBRATED",
     "CAM_METHODS",
+    "CENTRE",
     "COMPUTATION_VERSION",
     "DEPLOYED",
     "DEVIATIONS",
@@ -117,6 +120,7 @@ __all__ = [
     "CheckpointError",
     "Comparison",
     "Cost",
+    "Crop",
     "Deployed",
     "Extent",
     "FileVariant",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from quantviz.specs.basics import LATER
 from quantviz.specs.errors import UsageError
@@ -32,6 +33,58 @@ def sides(extent: Extent) -> tuple[int, int]:
     return extent if isinstance(extent, tuple) else (extent, extent)
 
 
+CENTRE: Final = (0.5, 0.5)
+"""Where a crop lies that is cut from the middle, from left to right and from top to bottom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Which part of one picture the networks see, where it is not the centre that their preprocessing cuts.
+
+    Attributes:
+        fit: the whole picture is scaled to fit into the input, and the rest of the input is filled with the mean.
+        x: where the crop lies from left to right, from 0 (at the picture's left edge) to 1 (at its right edge).
+        y: where the crop lies from top to bottom, likewise.
+
+    Raises:
+        UsageError: a place is not within the picture, or is given for a picture that is fitted.
+    """
+
+    fit: bool = False
+    x: float = CENTRE[0]
+    y: float = CENTRE[1]
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(part) and 0 <= part <= 1 for part in (self.x, self.y)):
+            raise UsageError(f"Crop {self.x:g},{self.y:g} is not within the picture; give two parts from 0 to 1.")
+        if self.fit and (self.x, self.y) != CENTRE:
+            raise UsageError("A picture that is fitted has no place to be cut at; leave the place out.")
+
+    @classmethod
+    def of_words(cls, text: str) -> Crop:
+        """Return the crop that a user wrote: ``"centre"``, ``"fit"``, or its place as ``"0.2,0.5"``.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        if text in ("centre", "center", "fit"):
+            return cls(fit=text == "fit")
+        try:
+            x, y = (float(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(
+                f"Crop {text!r} is unknown; give centre, fit, or its place from left and top as 0.2,0.5."
+            ) from None
+        return cls(x=x, y=y)
+
+    @property
+    def words(self) -> str:
+        """As ``of_words`` reads it."""
+        if self.fit:
+            return "fit"
+        return "centre" if (self.x, self.y) == CENTRE else f"{self.x:g},{self.y:g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """How a picture becomes a network's input.
@@ -44,9 +97,11 @@ class Preprocessing:
         interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased.
         mean: per channel in the network's ``order``, subtracted after scaling to ``range``.
         std: per channel in the network's ``order``, divided by afterwards.
-        fit: ``"crop"``, or ``"stretch"``: the whole picture is resized to the crop's size, its aspect ratio lost.
+        fit: ``"crop"``; ``"stretch"``: the whole picture is resized to the crop's size, its aspect ratio lost; or
+            ``"pad"``: the whole picture is resized to fit into the crop's size, and the rest filled with ``mean``.
         order: of the input's channels, ``"RGB"`` or ``"BGR"``.
         range: what a channel's levels are scaled to, ``"0-1"`` or ``"0-255"`` (left as they are).
+        place: where the crop is cut, from left to right and from top to bottom, each from 0 (left, top) to 1.
     """
 
     resize: Extent
@@ -54,11 +109,13 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fit: Literal["crop", "stretch"] = "crop"
+    fit: Literal["crop", "stretch", "pad"] = "crop"
     order: Literal["RGB", "BGR"] = field(default="RGB", metadata=LATER)
     range: Literal["0-1", "0-255"] = field(default="0-1", metadata=LATER)
+    place: tuple[float, float] = field(default=CENTRE, metadata=LATER)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "place", tuple(self.place))
         for name in ("resize", "crop"):
             value = getattr(self, name)
             if isinstance(value, tuple | list):
@@ -69,6 +126,14 @@ class Preprocessing:
     def size(self) -> tuple[int, int]:
         """The input's (height, width) in pixels."""
         return sides(self.crop)
+
+    def at(self, crop: Crop) -> Preprocessing:
+        """Return how one picture becomes the input by another crop; a stretched picture has no place to be cut at."""
+        if crop == Crop():
+            return self
+        if crop.fit:
+            return replace(self, fit="pad", place=CENTRE)
+        return self if self.fit == "stretch" else replace(self, fit="crop", place=(crop.x, crop.y))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import streamlit as st
 
 from quantviz import figures, images
-from quantviz.comparison import CompareRequest
+from quantviz.comparison import CompareRequest, Seen
 from quantviz.layerwise.drift import model_cost
 from quantviz.specs import Attention, CamResult, Comparison, Cost, GivenQuant, QuantSpec, QuantvizError, parse_bits
 from quantviz.ui import workbench
 from quantviz.ui.ahead import ahead
+from quantviz.ui.crop import place_crop
 from quantviz.ui.quantization import WEIGHT_ONLY, protocol_name
 from quantviz.ui.viewer import Frame, Layer, View, Whole, photo_of, show_maps
 
@@ -21,7 +22,6 @@ WIDTHS: Final = (16, 8, 7, 6, 5, 4, 3, 2)
 SLOW_METHODS: Final = ("scorecam", "ablationcam")
 _LOOK: Final = 1.0  # seconds between looks at what is computed in the background
 _WHOLE: Final = 352  # pixels of the longer side of the small copy of a photograph
-_LITTLE: Final = 0.5  # part of a photograph below which most of it is lost
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ def show_stage(request: CompareRequest, comparison: Comparison, cost: Cost | Non
     work = ahead(missing, comparison.sample)
 
     def draw() -> None:
-        if st.session_state.pop("frame_chosen", False):
+        if st.session_state.pop("viewer_chose", False):
             st.rerun()
         if work is not None:
             work.look()
@@ -69,7 +69,7 @@ def show_stage(request: CompareRequest, comparison: Comparison, cost: Cost | Non
             known = frames
         failed = work.failed if work is not None else set()
         view = stage_view([one for one in known if one.request not in failed], chosen, link=link)
-        show_maps(view, key="maps", chosen=_choose if len(view.frames) > 1 else None)
+        show_maps(view, key="maps", chosen=_choose if len(view.frames) > 1 else None, placed=_place)
 
     st.fragment(draw, run_every=_LOOK if work is not None else None)()
 
@@ -125,7 +125,7 @@ def stage_view(frames: Sequence[Shown], chosen: Shown, *, link: bool = False) ->
         _view(comparison, drawn),
         start=next(at for at, one in enumerate(frames) if one is chosen),
         explains=explained(comparison),
-        whole=whole_of(comparison),
+        whole=replace(whole_of(comparison), crop=_crop_words(chosen.request)),
         layers=tuple(layers),
         link=link,
     )
@@ -144,17 +144,12 @@ def explained(comparison: Comparison) -> str:
 
 def whole_of(comparison: Comparison) -> Whole:
     """Return the whole photograph with the part of it that the networks see."""
-    rgb = comparison.sample.rgb
-    left, top, width, height = images.seen(rgb.shape[:2], comparison.weights.preprocessing)
-    part = max(min(left + width, 1) - max(left, 0), 0) * max(min(top + height, 1) - max(top, 0), 0)
-    words = f"The network sees {figures.percent(part)} of the photograph"
-    if comparison.weights.preprocessing.fit == "stretch":
-        words += ", squeezed into a square"
+    seen = Seen.of(comparison.sample, comparison.weights.preprocessing)
     return Whole(
-        photo=photo_of(images.thumbnail(rgb, _WHOLE)),
-        box=(left, top, width, height),
-        words=f"{words}." if part >= _LITTLE else f"{words}: most of it is lost.",
-        little=part < _LITTLE,
+        photo=photo_of(images.thumbnail(comparison.sample.rgb, _WHOLE)),
+        box=seen.box,
+        words=seen.sentence,
+        little=seen.little,
     )
 
 
@@ -197,7 +192,20 @@ def _choose(name: str) -> None:
     weight, act = parse_bits(name)
     st.session_state["weight_bits"] = str(weight)
     st.session_state["act_bits"] = WEIGHT_ONLY if act is None else str(act)
-    st.session_state["frame_chosen"] = True
+    st.session_state["viewer_chose"] = True
+
+
+def _place(told: Mapping[str, Any]) -> None:
+    """Set the page's crop to what was chosen on the whole photograph."""
+    place_crop(told)
+    st.session_state["viewer_chose"] = True
+
+
+def _crop_words(request: CompareRequest) -> str:
+    """Return which crop the viewer shows as chosen; "" where there is none to choose."""
+    if "stretched_input" in request.quant.deviations:
+        return ""
+    return request.crop.words if request.crop.words in ("centre", "fit") else "place"
 
 
 def _view(first: Comparison, frames: Sequence[Frame]) -> View:

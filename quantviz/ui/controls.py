@@ -29,6 +29,7 @@ from quantviz.specs import (
 )
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.bit_widths import SLOW_METHODS
+from quantviz.ui.crop import choose_crop
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import OF_STUDY, StudyLink, linked_picture, show_link
 from quantviz.ui.links import Linked
@@ -39,7 +40,9 @@ from quantviz.ui.viewer import photo_of
 
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
 _CLASS_HELP = "float: what the float network says; own: what each network says; or a class, found by typing its name."
-_BASIC = frozenset({"image", "model", "model_name", "weight_bits", "act_bits", "class", "from_study", "from_picture"})
+_BASIC = frozenset(
+    "image model model_name weight_bits act_bits class from_study from_picture crop crop_x crop_y".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def choose() -> Choices:
             weights = _weights(linked, model, study)
             quant = choose_quantization(linked, model, basic=basic)
             on_integers = _deployed(quant)
+            crop = choose_crop(linked, quant)
             cam = _map(linked, model)
             salient, salient_name = choose_saliency(linked)
             truth = _truth(linked)
@@ -87,6 +91,7 @@ def choose() -> Choices:
         target=target,
         backend="onnxruntime" if on_integers else "torch",
         deployed=on_integers,
+        crop=crop,
     )
     uploaded = (*uploaded, *((salient_name,) if salient_name else ()), *((truth.name,) if truth else ()))
     request = replace(request, saliency=salient, saliency_name=salient_name)

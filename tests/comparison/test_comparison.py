@@ -76,7 +76,8 @@ def test_the_report_is_json_and_the_maps_file_gives_the_maps_back(shared):
     found = shared.compare(CompareRequest(), SAMPLE)
     told = json.loads(json.dumps(comparison_data(found), allow_nan=False))
     assert told["weights"]["sha256"] == found.weights.sha256
-    assert told["image"] == {"sha256": SAMPLE.id, "size": [451, 300], "name": "chelsea", "notes": []}
+    seen = [80 / 384, 16 / 256, 224 / 384, 224 / 256]
+    assert told["image"] == {"sha256": SAMPLE.id, "size": [451, 300], "name": "chelsea", "notes": [], "seen": seen}
     assert told["quantization"]["calibration"]["source"] == "bundled photographs"
     assert told["scores"]["quantized_v_float"]["cc"] == found.scores["quantized_v_float"].cc
     assert told["cached"] is True

@@ -124,6 +124,8 @@ def test_map_of_extreme_magnitude_keeps_its_shape(scale):
 
 PLACES = [prep(), prep(232, 224, "bicubic"), prep(224, 224), prep(233, 181), prep(200, 224)]
 PLACES += [prep((128, 183), (112, 160)), prep(256, (224, 160)), replace(prep(1, (160, 224)), fit="stretch")]
+BLACK = {"fit": "pad", "mean": (0, 0, 0)}
+PLACES += [replace(prep(), **BLACK), replace(prep(1, (160, 224)), **BLACK), replace(prep(), place=(0.45, 0.6))]
 
 
 def painted(size, box):
@@ -202,6 +204,9 @@ def coverage(mask, preprocessing):
     (height, width), resize = mask.shape, preprocessing.resize
     if preprocessing.fit == "stretch":
         sizes = preprocessing.size
+    elif preprocessing.fit == "pad":
+        factor = min(side / length for side, length in zip(preprocessing.size, mask.shape, strict=True))
+        sizes = tuple(max(round(factor * length), 1) for length in mask.shape)
     elif isinstance(resize, tuple):
         ratio = min(height / resize[0], width / resize[1])
         sizes = round(height / ratio), round(width / ratio)
@@ -209,8 +214,8 @@ def coverage(mask, preprocessing):
         long = int(resize * max(mask.shape) / min(mask.shape))
         sizes = (resize, long) if height <= width else (long, resize)
 
-    def overlaps(length, resized, side):
-        start = round((resized - side) / 2) if resized >= side else -((side - resized) // 2)
+    def overlaps(length, resized, side, place):
+        start = round((resized - side) * place) if resized >= side else -((side - resized) // 2)
         low = (np.arange(side) + start) * (length / resized)
         high = low + length / resized
         pixel = np.arange(length)
@@ -218,7 +223,8 @@ def coverage(mask, preprocessing):
         return shared.clip(0) * (resized / length)
 
     down, across = preprocessing.size
-    return overlaps(height, sizes[0], down) @ mask @ overlaps(width, sizes[1], across).T
+    x, y = preprocessing.place
+    return overlaps(height, sizes[0], down, y) @ mask @ overlaps(width, sizes[1], across, x).T
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -26,7 +26,7 @@ Grid = Sequence[Sequence[float]]
 OPACITY: Final = 0.7
 _HINT = "Point, or use the arrow keys, to read values. Zoom: Ctrl and the wheel."
 _PHOTO_QUALITY = 88
-_SCRIPTS = ("numbers.js", "stage.js", "view.js")  # each uses what stands in the ones before
+_SCRIPTS = ("numbers.js", "stage.js", "whole.js", "view.js")  # each uses what stands in the ones before
 _HERE = Path(__file__).parent
 
 
@@ -70,12 +70,14 @@ class Whole:
         box: left, top, width and height of the part, in parts of the photograph; what goes beyond it is black.
         words: how much of the photograph that is, a sentence.
         little: most of the photograph is lost.
+        crop: which crop is chosen, ``"centre"``, ``"fit"`` or ``"place"``; "" where none can be chosen.
     """
 
     photo: str
     box: tuple[float, float, float, float]
     words: str
     little: bool = False
+    crop: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,12 @@ class View:
     link: bool = False
 
 
-def show_maps(view: View, key: str, chosen: Callable[[str], None] | None = None) -> None:
+def show_maps(
+    view: View,
+    key: str,
+    chosen: Callable[[str], None] | None = None,
+    placed: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
     """Draw the viewer.
 
     Modes, opacity, zoom, crosshair, contours, colours and bit-widths change in the browser alone.
@@ -136,6 +143,8 @@ def show_maps(view: View, key: str, chosen: Callable[[str], None] | None = None)
         key: of the component on the page.
         chosen: called with the name of a frame that the visitor chose in the film strip, before the page runs again;
             None: the page does not run for that.
+        placed: called with the crop that the visitor chose on the whole photograph: ``crop``, and ``x`` and ``y`` of a
+            place, from 0 to 1; None: it cannot be chosen.
     """
 
     def change() -> None:
@@ -143,7 +152,13 @@ def show_maps(view: View, key: str, chosen: Callable[[str], None] | None = None)
         if chosen is not None and name in [frame.name for frame in view.frames]:
             chosen(name)
 
-    _viewer()(key=key, data=data_of(view) | {"tells": chosen is not None}, on_frame_change=change)
+    def place() -> None:
+        told = st.session_state[key].get("crop")
+        if placed is not None and isinstance(told, Mapping):
+            placed(told)
+
+    data = data_of(view) | {"tells": chosen is not None}
+    _viewer()(key=key, data=data, on_frame_change=change, on_crop_change=place)
 
 
 def data_of(view: View) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 // What the viewer shows, and drawing it: the panels of a mode, the maps over the photograph, contours and crosshair.
 
 const GAP = 16, CAPTION = 28, TALLEST = 440, NARROWEST = 300;  // pixels
+const SETTLED = 600;  // milliseconds after which what was chosen is told
 
 function element(name, options = {}, ...children) {
   const made = Object.assign(document.createElement(name), options);

@@ -5,7 +5,6 @@ const FLICKER = 800, PLAY = 1100;  // milliseconds
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 const SIGNS = { same: "●", nearly_same: "◕", partly_elsewhere: "◑", elsewhere: "○", unstable: "≋", unknown: "–" };
-const SETTLED = 600;  // milliseconds after which a frame that was chosen is told
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
@@ -15,11 +14,12 @@ function parted(words) {
   return at < 0 ? [words, ""] : [`${words.slice(0, at)}.`, words.slice(at + 2).replace(/\)\.$/, "")];
 }
 
-class Viewer extends Stage {
+class Viewer extends Framed {
   // When the page runs again, what was chosen stays: of the same networks the one that is shown, too.
   constructor(root, data, before, tell) {
     super(root, data);
     this.timers = {};
+    this.tells = tell;
     this.tell = data.tells ? tell : null;
     if (before) this.goOn(before);
     this.photo.onload = () => { this.thumbnails(); this.draw(); };
@@ -69,6 +69,7 @@ class Viewer extends Stage {
     const chosen = this.root.querySelectorAll(".strip input")[at];
     if (chosen) chosen.checked = true;
     this.read();
+    this.mapOnWhole();
     this.draw();
   }
 
@@ -116,10 +117,10 @@ class Viewer extends Stage {
     more.onchange = () => { this.more = more.checked; this.draw(); };
     this.find(".link").onclick = () => this.address();
     opacity.value = 100 * this.opacity;
-    opacity.oninput = () => { this.opacity = opacity.value / 100; this.draw(); };
+    opacity.oninput = () => { this.opacity = opacity.value / 100; this.mapOnWhole(); this.draw(); };
     colours.replaceChildren(...Object.keys(COLOUR_MAPS).map((map) => element("option", { value: map, textContent: map })));
     colours.value = this.colours;
-    colours.onchange = () => { this.colours = colours.value; this.thumbnails(); this.draw(); };
+    colours.onchange = () => { this.colours = colours.value; this.thumbnails(); this.mapOnWhole(); this.draw(); };
     this.find(".contours").onchange = () => this.draw();
     this.find(".divider").oninput = (event) => { this.split = event.target.value / 100; this.draw(); };
     this.find(".play").onclick = () => this.play(!this.timers.play);
@@ -130,22 +131,6 @@ class Viewer extends Stage {
       button.onclick = () => this.zoom(by, 0.5, 0.5);
     });
     this.turn(this.mode);
-  }
-
-  // What does not change with the frame: the class that the maps explain, and the whole photograph.
-  around() {
-    const { explains, whole, link } = this.data, figure = this.find(".whole");
-    this.find(".explains").replaceChildren(...(explains ? ["The maps explain ", element("b", { textContent: explains })] : []));
-    this.find(".link").hidden = !link;
-    this.find(".aside").hidden = !whole;
-    if (!whole) return;
-    this.find(".aside").append(this.find(".sharing"));
-    figure.querySelector("img").src = whole.photo;
-    figure.querySelector("img").alt = `The whole photograph. ${whole.words}`;
-    const [left, top, width, height] = whole.box.map((part) => `${100 * part}%`);
-    Object.assign(figure.querySelector("i").style, { left, top, width, height });
-    figure.querySelector("figcaption").textContent = whole.words;
-    figure.querySelector("figcaption").className = whole.little ? "little" : "";
   }
 
   turn(mode) {
@@ -232,20 +217,35 @@ class Viewer extends Stage {
     return place && { place, across: (x - place.x) / place.width, down: (y - place.y) / place.height };
   }
 
+  // One finger or the mouse moves the divider, or what is shown while it is zoomed; two fingers zoom.
   pointer() {
-    let held = null;
-    const { canvas } = this;
+    let held = null, pinch = null;
+    const { canvas } = this, down = new Map();
+    const ended = (event) => {
+      down.delete(event.pointerId);
+      held = pinch = null;
+    };
     canvas.onpointerdown = (event) => {
       const spot = this.under(event);
-      if (!spot) return;
+      down.set(event.pointerId, event);
+      pinch = down.size === 2 ? this.pinched([...down.values()]) : null;
+      if (pinch) canvas.setPointerCapture(event.pointerId);
+      if (!spot || pinch) return;
       canvas.setPointerCapture(event.pointerId);
       held = { ...spot, window: { ...this.window }, divider: this.mode === "swipe" && this.window.scale === 1 };
       canvas.onpointermove(event);
     };
-    canvas.onpointerup = canvas.onpointercancel = () => { held = null; };
+    canvas.onpointerup = canvas.onpointercancel = ended;
     canvas.onpointerleave = () => { if (!held) this.point(null); };
     canvas.onpointermove = (event) => {
       const spot = this.under(event);
+      if (down.has(event.pointerId)) down.set(event.pointerId, event);
+      if (pinch) {
+        const now = this.pinched([...down.values()]);
+        if (now) this.zoom(now.apart / pinch.apart, now.across, now.down);
+        pinch = now ?? pinch;
+        return;
+      }
       if (held?.divider && spot) this.find(".divider").value = 100 * (this.split = spot.across);
       if (held && !held.divider && spot) {
         const { scale } = this.window;
@@ -260,6 +260,14 @@ class Viewer extends Stage {
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY / 300), spot.across, spot.down);
     };
+  }
+
+  // How far two fingers are apart, and where on the window their middle is; null where that is beside the panels.
+  pinched([first, second]) {
+    const apart = Math.hypot(first.clientX - second.clientX, first.clientY - second.clientY);
+    const middle = { clientX: (first.clientX + second.clientX) / 2, clientY: (first.clientY + second.clientY) / 2 };
+    const spot = this.under(middle);
+    return spot && { apart: Math.max(apart, 1), across: spot.across, down: spot.down };
   }
 
   point(spot) {
@@ -279,6 +287,7 @@ class Viewer extends Stage {
   place(x, y) {
     const most = 1 - 1 / this.window.scale;
     Object.assign(this.window, { x: Math.min(Math.max(x, 0), most), y: Math.min(Math.max(y, 0), most) });
+    this.canvas.style.touchAction = most ? "none" : "";  // a finger moves what is zoomed, and else scrolls the page
     this.draw();
   }
 
