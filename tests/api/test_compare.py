@@ -45,7 +45,7 @@ def modules(float_model):
 
 def test_the_command_gives_the_same_numbers_and_the_same_entry_of_the_cache(run, few, cache):
     given = ("compare", "chelsea", "--model", "squeezenet1_1", "--weights", "untrained", "--calibration", few)
-    status, out, _ = run(*given, "--weight-bits", 4, "--metrics", "spearman", "--faithfulness", "--json", "-")
+    status, out, _ = run(*given, "--weight-bits", 4, "--metrics", "spearman", "--json", "-")
     assert status == 0
     told = json.loads(out)
     result = qv.compare(
@@ -55,7 +55,6 @@ def test_the_command_gives_the_same_numbers_and_the_same_entry_of_the_cache(run,
         calibration=few,
         bits="W4A8",
         metrics=["spearman"],
-        faithfulness=True,
         cache=cache,
     )
     assert result.comparison.cached

@@ -76,6 +76,7 @@ def test_what_a_concatenation_reads_and_gives_is_on_one_grid(fronts):
         assert len(own - {behind}) <= 1  # a maximum keeps the grid that it is taken on
 
 
+@pytest.mark.slow
 def test_the_deployed_densenet_is_as_near_its_simulation_as_rounding_is(fronts):
     front, data = fronts
     with torch.no_grad():

@@ -69,7 +69,7 @@ def test_the_head_is_the_layer_that_makes_the_logits(float_model, name):
     )  # VGG16 has three linear layers behind its target
 
 
-@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("name", some_networks("squeezenet1_1", "efficientnet_lite0", "resnet50", of=HEADED))
 def test_a_map_is_that_of_the_whole_network(pairs, name):
     for network in pairs(name):
         layer = networks.spec(name).layer

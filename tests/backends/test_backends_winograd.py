@@ -97,7 +97,6 @@ def test_threads_share_a_session(everything):
     "name",
     some_networks(
         "squeezenet1_1",
-        "mobilenet_v2",
         of=("vgg16", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0"),
     ),
 )
@@ -137,6 +136,7 @@ def bench(tmp_path_factory):
         yield Workbench(store)
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_the_float_map_from_ncnn(bench):
     request = CompareRequest(SQUEEZE, "untrained", backend="ncnn", saliency=None)
     found = bench.compare(request, images.bundled("coffee"))

@@ -39,7 +39,7 @@ MODEL = "squeezenet1_1"
 
 @pytest.fixture(scope="module")
 def report():
-    return bench(BenchRequest((MODEL,), (1, 2), rounds=2, threads=1))
+    return bench(BenchRequest((MODEL,), (1, 2), rounds=1, threads=1))
 
 
 def test_every_path_is_timed_and_the_plain_forward_is_the_unit(report):

@@ -251,6 +251,7 @@ def test_the_noise_floor_runs_the_float_network_on_its_twins_only(store, forward
     assert forwards == []
 
 
+@pytest.mark.slow
 def test_engines_share_theirs(store, forwards):
     request = replace(SQUEEZENET, backend="onnxruntime", deployed=True, saliency=None)
     bench = Workbench(store)

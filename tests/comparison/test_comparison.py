@@ -336,6 +336,7 @@ def test_progress_may_end_a_comparison_anywhere_and_the_next_one_is_whole(store,
     assert bits(found) == bits(shared.compare(SQUEEZENET, SAMPLE))
 
 
+@pytest.mark.slow
 def test_threads_on_one_workbench_give_the_serial_bits(shared, tmp_path):
     requests = [replace(SQUEEZENET, quant=QuantSpec(width, width)) for width in (8, 8, 6, 4)]
     requests += [replace(CompareRequest(), cam=CamSpec("gradcam")), CompareRequest(), CompareRequest()]

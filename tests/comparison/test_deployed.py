@@ -215,6 +215,7 @@ def test_the_command_line_shows_the_third_network(run, folder, found):
     assert "on this machine" in told
 
 
+@pytest.mark.slow
 def test_a_bias_that_int32_cannot_hold_raises_the_scale_of_its_weight(bench, tmp_path, float_model):
     state = {name: value.clone() for name, value in float_model("squeezenet1_1").state_dict().items()}
     state["features.3.expand3x3.weight"][:20] *= 1e-9  # as good as pruned, but for the bias

@@ -180,13 +180,13 @@ def test_all_convolutions_and_linear_layers_are_on_their_grids(float_model, phot
     ("name", "layer"),
     [
         ("resnet50", "layer4.2.conv3"),
-        ("resnet50", "layer4.2.bn3"),
+        pytest.param("resnet50", "layer4.2.bn3", marks=pytest.mark.slow),
         ("mobilenet_v2", "features.18.0"),
         ("mobilenet_v2", "features.18.1"),
         ("efficientnet_lite0", "conv_head"),
         ("efficientnet_lite0", "bn2"),
         ("densenet121", "features.denseblock4.denselayer16.conv1"),
-        ("densenet121", "features.denseblock4"),
+        pytest.param("densenet121", "features.denseblock4", marks=pytest.mark.slow),
     ],
 )
 def test_the_target_layer_means_the_same_tensor_in_both_networks(float_model, photograph, quantized, name, layer):

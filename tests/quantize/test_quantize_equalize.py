@@ -47,7 +47,7 @@ def test_equalizing_keeps_the_networks_function_and_its_target(base, photograph,
         torch.testing.assert_close(outputs[f"after{what}"], expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", list(COUNTS))
+@pytest.mark.parametrize("name", some_networks(LITE, MOBILE, SQUEEZE, "resnet50", of=list(COUNTS)))
 def test_pairs_are_convolutions_that_alone_read_each_other(base, photograph, name):
     pairs = equalizable(base(name), photograph(name), networks.spec(name).layer)
     assert len(pairs) == COUNTS[name]

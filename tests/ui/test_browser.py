@@ -132,6 +132,7 @@ def test_where_nothing_carries_evidence_the_page_says_so(page, address):
     expect(page.get_by_role("button", name=re.compile("^Result"))).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_method_page(page, address):
     page.goto(f"{address}/compare")
     finished(page)

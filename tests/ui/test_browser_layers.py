@@ -69,7 +69,7 @@ def test_found_bits_are_drawn_downloaded_and_used_on_compare(page, address, tmp_
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "is no JSON"),
+        pytest.param("{", "is no JSON", marks=pytest.mark.slow),
         (
             json.dumps(
                 {"format": "quantviz bits 1", "model": "resnet50", "scheme": "standard", "ranges": "minmax"}
@@ -114,7 +114,13 @@ def test_a_scheme_and_its_details_go_to_the_address_and_into_how_it_was_made(pag
     expect(page.get_by_text(made)).to_be_visible(timeout=WAIT)
 
 
-@pytest.mark.parametrize(("choice", "told"), [("scheme=best", "some minutes"), ("rounding=gptq", "a minute or two")])
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("scheme=best", "some minutes"),
+        pytest.param("rounding=gptq", "a minute or two", marks=pytest.mark.slow),
+    ],
+)
 def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice, told):
     page.goto(f"{address}/compare?{choice}")
     expect(page.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=WAIT)
@@ -123,6 +129,7 @@ def test_weights_are_not_learned_before_that_is_agreed_to(page, address, choice,
     expect(page.locator(".viewer")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_cannot_be_taken_for_the_calibrated_one(page, address):
     page.goto(f"{address}/compare?protocol=paper")
     finished(page)

@@ -99,6 +99,7 @@ def test_the_gaps_parts_add_up(page, address):
     expect(page.locator(".js-plotly-plot")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_what_the_paper_did_leads_to_method(page, address):
     page.goto(f"{address}/paper?study=two&part=What+the+paper+did")
     expect(page.get_by_role("heading", name="Seven deviations")).to_be_visible(timeout=WAIT)
@@ -108,6 +109,7 @@ def test_what_the_paper_did_leads_to_method(page, address):
     expect(page.get_by_role("heading", name="Method", exact=True)).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_none_costs_its_own_numbers_only(page, address):
     page.goto(f"{address}/paper?study_path=/no/such/study")
     expect(page.get_by_role("alert").filter(has_text="/no/such/study")).to_be_visible(timeout=WAIT)

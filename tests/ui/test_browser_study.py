@@ -70,6 +70,7 @@ def test_a_study_is_opened_and_every_tab_has_its_part(page, link):
     expect(page.get_by_role("alert").filter(has_not_text="UNTRAINED")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_filters_act_and_are_in_the_address(page, link, tmp_path):
     page.goto(f"{link}&top1=changed&letters=no+such+class")
     expect(page.get_by_text("No picture passes the filters")).to_be_visible(timeout=WAIT)
@@ -86,12 +87,14 @@ def test_filters_act_and_are_in_the_address(page, link, tmp_path):
     addressed(page, "top1=kept")
 
 
+@pytest.mark.slow
 def test_the_tests_are_of_the_whole_study_whatever_the_filters_leave(page, link):
     page.goto(f"{link}&letters=cup&part=Tables")
     page.get_by_text("Tests of the whole study").click(timeout=WAIT)
     expect(page.get_by_text(re.compile("1 pictures: .*broken.jpg"))).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_page_report_and_command_line_give_the_same_numbers(page, link, study, run, tmp_path):
     page.goto(f"{link}&part=Tables")
     settled(page)
@@ -140,6 +143,7 @@ def test_a_picture_leads_to_its_maps_and_to_compare(page, link):
     expect(other).not_to_have_url(re.compile("from_study"))
 
 
+@pytest.mark.slow
 def test_pictures_that_are_elsewhere_are_asked_for(page, link, study, home):
     shutil.move(home / "pictures", home / "moved")
     try:
@@ -187,6 +191,7 @@ def held(process):
         os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_started_watched_cancelled_and_resumed_from_the_page(page, link, browser, tmp_path, home):
     folder, out = tmp_path / "three", home / "cache" / "studies" / "second"
     folder.mkdir()
@@ -231,6 +236,7 @@ def test_a_sweep_is_started_watched_cancelled_and_resumed_from_the_page(page, li
     expect(page.get_by_text("3 pictures, 0 with a known class")).to_be_visible(timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_a_point_shows_the_pictures_behind_it_and_the_address_opens_them_again(page, link):
     page.goto(f"{link}&part=Accuracy+against+drift")
     settled(page)

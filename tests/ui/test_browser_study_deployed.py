@@ -82,6 +82,7 @@ def test_a_picture_is_shown_by_both_networks_where_both_run(page, link):
     expect(alerts(page)).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_study_without_it_says_how_to_get_it(page, link, address):
     page.goto(f"{address}/study?study=imagenet-200&part=Deployed+int8")
     settled(page)
