@@ -53,7 +53,8 @@ lock: $(VENV)/.installed-dev  ## write the lock files, and the list of licences,
 	$(BIN)/python tests/tools/write_locks.py
 	$(BIN)/python docs/tools/write_licences.py
 
-home: $(VENV)/.installed  ## compute what the dashboard's first page shows
+home: $(VENV)/.installed  ## compute what ships: the default network's ranges, and what the dashboard's first page shows
+	$(BIN)/python docs/tools/write_ranges.py
 	$(BIN)/python docs/tools/write_home.py
 
 clean:  ## remove the environment and the cache

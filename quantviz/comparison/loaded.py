@@ -17,6 +17,7 @@ from quantviz.comparison.calibration import CalibrationSet
 from quantviz.comparison.machine import PROCESSOR, processor_kind
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.records import pack_learned, pack_ranges, unpack_learned, unpack_ranges
+from quantviz.comparison.shipped_ranges import ShippedRanges, shipped_ranges
 from quantviz.specs import (
     COMPUTATION_VERSION,
     ModelSpec,
@@ -69,6 +70,11 @@ class Subject:
     layer: str
     calibration: CalibrationSet
 
+    @property
+    def shipped_ranges(self) -> ShippedRanges | None:
+        """The ranges by ``minmax`` that come with the package, where it holds them."""
+        return shipped_ranges(self.spec.name, self.ref, self.calibration.ref)
+
     def key(self, kind: str, **rest: Any) -> str:
         """Return the store's key: the digest of everything that decides a result of this kind."""
         decides = {
@@ -81,6 +87,8 @@ class Subject:
         }
         if self.ref.names:  # results hold them
             decides["classes"] = self.ref.names
+        if (shipped := self.shipped_ranges) is not None:  # computed ones differ from them by a processor's rounding
+            decides["shipped ranges"] = shipped.digest
         return digest_of(decides | rest)
 
 
@@ -158,9 +166,15 @@ class LoadedNetworks:
         return self._quantized.get(key, make)
 
     def ranges(self, subject: Subject, quant: QuantSpec, progress: Progress) -> Ranges:
-        """Return the range of each quantized layer's input on the calibration images, from the store if it is there."""
-        from quantviz.quantize import calibrate
+        """Return the range of each quantized layer's input on the calibration images.
 
+        They come from the package or from the store where these hold them.
+        """
+        from quantviz.quantize import Ranges, calibrate
+
+        shipped = subject.shipped_ranges
+        if shipped is not None and quant.ranges == "minmax" and not quant.equalize:
+            return Ranges(shipped.limits, shipped.images)
         # Equalization leaves what is near the target as it was, so that ranges depend on where it is.
         decides = {"ranges": quant.ranges, "equalized for": subject.layer if quant.equalize else None}
         key = subject.key("ranges", calibration=subject.calibration.ref.sha256, **decides)
