@@ -23,6 +23,7 @@ def pair(tmp_path_factory):
 
 def upload(page, place, name, data):
     """Give a file to one of the page's uploads: the float and the quantized network, the class names, the picture."""
+    settled(page)  # while the page is being drawn, another upload has the place
     page.locator("input[type=file]").nth(place).set_input_files({"name": name, "mimeType": "", "buffer": data})
     expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible(timeout=WAIT)
     settled(page)
