@@ -21,7 +21,7 @@ from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, mod
 from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor, with_floor
 from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
-from quantviz.specs import CamSpec, LayerBits, QuantSpec, UsageError, no_progress
+from quantviz.specs import CamSpec, Crop, LayerBits, QuantSpec, UsageError, no_progress
 from quantviz.store import TensorStore
 
 MODEL = "squeezenet1_1"
@@ -176,7 +176,7 @@ def test_no_change_is_no_drift():
 @pytest.mark.parametrize("model", ["efficientnet_lite0", "squeezenet1_1", "mobilenet_v2", "resnet50"])
 def test_the_shifted_crop_is_the_crop_moved_by_one_pixel(model, name):
     rgb, preprocessing = images.bundled(name).rgb, networks.spec(model).weights[0].preprocessing
-    crop, moved = images.crop(rgb, preprocessing), _shifted(rgb, preprocessing)
+    crop, moved = images.crop(rgb, preprocessing), _shifted(rgb, preprocessing, Crop())
     assert moved.shape == crop.shape
     if rgb.shape[1] >= rgb.shape[0]:
         assert np.array_equal(moved[:, :-1], crop[:, 1:])
