@@ -18,7 +18,8 @@ from quantviz.specs import QuantvizError, StoreError, UsageError, limits, read_j
 from quantviz.study import process
 from quantviz.study.plan_file import plan_bytes, read_plan
 from quantviz.study.results import Results
-from quantviz.study.specs.plan import Piece, StudyPlan, StudyProgress
+from quantviz.study.specs.plan import Piece, StudyPlan
+from quantviz.study.specs.progress import StudyProgress
 from quantviz.study.specs.row import StudyRow
 from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
 

@@ -25,7 +25,7 @@ from quantviz.specs import CALIBRATED, QuantvizError, StoreError, UsageError, pa
 from quantviz.study import process
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import StudyProgress
+from quantviz.study.specs.progress import StudyProgress
 from quantviz.study.sweep.state import JobState, read_state, write_state
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")

@@ -11,7 +11,8 @@ from types import TracebackType
 from quantviz.specs import Phase, Progress
 from quantviz.study.folder import StudyFolder
 from quantviz.study.process import this
-from quantviz.study.specs.plan import Piece, StudyPlan, StudyProgress
+from quantviz.study.specs.plan import Piece, StudyPlan
+from quantviz.study.specs.progress import StudyProgress
 
 _EVERY = 0.5  # seconds between two looks at whether there is something new to write
 _AT_LEAST = 10.0  # seconds after which it is written that there is nothing new, for who cannot see the process
