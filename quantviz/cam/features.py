@@ -78,6 +78,7 @@ class Features:
         self._activations: Array | None = None
         self._gradients: dict[tuple[int, ...], Array] = {}
         self._values: tuple[Tensor, ...] = ()
+        self._integers = ""
         if is_headed(model) and layer == model.layer:
             with torch.no_grad():
                 self._values, self.logits = model.before(images)
@@ -93,17 +94,18 @@ class Features:
             layout = layout_of(module)
             if not isinstance(output, Tensor):
                 raise UsageError("The target layer gives no feature map; name a convolution-stage layer.")
-            grid = to_grid(output, layout)
+            real = output
             if output.is_quantized:
-                if gradients:
-                    raise UsageError(f"The target layer gives {output.dtype}, which has no gradient; {_WITHOUT}.")
-                leaves.append(grid.dequantize())
-                return output
+                self._integers, real = str(output.dtype), output.dequantize()
+            grid = to_grid(real, layout)
             leaves.append(grid.detach().requires_grad_(gradients))
+            if output.is_quantized and not gradients:
+                return output
             torch.set_grad_enabled(gradients)  # the block below, which this is called in, turns it back
             if gradients and len(leaves) == 1:
                 recorded.enter_context(SparseGradients())
-            return from_grid(leaves[-1], output, layout).clone()
+            values = from_grid(leaves[-1], real, layout).clone()
+            return _rounded_as(values, output) if output.is_quantized else values
 
         target = module_of(model, layer)
         handle = target.register_forward_hook(begin)
@@ -170,6 +172,8 @@ class Features:
     def _back(self, classes: tuple[int, ...]) -> Tensor | None:
         """Return the gradient by what was recorded."""
         if not self.logits.requires_grad:
+            if self._integers:
+                raise UsageError(f"The target layer gives {self._integers}, which has no gradient; {_WITHOUT}.")
             raise _unused()
         chosen = torch.zeros_like(self.logits)
         for at, index in enumerate(classes):
@@ -310,6 +314,12 @@ def _principal(features: Array, *, signed: bool) -> Summed:
     if projection @ (guide.ravel() - guide.mean()) < 0:
         projection = -projection
     return projection.reshape(features.shape[1:]), float(np.abs(columns).max())
+
+
+def _rounded_as(values: Tensor, integers: Tensor) -> Tensor:
+    """Return values as integers on the grid of others; whoever gives rounding a gradient finds them behind it."""
+    grid = (integers.q_scale(), integers.q_zero_point(), integers.dtype)
+    return torch.quantize_per_tensor(values, *grid)
 
 
 def _unused() -> QuantvizError:

@@ -47,7 +47,7 @@ class ModuleChoice:
 
     Attributes:
         layer: the target layer by its name or as the module itself; of two networks also (float, quantized); None: the
-            last feature map before pooling, as ``networks.module.last_feature_layers`` finds it.
+            last feature map before pooling, as ``networks.structure.pooled_layer`` finds it.
         preprocessing: as ``networks.preprocessing.preprocessing_of`` takes it.
         classes: names of the classes, in the order of the logits; empty where they are not known.
         name: of the network, for display; "" for the module's class.
@@ -224,7 +224,8 @@ def _layers(
     reference: nn.Module, quantized: nn.Module, example: Tensor, layer: Layer | tuple[Layer, Layer] | None
 ) -> tuple[str, str]:
     """Return the names of the target layer in the float and in the quantized network."""
-    from quantviz.networks.module import last_feature_layers, layer_name
+    from quantviz.networks.module import layer_name
+    from quantviz.networks.structure import pooled_layer
 
     if isinstance(layer, tuple):
         return layer_name(reference, layer[0]), layer_name(quantized, layer[1])
@@ -235,14 +236,16 @@ def _layers(
                 f"Layer {name!r} does not exist in the quantized network; name both, layer=(float, quantized)."
             )
         return name, name
-    first, second = (last_feature_layers(module, example) for module in (reference, quantized))
-    common = [name for name in first if name in second]
-    if not common:
-        raise UsageError(
-            f"The last feature maps before pooling are given by {first[0]!r} (float) and {second[0]!r} (quantized), "
-            "which have no name in common; name both layers, layer=(float, quantized)."
-        )
-    return common[0], common[0]
+    first, second = (pooled_layer(module, example) for module in (reference, quantized))
+    common = [name for name in first.names if name in second.names]
+    if common:
+        return common[0], common[0]
+    if "ReLU" in second.kinds[0] and first.size == second.size:  # it was fused with the convolution before it
+        return first.names[0], second.names[0]
+    raise UsageError(
+        f"The last feature maps before pooling are given by {first.names[0]!r} (float) and {second.names[0]!r} "
+        "(quantized), which have no name in common; name both layers, layer=(float, quantized)."
+    )
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def network_of(
         module: takes (N, 3, H, W) float32 on the CPU and gives logits (N, classes) float32.
         example: one input (1, 3, H, W).
         preprocessing: how a picture becomes its input.
-        layer: the target layer, by its dotted name or as the module itself; None: the first of ``last_feature_layers``.
+        layer: the target layer, by its dotted name or as the module itself; None: ``structure.pooled_layer``.
             Where its output is no (N, C, h, w) tensor, the layer carries its layout until ``untouched`` ends.
         classes: names of the classes, in the order of the logits; empty where they are not known.
         name: for display; "" for the module's class.
@@ -58,21 +58,6 @@ def network_of(
     target = _target(module, example, layer, structure)
     ref = WeightsRef("memory", name or type(module).__name__, state_digest(module), preprocessing, count)
     return Network(ref.name, module, target, ref, classes=tuple(classes), quant=quant, notes=notes)
-
-
-def last_feature_layers(module: nn.Module, example: Tensor) -> tuple[str, ...]:
-    """Return the names of the layers that give the grid that is pooled for the logits, the innermost first.
-
-    All names that are returned stand for the same tensor; ``structure.pooled_layer`` says which it is.
-
-    Args:
-        module: in ``untouched``; run up to three times.
-        example: one input (1, 3, H, W).
-
-    Raises:
-        UsageError: there is none; or the module gives no logits.
-    """
-    return pooled_layer(module, example).names
 
 
 def layer_name(module: nn.Module, layer: str | nn.Module) -> str:

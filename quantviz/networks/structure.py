@@ -56,6 +56,11 @@ class GridLayer:
     layout: GridLayout | None = None
     pooled: bool = False
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        return self.channels, self.height, self.width
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:

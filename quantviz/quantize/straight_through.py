@@ -1,4 +1,4 @@
-"""A straight-through gradient for networks whose rounding has none: PT2E's graphs, torchao's tensors.
+"""A straight-through gradient for networks whose rounding has none: PT2E's graphs, torchao's tensors, torch's integers.
 
 What a network computes stays bit for bit as it is. Behind a quantized value the gradient goes on as if it had not been
 rounded, and is 0 where it was clipped, as that of ``torch.fake_quantize_per_tensor_affine`` (Y. Bengio, N. Leonard and
@@ -18,6 +18,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from quantviz.quantize.integer_operators import IntegerOperators, operator_name
+
 _NOTE = (
     "Rounding that has no gradient of its own was given a straight-through one, which is 0 where values are clipped."
 )
@@ -36,6 +38,8 @@ class StraightThrough(TorchFunctionMode):
       tensors: what one gives and the other reads.
     - Linear and convolution layers whose weight is one of torchao's tensors: the gradient is that of the layer with the
       weight dequantized; the rounding of its input passes it on.
+    - Whatever computes on torch's quantized tensors, as the modules of ``torch.ao.quantization.convert`` and
+      ``convert_fx`` do: the gradient is that of the same operation on the values that the integers stand for.
 
     Attributes:
         given: whether a gradient was given to anything.
@@ -48,6 +52,7 @@ class StraightThrough(TorchFunctionMode):
         self.given = False
         self.weight_bits: set[int] = set()
         self.act_bits: set[int] = set()
+        self._operators = IntegerOperators()
         # Integers -> what was rounded, and the grid's ends; gone with the integers.
         self._quantized: Any = WeakTensorKeyDictionary()
 
@@ -76,6 +81,8 @@ class StraightThrough(TorchFunctionMode):
             values, weight = _of_layer(args, kwargs)
             if is_quantized_tensor(weight):
                 return self._weighted(func, values, weight, args, kwargs)
+        if operator_name(func) or self._tracked((*args, *kwargs.values())):
+            return self._on_integers(func, args, kwargs)
         return func(*args, **kwargs)
 
     def _quantize(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -115,6 +122,46 @@ class StraightThrough(TorchFunctionMode):
         smooth = func(values, plain, *args[2:], **rest)
         self.given = self.given or bool(dynamic)
         return _Exact.apply(smooth, exact, None)
+
+    def _on_integers(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function of quantized tensors, or with a packed weight, and keep what it gives before it rounds."""
+        weight = self._operators.weight(args) if operator_name(func) else None
+        dynamic = "_dynamic" in operator_name(func)
+        if weight is not None and weight.is_quantized:
+            self.weight_bits.add(8)
+            self.act_bits |= {8} if dynamic else set()
+        if not torch.is_grad_enabled() or getattr(func, "__name__", "") == "__get__":
+            return func(*args, **kwargs)
+        values, options = self._real(args), self._real(kwargs)  # before the function, which may work in place
+        with torch.no_grad():
+            exact = func(*args, **kwargs)
+        several = list(exact) if isinstance(exact, tuple | list) else [exact]
+        if not all(isinstance(one, Tensor) and (one.is_quantized or dynamic) for one in several):
+            return exact
+        smooth = self._operators.twin(func, values, options)
+        if dynamic and smooth is not None and smooth.requires_grad:
+            self.given = True
+            return _Exact.apply(smooth, exact, None)
+        for one, real in zip(several, smooth if isinstance(smooth, tuple | list) else [smooth], strict=True):
+            if not dynamic and real is not None and real.requires_grad:
+                self._quantized[one] = real, _limits(func, args, kwargs, one)
+        return exact
+
+    def _tracked(self, values: Any) -> bool:
+        """Tell whether what a function is given holds quantized tensors that have a gradient."""
+        if isinstance(values, tuple | list):
+            return any(self._tracked(value) for value in values)
+        return isinstance(values, Tensor) and values.is_quantized and values in self._quantized
+
+    def _real(self, values: Any) -> Any:
+        """Return what a function is given with quantized tensors as the values that they stand for."""
+        if isinstance(values, dict):
+            return {name: self._real(value) for name, value in values.items()}
+        if isinstance(values, tuple | list):
+            return type(values)(self._real(value) for value in values)
+        if isinstance(values, Tensor) and values.is_quantized:
+            return self._dequantize(torch.dequantize, (values,), {})
+        return values
 
 
 class _Exact(torch.autograd.Function):

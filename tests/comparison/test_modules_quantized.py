@@ -195,3 +195,97 @@ class TestTools:
         index = found.quantized.class_index
         expected = expected_map(own, image, index, np.zeros(16, bool))
         assert np.abs(found.quantized.native.values - expected).max() < 1e-4
+
+
+class Branched(nn.Module):
+    """A network with what torch's integer operators have between layers: stubs, a sum, a product, a concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        quantization = torch.ao.quantization
+        self.quant, self.dequant = quantization.QuantStub(), quantization.DeQuantStub()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.left = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.ReLU6())
+        self.right = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardswish())
+        self.add, self.gated, self.joined = (torch.ao.nn.quantized.FloatFunctional() for _ in range(3))
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+        self.last = nn.Sequential(nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(inplace=True))
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(16, 7)
+
+    def forward(self, image):
+        values = self.stem(self.quant(image))
+        both = self.add.add_relu(self.left(values), self.right(values))
+        both = self.joined.cat([self.gated.mul(both, self.gate(both)), values], dim=1)
+        both = torch.cat(torch.chunk(self.last(both), 2, 1), 1)
+        return self.dequant(self.head(torch.flatten(self.pool(both), 1)))
+
+
+@pytest.fixture(scope="module")
+def integers():
+    """Return a float network, the same with fake-quantizers, and on torch's integer kernels (eager mode)."""
+    quantization = torch.ao.quantization
+    torch.manual_seed(0)
+    plain = Branched().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that they are to go
+        prepared = copy.deepcopy(plain).train()
+        prepared.qconfig = quantization.get_default_qat_qconfig(torch.backends.quantized.engine)
+        quantization.prepare_qat(prepared, inplace=True)
+        for image in inputs("coffee", "chelsea", "rocket"):
+            prepared(image)
+        prepared.eval().apply(quantization.disable_observer)
+        return plain, prepared, quantization.convert(copy.deepcopy(prepared))
+
+
+@pytest.mark.parametrize("layer", ["stem", "left", "right", "last"])
+def test_integer_kernels_have_the_maps_of_their_fake_quantized_twin(integers, layer):
+    _, prepared, converted = integers
+    for method in ("gradcam", "layercam"):
+        options = {"preprocessing": INPUT, "cam": method, "layer": layer, "class_": 3, "saliency": None}
+        found = qv.compare(prepared, converted, "coffee", **options).comparison
+        assert not found.degenerate
+        assert found.scores["quantized_v_float"].cc > 0.99
+        assert (found.quant.label, [NOTE in note for note in found.notes]) == ("W8A8", [True])
+
+
+def test_the_map_of_integer_kernels_is_the_closed_form(integers):
+    plain, _, converted = integers
+    (image,) = inputs("coffee")
+    seen = []
+    handle = converted.last.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dequantize()))
+    with torch.no_grad():
+        logits = converted(image)
+    handle.remove()
+    options = {"preprocessing": INPUT, "cam": "gradcam", "layer": "last", "saliency": None}
+    found = qv.compare(plain, converted, "coffee", **options).comparison
+    index = found.reference.class_index
+    raw = torch.einsum("c,chw->hw", converted.head.weight().dequantize()[index], seen[0][0]).clamp(min=0).numpy()
+    assert np.abs(found.quantized.native.values - (raw - raw.min()) / (raw.max() - raw.min())).max() < 1e-5
+    with torch.no_grad():
+        assert torch.equal(logits, converted(image))  # it is left as it was
+
+
+def test_graph_mode_and_dynamic_quantization_have_gradients(module):
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_dynamic, quantize_fx
+
+    (image,) = inputs("coffee")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mapping = get_default_qconfig_mapping(torch.backends.quantized.engine)
+        prepared = quantize_fx.prepare_fx(copy.deepcopy(module), mapping, (image,))
+        prepared(image)
+        graph = quantize_fx.convert_fx(prepared)
+        dynamic = quantize_dynamic(copy.deepcopy(module), {nn.Linear})
+    for other in (graph, dynamic):
+        found = qv.compare(module, other, "coffee", preprocessing=INPUT, cam="gradcam", saliency=None).comparison
+        assert found.scores["quantized_v_float"].cc > 0.98
+        assert (found.quant.label, NOTE in found.notes[-1]) == ("W8A8", True)
+
+
+def test_integers_have_no_gradient_where_an_operator_has_no_twin(integers):
+    from quantviz import cam
+    from quantviz.specs import CamSpec, UsageError
+
+    (image,) = inputs("coffee")
+    with pytest.raises(UsageError, match=r"torch.quint8, which has no gradient; use .* eigencam, scorecam"):
+        cam.explain(integers[2], image, CamSpec("gradcam", "last"))  # nobody gives rounding a gradient

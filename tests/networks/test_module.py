@@ -10,8 +10,9 @@ from torch import nn
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights
 
 from quantviz import networks
-from quantviz.networks.module import last_feature_layers, layer_name, network_of, untouched
+from quantviz.networks.module import layer_name, network_of, untouched
 from quantviz.networks.preprocessing import IMAGENET, of_input, preprocessing_of
+from quantviz.networks.structure import pooled_layer
 from quantviz.specs import Preprocessing, UsageError
 
 
@@ -19,7 +20,7 @@ from quantviz.specs import Preprocessing, UsageError
 def test_the_last_feature_map_is_that_of_the_table(float_model, photograph, name, expected):
     module = float_model(name)
     with untouched(module):
-        found = last_feature_layers(module, photograph(name))
+        found = pooled_layer(module, photograph(name)).names
     assert expected in found
     assert networks.spec(name).layer == expected
 
@@ -28,7 +29,7 @@ def test_a_pooled_map_and_the_maps_of_the_classes_are_passed_over():
     features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2))
     model = nn.Sequential(features, nn.Conv2d(4, 7, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with untouched(model):
-        assert last_feature_layers(model, torch.zeros(1, 3, 16, 16)) == ("0.1",)
+        assert pooled_layer(model, torch.zeros(1, 3, 16, 16)).names == ("0.1",)
 
 
 def test_a_network_of_tokens_and_other_unusable_modules_are_refused():
@@ -36,7 +37,7 @@ def test_a_network_of_tokens_and_other_unusable_modules_are_refused():
     tokens = nn.Sequential(nn.Flatten(2), nn.Linear(1024, 5), nn.Flatten(), nn.Linear(15, 2))
     small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UsageError, match="has no layer with a feature map"):
-        last_feature_layers(tokens, example)
+        pooled_layer(tokens, example)
     with pytest.raises(UsageError, match=r"gives \(1, 4, 30, 30\) in place of logits"):
         network_of(small[:1], example, IMAGENET)
     with pytest.raises(UsageError, match=r"is torch.bfloat16; convert the module by .float\(\)"):
