@@ -52,8 +52,13 @@ class Column:
     detail: bool = False
 
 
-CELL = (Column("protocol", "protocol"), Column("model", "model"), Column("setting", "bits"))
-"""What names a cell of a study, the first columns of most tables."""
+def cell_columns(plan: StudyPlan) -> tuple[Column, ...]:
+    """Return what names a cell of a study, the first columns of most tables."""
+    return Column("protocol", "protocol"), Column("model", "model"), Column("setting", _setting_title(plan))
+
+
+def _setting_title(plan: StudyPlan) -> str:
+    return "bits" if plan.setting_word == "bit-width" else plan.setting_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,7 @@ def _table_1(summary: StudySummary) -> ReportTable:
     columns = (
         Column("protocol", "protocol"),
         Column("comparison", "comparison"),
-        Column("setting", "bits", detail=True),
+        Column("setting", _setting_title(plan), detail=True),
         Column("metric", "score"),
         *(Column(model.name, model_title(model), "spread") for model in plan.models),
     )
@@ -213,7 +218,7 @@ def _tests(summary: StudySummary) -> ReportTable:
                 rows.append((cell.protocol, name, cell.setting, reference, metric_title(metric), *numbers))
     alone = summary.plan.truth is None
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("reference", "with", detail=alone),
         Column("metric", "score"),
         Column("change", "mean change [95 % interval]", "change"),
@@ -236,7 +241,7 @@ def _rates(summary: StudySummary) -> ReportTable:
         for cell, title in _cells(summary)
     )
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("flips", "top-1 class changed", "rate"),
         Column("float_top1", "float top-1", "rate"),
         Column("top1", "quantized top-1", "rate"),
@@ -255,7 +260,7 @@ def _drift(summary: StudySummary) -> ReportTable:
         groups = [parts.get(group) for group in GROUPS]
         rows.append((cell.protocol, title, cell.setting, cell.drift, *groups, low, high))
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("all", "all [95 % interval]", "interval"),
         *(Column("_".join(group), title, "part") for group, title in GROUPS.items()),
         Column("unsure_up_to", "unsure: p ≤", "number", detail=True),
@@ -271,7 +276,7 @@ def _deployed(summary: StudySummary) -> ReportTable:
         if (check := cell.simulation) is not None:
             numbers = [value for name in STUDY_METRICS for value in (check.scores[name], check.worst[name])]
             rows.append((cell.protocol, title, cell.setting, *numbers, check.flips))
-    columns = [*CELL]
+    columns = [*cell_columns(summary.plan)]
     for name in STUDY_METRICS:
         title = metric_title(name)
         if name == "kld":  # of which the greatest is the worst

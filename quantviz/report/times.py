@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantviz.report.tables import CELL, Column, ReportTable, model_title
+from quantviz.report.tables import Column, ReportTable, cell_columns, model_title
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.summary import MapTimes
 from quantviz.study.times import PATHS, this_machine
@@ -14,7 +14,7 @@ def times_table(plan: StudyPlan, measured: Sequence[MapTimes]) -> ReportTable:
     """Return the times as a table; ratios are of the first way's time over another's."""
     titles = {model.name: model_title(model) for model in plan.models}
     columns = (
-        *CELL,
+        *cell_columns(plan),
         Column("threads", "threads", "count"),
         *(Column(name, words, "tenths") for name, words in PATHS.items()),
         Column("faster", "simulated / deployed", "tenths"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from quantviz.report.tables import CELL, Column, ReportTable, Value, model_title, study_tables
+from quantviz.report.tables import Column, ReportTable, Value, cell_columns, model_title, study_tables
 from quantviz.study.specs.summary import DatasetWide, Estimate, StudyCell, StudySummary
 
 MOST_SHOWN: Final = 10
@@ -32,7 +32,7 @@ def _prediction(summary: StudySummary) -> ReportTable:
             area = Estimate(found.flipped + found.kept, found.auroc, None, found.low, found.high, found.method)
             rows.append((cell.protocol, title, cell.setting, found.flipped, found.kept, area))
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("flipped", "changed", "count"),
         Column("kept", "kept", "count"),
         Column("auroc", "AUROC [95 % interval]", "interval"),
@@ -49,7 +49,7 @@ def _classes(summary: StudySummary) -> ReportTable:
             numbers = (one.float_accuracy.n, one.float_accuracy, one.accuracy, one.drop, one.flips, one.drift)
             rows.append((cell.protocol, title, cell.setting, one.name, *numbers))
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("class", "class"),
         Column("pictures", "pictures", "count"),
         Column("float_top1", "float top-1", "rate"),
@@ -69,7 +69,7 @@ def _changes(summary: StudySummary) -> ReportTable:
             first = one.pictures[0]
             rows.append((cell.protocol, title, cell.setting, one.before, one.after, len(one.pictures), first))
     columns = (
-        *CELL,
+        *cell_columns(summary.plan),
         Column("before", "float top-1"),
         Column("after", "quantized top-1"),
         Column("pictures", "pictures", "count"),

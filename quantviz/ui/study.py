@@ -131,7 +131,7 @@ def choose_cell(opened: Opened) -> Cell:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         model = chosen_one("Network", [entry.name for entry in plan.models], "shown_model")
         settings = list(dict.fromkeys(cell[1] for cell in plan.cells if cell[0] == model))
-        setting = segments("Bit-width", settings, "shown_bits", settings[-1])
+        setting = segments(plan.setting_word.capitalize(), settings, "shown_bits", settings[-1])
         protocols = [cell[2] for cell in plan.cells if cell[:2] == (model, setting)]
         protocol = segments("Protocol", protocols, "shown_protocol")
     return model, setting, protocol
@@ -148,7 +148,7 @@ def _filters(linked: Linked, table: StudyTable) -> Filters:
         return tuple(st.multiselect(label, options, key=key, bind="query-params", placeholder=_ANY))
 
     models = some("Networks", [model.name for model in plan.models], "models")
-    settings = some("Bit-widths", plan.settings, "settings")
+    settings = some(f"{plan.setting_word.capitalize()}s", plan.settings, "settings")
     protocols = some("Protocols", plan.protocols, "protocols")
     low, high = st.slider(
         "Float network's confidence",

@@ -26,12 +26,13 @@ _CLICK: Final = "Select a point to see the pictures behind it."
 
 
 def show_drift(opened: Opened) -> None:
-    """Show drift or a score of the maps against the bit-widths, over the noise floor."""
+    """Show drift or a score of the maps against the bit-widths, or the variants, over the noise floor."""
     view = opened.view
     known = [name for name in ("cc", "sim", "kld") if name in view.cells[0].scores.get("quantized_v_float", {})]
     place = st.container()
     metric = segments("Mean of", ["drift", *known], "curve", shown_as=_curve_title)
     chart = figures.drift_chart(view.cells, metric, untrained=opened.untrained, floor=opened.highest_floor)
+    across = "against bits" if opened.plan.setting_word == "bit-width" else "variant by variant"
     words = f"Means over the pictures, with 95 % intervals. {_CLICK}"
     if metric == "drift":
         words += " Drift of 0.000001 or less is drawn there: such maps are the same to any eye."
@@ -44,9 +45,7 @@ def show_drift(opened: Opened) -> None:
         show_chart(
             figures.drift_figure(chart),
             "curves",
-            heading="Where the maps drift, against bits"
-            if metric == "drift"
-            else f"{_curve_title(metric)} against bits",
+            heading=f"{'Where the maps drift,' if metric == 'drift' else _curve_title(metric)} {across}",
             caption=words,
             files=Files(
                 opened.stem("bits"),
@@ -89,12 +88,13 @@ def show_accuracy(opened: Opened) -> None:
     labelled = any(cell.accuracy is not None for cell in cells)
     measure = segments("Against drift", list(_MEASURES) if labelled else ["flips"], "measure")
     chart = figures.accuracy_chart(cells, _MEASURES[measure], untrained=opened.untrained)
+    setting = opened.plan.setting_word
     note = "" if labelled else " No picture has a known class, so that only flips can be shown."
     show_chart(
         figures.accuracy_figure(chart),
         "accuracy",
         heading=f"{measure.capitalize()} against drift of the maps",
-        caption="A point is a network at a bit-width: where it stands low while its drift is small, or high while its "
+        caption=f"A point is a network at a {setting}: where it stands low while its drift is small, or high while its "
         f"drift is large, accuracy alone would hide what the maps show. {_CLICK}{note}",
         files=Files(
             opened.stem(f"{measure.replace(' ', '-')}"),
@@ -110,7 +110,7 @@ def show_ranking(opened: Opened) -> None:
     """Show the networks ranked by drift, and how sure the ranks are."""
     view, plan = opened.view, opened.view.summary.plan
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        setting = segments("Bit-width", plan.settings, "ranked", "W8A8")
+        setting = segments(plan.setting_word.capitalize(), plan.settings, "ranked", "W8A8")
         protocol = segments("Protocol", opened.protocols_at(setting), "ranked_protocol")
     resampled = view.filters.every_picture
     ranked = ranking(view.table, setting, protocol, chosen=view.chosen, resampled=resampled)

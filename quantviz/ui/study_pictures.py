@@ -151,8 +151,8 @@ def _link(opened: Opened, cell: Cell, index: int, elsewhere: Path | None, key: s
 
 def _grid(opened: Opened, cell: Cell, elsewhere: Path | None, folder: Path | None) -> None:
     """Show one picture under every model and bit-width that the filters leave, after a click."""
-    st.subheader("One picture, every model and bit-width", anchor=False)
     plan, table = opened.plan, opened.view.table
+    st.subheader(f"One picture, every model and {plan.setting_word}", anchor=False)
     index = int(
         st.number_input(
             "Picture",

@@ -72,9 +72,10 @@ def show_made(opened: Opened) -> None:
     chosen = "all" if plan.limit is None else f"at most {plan.limit:,}"
     drawn = "evenly spaced" if plan.seed is None else f"drawn at random by seed {plan.seed}"
     labelled = sum(image.label is not None for image in plan.images)
+    scheme = f"; {scheme_words(plan.quants[0])}" if plan.quants else ""
     lines = [
         f"**Pictures**: {len(plan.images):,} of `{plan.dataset}` ({chosen}, {drawn}), {labelled:,} with a known class",
-        f"**Bit-widths**: {', '.join(plan.settings)}{f'; {scheme_words(plan.quants[0])}' if plan.quants else ''}",
+        f"**{plan.setting_word.capitalize()}s**: {', '.join(plan.settings)}{scheme}",
         f"**Protocols**: {', '.join(plan.protocols)}",
         f"**Calibration**: {plan.calibration.images} inputs from {plan.calibration.source}, sha256 "
         f"`{plan.calibration.sha256}`",

@@ -97,7 +97,10 @@ def test_such_a_study_is_summed_up_reported_and_replayed(run, folder, study, tmp
     page, bundle = tmp_path / "page.html", tmp_path / "study.zip"
     status, _, error = run("report", study, "--html", page, "--tables", tmp_path / "tables", "--bundle", bundle)
     assert status == 0, error
-    assert "<dt>File shipped</dt><dd>int8.onnx beside shapes: W8A8 QDQ, maps at last" in page.read_text()
+    html = page.read_text()
+    assert "<dt>File shipped</dt><dd>int8.onnx beside shapes: W8A8 QDQ, maps at last" in html
+    assert ">variant</th>" in html
+    assert ">bits</th>" not in html  # files have none to be told apart by
     monkeypatch.chdir(tmp_path)
     status, told, error = run("replay", bundle, "--limit", 2)
     assert status == 0, error + told

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from quantviz.figures.data.charts import Axis, Band, LineChart, Look, Point, RankChart, RankedRow, Series, Span
 from quantviz.figures.data.style import DASHES, GREY, NETWORKS
 from quantviz.figures.data.words import by_bits, metric_name, network_name, number, percent
-from quantviz.specs import UsageError
+from quantviz.specs import GIVEN, UsageError
 from quantviz.study.specs.summary import Estimate, Rate, StudyCell
 from quantviz.study.specs.table import Ranking
 
@@ -75,7 +75,7 @@ def drift_chart(
     series = _series(shown, looks, point, untrained)
     band = None if floor is None or metric != DRIFT else Band(NOISE_FLOOR, max(floor, LEAST))
     y = _score_axis(series, metric, comparison, band)
-    x = Axis("bits of weights (W) and activations (A)", tuple(enumerate(settings)))
+    x = Axis(_settings_title(shown), tuple(enumerate(settings)))
     intervals = _methods(point.y for line in series for point in line.points)
     facts = {"shows": f"mean {metric} against bit-width", "comparison": comparison, "intervals": intervals}
     more = {} if band is None else {"noise_floor": band.top}
@@ -180,6 +180,11 @@ def log_axis(values: Iterable[float | None], title: str = "") -> Axis:
     room = 0.08 * (high - low) + 0.04
     written = tuple((tick, f"{tick:.6f}".rstrip("0").rstrip(".")) for tick in ticks)
     return Axis(title, written, (low - room, high + room))
+
+
+def _settings_title(cells: Sequence[StudyCell]) -> str:
+    files = any(cell.protocol == GIVEN for cell in cells)  # whose labels are no bits
+    return "variant" if files else "bits of weights (W) and activations (A)"
 
 
 def _of(cells: Sequence[StudyCell], protocols: Sequence[str]) -> list[StudyCell]:

@@ -239,10 +239,14 @@ class StudyPlan:
         return tuple(dict.fromkeys((*(quant.label for quant in self.quants), *(each.label for each in self.variants))))
 
     @property
+    def setting_word(self) -> str:
+        """What a reader calls a setting: ``"bit-width"``, or ``"variant"`` where networks are files."""
+        return "variant" if GIVEN in self.protocols else "bit-width"
+
+    @property
     def size(self) -> str:
         """How large the study is, in words: ``"10 pictures, 2 models, 3 bit-widths"``."""
-        what = "variants" if GIVEN in self.protocols else "bit-widths"
-        return f"{len(self.images)} pictures, {len(self.models)} models, {len(self.settings)} {what}"
+        return f"{len(self.images)} pictures, {len(self.models)} models, {len(self.settings)} {self.setting_word}s"
 
     def variants_of(self, protocol: str) -> tuple[AnyVariant, ...]:
         """Return the variants that run under one of the study's protocols, by bit-width; files by model."""
