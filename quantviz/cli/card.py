@@ -12,8 +12,10 @@ from quantviz.cli.terminal import cache_option, progress_bar, watched_store
 from quantviz.comparison import CompareRequest, Workbench, check_preprocessing
 from quantviz.comparison.card_draft import Draft, check_files, draft_of_files
 from quantviz.comparison.cards import float_network
+from quantviz.comparison.input_grid import calibrated_otherwise
 from quantviz.networks.card import is_card, parse_card
-from quantviz.specs import Progress, UsageError
+from quantviz.networks.onnx_files import open_file
+from quantviz.specs import Preprocessing, Progress, UsageError
 
 _SHOWN = 2  # pictures whose top-5 is told
 
@@ -39,6 +41,7 @@ def card_command(origin: str, files: tuple[Path, ...], weights: str | None, cach
         text = draft.text()
         network = float_network(bench, parse_card(text, Path("draft.toml")), progress)
         found = check_preprocessing(network)
+        against = _against(draft.files, network.weights.preprocessing) or found.warning
     click.echo(text, nl=False)
     if not network.weights.trained:
         click.echo("UNTRAINED (random) weights: their classes say nothing.", err=True)
@@ -46,8 +49,14 @@ def card_command(origin: str, files: tuple[Path, ...], weights: str | None, cach
         told = ", ".join(f"{entry.label} {entry.probability:.1%}" for entry in picture.top)
         wrong = " (NOT what is on it)" if picture.right is False and network.weights.trained else ""
         click.echo(f"{picture.picture}: {told}{wrong}", err=True)
-    if found.warning:
-        click.echo(f"Warning: {found.warning}", err=True)
+    if against:
+        click.echo(f"Warning: {against}", err=True)
+
+
+def _against(files: Sequence[str], preprocessing: Preprocessing) -> str:
+    """Return what the first of the quantized files that knows better says against the input; "" where none does."""
+    told = (calibrated_otherwise(open_file(Path(file), size=preprocessing.size), preprocessing) for file in files)
+    return next(filter(None, told), "")
 
 
 def _draft(bench: Workbench, origin: str, files: Sequence[Path], weights: str | None, progress: Progress) -> Draft:

@@ -10,6 +10,7 @@ from quantviz.cam import lockable
 from quantviz.comparison.calibration import calibration_set
 from quantviz.comparison.files import EXAMPLES, compare_files, file_network
 from quantviz.comparison.files_request import files_of_card, preprocessing_of_card
+from quantviz.comparison.input_grid import calibrated_otherwise
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
@@ -122,6 +123,10 @@ def beside_file(
         (identity(file), reference.weights, reference.layer), lambda: _target_like(file, reference)
     )
     quantized = file_network(file, reference.weights.preprocessing, target, subject.ref.names)
+    if told := calibrated_otherwise(
+        open_file(file, size=reference.weights.preprocessing.size), quantized.weights.preprocessing
+    ):
+        quantized = replace(quantized, notes=(told, *quantized.notes))
     counts = reference.weights.classes, quantized.weights.classes
     if counts[0] != counts[1]:
         raise UsageError(

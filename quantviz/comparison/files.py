@@ -10,6 +10,7 @@ import numpy as np
 
 from quantviz import images
 from quantviz.comparison.files_request import FilesRequest, check_size, preprocessing_of_files
+from quantviz.comparison.input_grid import calibrated_otherwise
 from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.comparison.pool import Pool
 from quantviz.comparison.preprocessing_check import check_preprocessing
@@ -77,7 +78,7 @@ def compare_files(
     comparisons: dict[str, Comparison] = {}
     for name, pair in pairs_of(files).items():
         first, second = networks_of(files, name, pair)
-        warning = input_warning(files, first)
+        warning = input_warning(files, pair, first)
         told = (*pair.findings, *_kinds(pair), *((warning,) if warning else ()))
         first = replace(first, notes=(*told, *first.notes))
         comparisons[name] = compare_pair(
@@ -119,8 +120,14 @@ def target_of(files: FilesRequest, pair: FilePair) -> tuple[Target, TensorMatch]
     return target, TensorMatch(target.tensor, other.tensor, "by the card")
 
 
-def input_warning(files: FilesRequest, reference: Network) -> str:
-    """Return what speaks against the input's preprocessing, as ``check_preprocessing`` finds it; "" where nothing."""
+def input_warning(files: FilesRequest, pair: FilePair, reference: Network) -> str:
+    """Return what speaks against the input's preprocessing; "" where nothing.
+
+    The grid of the quantized file's input is asked first (``calibrated_otherwise``), then known pictures
+    (``check_preprocessing``).
+    """
+    if told := calibrated_otherwise(pair.quantized, reference.weights.preprocessing):
+        return told
     key = (identity(files.reference), reference.weights.sha256, reference.weights.preprocessing, reference.classes)
     return _WARNINGS.get(key, lambda: check_preprocessing(reference).warning)
 

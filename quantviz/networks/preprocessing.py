@@ -12,6 +12,13 @@ from quantviz.specs import CENTRE, Extent, Preprocessing, UsageError, sides
 IMAGENET: Final = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What most classifiers of ImageNet's classes were trained for."""
 
+_ZERO, _HALF, _ONE = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
+_USUAL: Final = (
+    IMAGENET,
+    replace(IMAGENET, mean=_HALF, std=_HALF),
+    replace(IMAGENET, mean=_ZERO, std=_ONE),
+    replace(IMAGENET, mean=_ZERO, std=_ONE, range="0-255"),
+)
 _SIDES = (16, 4096)
 _WAYS = "give quantviz.Preprocessing(...), torchvision's weights or their transforms(), or timm's data settings"
 
@@ -119,6 +126,22 @@ def words_of(preprocessing: Preprocessing) -> str:
     mean, std = ("/".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     unusual = [value for value in (preprocessing.order, preprocessing.range) if value not in ("RGB", "0-1")]
     return ", ".join((fit, f"mean {mean}", f"std {std}", *unusual))
+
+
+def normalization_words(preprocessing: Preprocessing) -> str:
+    """Return what ``words_of`` says of mean, deviation, channel order and range."""
+    return "mean" + words_of(preprocessing).rpartition("mean")[2]
+
+
+def usual_normalizations(given: Preprocessing) -> list[Preprocessing]:
+    """Return a preprocessing with the other normalizations that are usual, each in its channels' order."""
+
+    def in_order(values: tuple[float, float, float]) -> tuple[float, float, float]:
+        red, green, blue = values
+        return values if given.order == "RGB" else (blue, green, red)
+
+    usual = [replace(given, mean=in_order(one.mean), std=in_order(one.std), range=one.range) for one in _USUAL]
+    return [other for other in usual if other != given]
 
 
 def _value(name: str, text: str) -> object:

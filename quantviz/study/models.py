@@ -110,7 +110,7 @@ def _of_files(card: Card, asked: AskedModel, known: StudyPlan | None) -> tuple[S
         _check_classes(pair.quantized, classes, card)
         notes += [finding for finding in pair.findings if finding not in notes]
     reference, _ = networks_of(files, next(iter(pairs)), first)
-    if known is None and (warning := input_warning(files, reference)):
+    if known is None and (warning := input_warning(files, first, reference)):
         notes.append(warning)
     known_names = (card.classes, asked.names, asked.folders)
     names = next((names for names in known_names if names and len(names) == classes), ())

@@ -67,7 +67,7 @@ def _diagnosis(
     by_channel: bool,
 ) -> Diagnosis:
     preprocessing = preprocessing_of_files(files)
-    warning = input_warning(files, networks_of(files, name, pair)[0]) if pair.reference.targets else ""
+    warning = input_warning(files, pair, networks_of(files, name, pair)[0]) if pair.reference.targets else ""
 
     def inputs() -> Iterable[np.ndarray]:
         for done, sample in enumerate(samples):
