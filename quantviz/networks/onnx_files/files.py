@@ -86,7 +86,8 @@ def _status(path: Path, name: str) -> os.stat_result:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{name} does not exist ({path}); give the path of an .onnx file.") from None
+        folder = path.absolute().parent
+        raise CheckpointError(f"{name} does not exist in {folder}; give the path of an .onnx file.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{name} cannot be read ({reason}); check its path and permissions.") from None
