@@ -81,7 +81,19 @@ def open_file(path: Path, *, external: bool = True, size: tuple[int, int] | None
 
 @lru_cache(maxsize=_OPENED)
 def _opened(path: Path, _identity: tuple[str, int, int], external: bool, wanted: tuple[int, int]) -> Opened:
-    file = files.read(path, external=external)
+    return opened_of(files.read(path, external=external), wanted)
+
+
+def opened_of(file: files.OnnxFile, wanted: tuple[int, int]) -> Opened:
+    """Return a file that was read, or made in memory, with what is known of it.
+
+    Args:
+        file: the file.
+        wanted: (height, width) of the picture in pixels, where the file leaves it open.
+
+    Raises:
+        CheckpointError: ONNX Runtime cannot run it, or no class scores are found.
+    """
     graph = graph_of(file.model, file.opset)
     form = input_of(file)
     size = form.filled(wanted)

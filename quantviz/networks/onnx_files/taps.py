@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantviz.networks.onnx_files.graph import Graph
-from quantviz.networks.onnx_files.grids import Grid, grid_of
+from quantviz.networks.onnx_files.grids import Grid, grid_of, source_of
 from quantviz.networks.onnx_files.matching import BY_FUSED
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 from quantviz.networks.onnx_files.opened import Opened
@@ -32,6 +32,7 @@ class TappedTensor:
         integers: whether ``after`` holds integers on ``grid``.
         limits: least and greatest value of the activation that the quantizer fused into the rounding, which the float
             file has as an operator; None where there is none.
+        rounded: the integers that its QuantizeLinear gives.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TappedTensor:
     after: str
     integers: bool = False
     limits: tuple[float, float] | None = None
+    rounded: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,7 @@ class StoredTensor:
         reference: float32, the float file's values, a batch norm behind the operator folded in where the quantized
             file has none; None where nothing stands for it.
         values: float32, what the integers stand for.
+        output: the real values that its DequantizeLinear gives.
     """
 
     name: str
@@ -64,6 +67,7 @@ class StoredTensor:
     grid: Grid
     reference: Array | None
     values: Array
+    output: str = ""
 
 
 def tapped(pair: FilePair) -> list[TappedTensor]:
@@ -73,17 +77,19 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
     fused = {match.float_tensor for match in pair.matches if match.how == BY_FUSED}
     for first, second in zip(pair.reference.graph.inputs, graph.inputs, strict=False):
         stands_for[second] = first
+    moved = _moved(graph)
     found: dict[str, TappedTensor] = {}
     for node in graph.nodes:
         if node.op != QUANTIZE or node.inputs[0] in graph.fixed:
             continue
         name, integers = node.inputs[0], node.outputs[0]
-        readers = [reader for reader in graph.consumers.get(integers, []) if reader.op == DEQUANTIZE]
+        direct = [reader for reader in graph.consumers.get(integers, []) if reader.op == DEQUANTIZE]
+        readers = direct or moved.get(integers, [])
         if not readers:
             continue
         real = plain(name) if "~" in name else name
         reference = stands_for.get(integers if "~" in name else name) or stands_for.get(real)
-        own = "~" not in name and "~" not in readers[0].outputs[0]
+        own = "~" not in name and bool(direct) and "~" not in readers[0].outputs[0]
         found[real if own else integers] = TappedTensor(
             name=real if own else integers,
             reader=_reader(graph, readers[0]),
@@ -92,13 +98,24 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
             before=name if own else "",
             after=readers[0].outputs[0] if own else integers,
             integers=not own,
-            limits=_limits(pair.reference.graph, reference) if reference in fused else None,
+            limits=limits_of(pair.reference.graph, reference) if reference in fused else None,
+            rounded=integers,
         )
     return list(found.values())
 
 
-def _limits(graph: Graph, tensor: str | None) -> tuple[float, float] | None:
-    """Return the least and greatest value that a float tensor's activation lets through."""
+def _moved(graph: Graph) -> dict[str, list[Node]]:
+    """Return integers -> what dequantizes them behind operators that only move them, max pooling say."""
+    found: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        source = source_of(graph, node.inputs[0]) if node.op == DEQUANTIZE else None
+        if source is not None:
+            found.setdefault(source.outputs[0], []).append(node)
+    return found
+
+
+def limits_of(graph: Graph, tensor: str | None) -> tuple[float, float] | None:
+    """Return the least and greatest value that a float tensor's activation lets through; None where it is of none."""
     node = graph.producers.get(tensor or "")
     if node is None or node.op not in ("Relu", "Clip"):
         return None
@@ -134,7 +151,8 @@ def stored(pair: FilePair) -> list[StoredTensor]:
             name = source.inputs[0].removesuffix("_quantized")
             reference = _float_values(other, operators.get(plain(node.outputs[0])), name, place, integers.shape)
             values = dequantized(integers, grid)
-            found.append(StoredTensor(name, role, plain(node.outputs[0]), grid, reference, values))
+            reader, output = plain(node.outputs[0]), source.outputs[0]
+            found.append(StoredTensor(name, role, reader, grid, reference, values, output))
     return found
 
 
