@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,8 +14,9 @@ from quantviz.api.files import write_file
 from quantviz.cli.exports import export_of, export_option
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
 from quantviz.cli.pair import Pairs, file_options
-from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, progress_bar, show, table_of
+from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
 from quantviz.comparison import CompareRequest, FilesRequest, Workbench
+from quantviz.comparison.files import pairs_of
 from quantviz.comparison.files_request import files_of_card
 from quantviz.layerwise.diagnosis.causes import REMEDIES
 from quantviz.layerwise.diagnosis.drift import with_drift
@@ -53,6 +53,12 @@ _SHOWN, _SENTENCES = 12, 2
     help=f"Try a remedy for a tensor, or for the worst cause's with `auto`: before and after on every other picture, "
     f"none of which it was chosen on. One of {', '.join(REMEDIES)}; the cause's own if not given.",
 )
+@click.option(
+    "--mended",
+    "mended_path",
+    type=click.Path(path_type=Path),
+    help="Write the ONNX file with the remedy of --try here.",
+)
 @export_option
 @limit_option
 @json_option
@@ -69,6 +75,7 @@ def diagnose_command(
     by_channel: bool,
     drifts: int | None,
     trial: str | None,
+    mended_path: Path | None,
     exports: tuple[str, ...],
     html_path: Path | None,
     limit: int | None,
@@ -82,16 +89,18 @@ def diagnose_command(
     pictures, pictures' paths, or bundled photographs' names.
     """
     wanted = [export_of(words) for words in exports]
-    check_outputs(json_path, csv_path, html_path, *(path for _, path in wanted))
+    check_outputs(json_path, csv_path, html_path, mended_path, *(path for _, path in wanted))
     files, tried = _files_of(pairs, request), None
     if files is not None:
-        from quantviz.layerwise.diagnosis.files import diagnose_files  # imports torch
-
-        _check_simulated({"--bits": bits, "--drift": drifts, "--try": trial})
+        if bits is not None:
+            raise UsageError("--bits goes with a model that quantviz rounds, not with ONNX files; leave it out.")
         samples = samples_of(pictures, limit)
-        with progress_bar() as progress:
-            found = list(diagnose_files(files, samples, progress, by_channel=by_channel).values())
+        with working(cache_dir) as (bench, progress):
+            wish = _FileWish(trial, drifts, by_channel, request.cam.method, mended_path)
+            found, tried = _diagnosed(bench, progress, files, samples, wish)
     else:
+        if mended_path is not None:
+            raise UsageError("--mended writes an ONNX file, and here quantviz rounds a model; leave it out.")
         samples = samples_of(pictures, limit, request.model)
         request, *parts = _with_bits(request, bits)
         with working(cache_dir) as opened:
@@ -132,10 +141,50 @@ def _simulated(
     return found, tried
 
 
-def _check_simulated(options: dict[str, Any]) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise UsageError(f"{option} goes with a model that quantviz rounds, not with ONNX files; leave it out.")
+@dataclass(frozen=True, slots=True)
+class _FileWish:
+    """What is asked of a pair of ONNX files."""
+
+    trial: str | None
+    drifts: int | None
+    by_channel: bool
+    method: str
+    mended: Path | None
+
+
+def _diagnosed(
+    bench: Workbench, progress: Progress, files: FilesRequest, samples: Sequence[ImageSample], wish: _FileWish
+) -> tuple[list[Diagnosis], Trial | None]:
+    """Return the diagnosis of each quantized file, and what a remedy did where one was to be tried."""
+    # Both import torch.
+    from quantviz.layerwise.diagnosis.files import diagnose_files
+    from quantviz.layerwise.diagnosis.files_drift import FileDrifts, with_file_drift
+    from quantviz.layerwise.diagnosis.files_remedies import try_file_remedy
+
+    if wish.mended is not None and wish.trial is None:
+        raise UsageError("--mended writes the file that --try made; give --try, too, `--try auto` say.")
+    tried = None
+    if wish.trial is not None:
+        tensor, _, remedy = wish.trial.partition("=")
+        chosen = None if tensor == "auto" else tensor
+        made = try_file_remedy(files, samples, chosen, remedy or None, progress, method=wish.method, store=bench.store)
+        found, tried = {made.diagnosis.network: made.diagnosis}, made.trial
+        if wish.mended is not None:
+            write_file(wish.mended, made.model)
+    else:
+        found = diagnose_files(files, samples, progress, by_channel=wish.by_channel)
+    if wish.drifts is None:
+        return list(found.values()), tried
+    pairs = pairs_of(files)
+    return [
+        with_file_drift(
+            FileDrifts(files, name, pairs[name], tuple(samples), wish.method, bench.store),
+            diagnosis,
+            progress,
+            most=wish.drifts or None,
+        )
+        for name, diagnosis in found.items()
+    ], tried
 
 
 def _put_out(

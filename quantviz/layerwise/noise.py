@@ -134,11 +134,12 @@ def _floor(drifts: Drifts, grey: Changes, shift: Changes, twins: Changes | None)
 
 def _grey(drifts: Drifts, progress: Progress) -> Changes:
     before = drifts.before(progress)
-    crops = [_grey_moved(crop, sample.id) for crop, sample in zip(drifts.crops, drifts.samples, strict=True)]
+    crops = [grey_moved(crop, sample.id) for crop, sample in zip(drifts.crops, drifts.samples, strict=True)]
     return Changes.of(before, drifts.answers(_float(drifts, progress), crops, progress, drifts.passes))
 
 
-def _grey_moved(crop: RGB, digest: str) -> RGB:
+def grey_moved(crop: RGB, digest: str) -> RGB:
+    """Return a crop of which each value is moved by -1, 0 or +1 grey level, drawn with the picture's digest as seed."""
     moved = crop.astype(np.int16) + np.random.default_rng(int(digest, 16)).integers(-1, 2, crop.shape)
     return moved.clip(0, 255).astype(np.uint8)
 
@@ -148,29 +149,31 @@ def _shift(drifts: Drifts, progress: Progress) -> Changes:
     preprocessing = drifts.preprocessing
     crops = [_shifted(sample.rgb, preprocessing, drifts.crop) for sample in drifts.samples]
     after = drifts.answers(_float(drifts, progress), crops, progress, drifts.passes)
-    wide = [_is_wide(sample.rgb) for sample in drifts.samples]
+    wide = [is_wide(sample.rgb) for sample in drifts.samples]
     return Changes.of(
-        [_overlap(answer, across, slice(1, None)) for answer, across in zip(before, wide, strict=True)],
-        [_overlap(answer, across, slice(None, -1)) for answer, across in zip(after, wide, strict=True)],
+        [overlap(answer, across, slice(1, None)) for answer, across in zip(before, wide, strict=True)],
+        [overlap(answer, across, slice(None, -1)) for answer, across in zip(after, wide, strict=True)],
     )
 
 
 def _shifted(rgb: RGB, preprocessing: Preprocessing, chosen: Crop) -> RGB:
     """Return the crop whose window lies one pixel further along the picture's longer side."""
     if chosen != Crop():
-        return images.crop(rgb, preprocessing, shift=(1, 0) if _is_wide(rgb) else (0, 1))
+        return images.crop(rgb, preprocessing, shift=(1, 0) if is_wide(rgb) else (0, 1))
     height, width = preprocessing.size
     wider = images.crop(rgb, replace(preprocessing, crop=(height + 2 * _MARGIN, width + 2 * _MARGIN)))
-    top, left = (_MARGIN, _MARGIN + 1) if _is_wide(rgb) else (_MARGIN + 1, _MARGIN)
+    top, left = (_MARGIN, _MARGIN + 1) if is_wide(rgb) else (_MARGIN + 1, _MARGIN)
     return np.ascontiguousarray(wider[top : top + height, left : left + width])
 
 
-def _is_wide(rgb: RGB) -> bool:
+def is_wide(rgb: RGB) -> bool:
+    """Tell whether a picture is at least as wide as it is high."""
     height, width = rgb.shape[:2]
     return bool(width >= height)
 
 
-def _overlap(answer: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
+def overlap(answer: MapAndLogits, across: bool, part: slice) -> MapAndLogits:
+    """Return an answer whose map is cut to a part of its columns, or of its rows."""
     heatmap = answer.heatmap[:, part] if across else answer.heatmap[part]
     return replace(answer, heatmap=np.ascontiguousarray(heatmap))
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from quantviz import images, networks
 from quantviz.comparison import CompareRequest, Workbench
 from quantviz.layerwise.drift import Changes, Drifts, MapAndLogits, decides, model_cost, resolved, switchboard
-from quantviz.layerwise.noise import _grey_moved, _shifted, noise_floor, with_floor
+from quantviz.layerwise.noise import _shifted, grey_moved, noise_floor, with_floor
 from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.quantize import LearnedLayer, Ranges, Switchboard, assemble, float_base, weight_grid
 from quantviz.specs import CamSpec, Crop, LayerBits, QuantSpec, UsageError, no_progress
@@ -189,13 +189,13 @@ def test_grey_twins_differ_by_one_grey_level_at_most_and_are_the_same_every_time
     crop = noise_picture(0, 50, 50)
     crop[:10], crop[-10:] = 0, 255
     sample = images.bundled("coffee")
-    moved = _grey_moved(crop, sample.id)
+    moved = grey_moved(crop, sample.id)
     assert moved.dtype == np.uint8
     steps = moved.astype(int) - crop
     assert [int((steps == value).sum()) > 500 for value in (-1, 0, 1)] == [True] * 3
     assert np.abs(steps).max() == 1
-    assert np.array_equal(moved, _grey_moved(crop, sample.id))
-    assert not np.array_equal(moved, _grey_moved(crop, images.bundled("china").id))
+    assert np.array_equal(moved, grey_moved(crop, sample.id))
+    assert not np.array_equal(moved, grey_moved(crop, images.bundled("china").id))
 
 
 def test_sixteen_bits_are_at_the_noise_floor(store):

@@ -84,6 +84,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "equalize": "equalize the channels, or give each its own scale where it is a weight",
     "per_channel": "give each output channel its own scale",
     "recalibrate": "calibrate on more pictures, of the kind that the network will see",
+    "percentile": "set the range by the values that all but one in a thousand keep to",
     "full_range": "set the range by the least and the greatest value (minmax)",
     "affine": "use an affine grid, uint8 say, for this tensor",
     "exclude": "leave the layer in float",

@@ -110,7 +110,8 @@ def report_trial(trial: Trial) -> dict[str, Any]:
     """Return what a remedy did as JSON-able data."""
     data = asdict(trial)
     data["interval"] = None if trial.interval is None else {"low": trial.interval.low, "high": trial.interval.high}
-    data["quantization"] = {"label": trial.quant.label, **data.pop("quant")}
+    quant = data.pop("quant")
+    data["quantization"] = None if trial.quant is None else {"label": trial.quant.label, **quant}
     return data
 
 

@@ -45,7 +45,7 @@ class Trial:
     Attributes:
         tensor: that it was tried for.
         remedy: of ``causes.REMEDIES``.
-        quant: the quantization with the remedy.
+        quant: the quantization with the remedy; None of a file, whose graph was edited.
         before: without it.
         after: with it.
         difference: mean of each held-out picture's drift after less before; None where no picture has both.
@@ -55,7 +55,7 @@ class Trial:
 
     tensor: str
     remedy: str
-    quant: QuantSpec
+    quant: QuantSpec | None
     before: Measured
     after: Measured
     difference: float | None
@@ -78,6 +78,7 @@ def remedied(quant: QuantSpec, remedy: str, layer: str) -> QuantSpec:
         "equalize": {"equalize": True},
         "per_channel": {"granularity": "per_channel"},
         "recalibrate": {"ranges": "mse"},
+        "percentile": {"ranges": "percentile"},
         "full_range": {"ranges": "minmax"},
         "affine": {"act_scheme": "affine"},
     }
