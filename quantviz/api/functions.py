@@ -36,7 +36,7 @@ def compare(
     card: str | Path | None = None,
     weights: str | Path | None = None,
     bits: Bits | None = None,
-    weight_bits: int = 8,
+    weight_bits: int | Literal["none"] | None = 8,
     act_bits: int | Literal["none"] | None = 8,
     scheme: str = "standard",
     ranges: RangeMethod | None = None,
@@ -118,7 +118,7 @@ def compare(*given: Any, **options: Any) -> ComparisonResult:
             - ``model``: a name that ``list_models`` lists; ``"efficientnet_lite0"`` by default.
             - ``weights``: a .safetensors or .pth file, the name of published weights, or ``"untrained"``.
             - ``bits``: ``"W4A8"``, ``"8"`` (W8A8), ``"W4"`` (weight-only), or (weight bits, activation bits), 2 to 16
-              each; or ``weight_bits`` and ``act_bits`` apart, 8 by default, ``"none"`` for activations in float.
+              each; or ``weight_bits`` and ``act_bits`` apart, 8 by default, ``"none"`` for what stays in float.
             - ``scheme``: ``"naive"``, ``"standard"`` (the default) or ``"best"``, or words separated by commas.
             - ``ranges``: ``"minmax"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"entropy"``; by default
               as the scheme says.

@@ -43,7 +43,7 @@ from quantviz.specs import (
     spec_of,
 )
 
-Bits: TypeAlias = str | int | tuple[int, int | None]
+Bits: TypeAlias = str | int | tuple[int | None, int | None]
 
 
 def compare_by(
@@ -89,7 +89,7 @@ class PictureOptions:
     card: str | Path | None = None
     weights: str | Path | None = None
     bits: Bits | None = None
-    weight_bits: int = 8
+    weight_bits: int | Literal["none"] | None = 8
     act_bits: int | Literal["none"] | None = 8
     scheme: str = "standard"
     ranges: RangeMethod | None = None
@@ -135,7 +135,7 @@ class PictureOptions:
         Raises:
             UsageError: options exclude each other, a value is unknown, or the bits file cannot be used.
         """
-        weight_bits, act_bits = self.weight_bits, None if self.act_bits == "none" else self.act_bits
+        weight_bits, act_bits = (None if bits == "none" else bits for bits in (self.weight_bits, self.act_bits))
         others = (weight_bits, act_bits) != (8, 8)
         if self.bits_file is not None:
             if self.bits is not None or others or self.scheme != "standard" or self.ranges is not None:
@@ -211,7 +211,7 @@ def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _widths(bits: Bits) -> tuple[int, int | None]:
+def _widths(bits: Bits) -> tuple[int | None, int | None]:
     if not isinstance(bits, tuple):
         return parse_bits(str(bits))
     if len(bits) != 2:

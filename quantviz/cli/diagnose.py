@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +24,8 @@ from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_
 from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
 from quantviz.layerwise.diagnosis.run import diagnose
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
-from quantviz.specs import ImageSample, Progress, UsageError
+from quantviz.specs import ImageSample, Progress, UsageError, parse_bits
 
-_SHORT = re.compile(r"(?:W(\d{1,2}))?(?:A(\d{1,2}))?", re.ASCII)
 _SHOWN, _SENTENCES = 12, 2
 
 
@@ -102,9 +100,9 @@ def diagnose_command(
         if mended_path is not None:
             raise UsageError("--mended writes an ONNX file, and here quantviz rounds a model; leave it out.")
         samples = samples_of(pictures, limit, request.model)
-        request, *parts = _with_bits(request, bits)
+        request = _with_bits(request, bits)
         with working(cache_dir) as opened:
-            first, tried = _simulated(*opened, request, samples, parts, trial, drifts, by_channel)
+            first, tried = _simulated(*opened, request, samples, trial, drifts, by_channel)
         found = [first]
     for tool, path in wanted:
         data = mended_bits(found[0], request.quant, request.model) if tool == "bits" else export(found[0], tool)
@@ -119,23 +117,18 @@ def _simulated(
     progress: Progress,
     request: CompareRequest,
     samples: Sequence[ImageSample],
-    parts: Sequence[bool],
     trial: str | None,
     drifts: int | None,
     by_channel: bool,
 ) -> tuple[Diagnosis, Trial | None]:
     """Return the diagnosis of a network that quantviz rounds, and what a remedy did where one was to be tried."""
-    tried, (weights, activations) = None, parts
-    if not weights and (trial is not None or drifts is not None):
-        raise UsageError("--try and --drift take weights, too; give bits such as W8A8 or W8.")
+    tried = None
     if trial is not None:
         tensor, _, remedy = trial.partition("=")
         chosen = None if tensor == "auto" else tensor
         found, tried = try_remedy(bench, request, samples, chosen, remedy or None, progress)
     else:
-        found = diagnose(
-            bench, request, samples, progress, weights=weights, activations=activations, by_channel=by_channel
-        )
+        found = diagnose(bench, request, samples, progress, by_channel=by_channel)
     if drifts is not None:
         found = with_drift(bench, request, found, samples, progress, most=drifts or None)
     return found, tried
@@ -236,20 +229,16 @@ def _files_of(pairs: Pairs | None, request: CompareRequest) -> FilesRequest | No
     return files_of_card(pairs.card, request.cam.layer, pairs.classes)
 
 
-def _with_bits(request: CompareRequest, bits: str | None) -> tuple[CompareRequest, bool, bool]:
-    """Return the request at these bits, and whether weights and whether activations are rounded."""
+def _with_bits(request: CompareRequest, bits: str | None) -> CompareRequest:
+    """Return the request at these bits."""
     if bits is None:
-        return request, True, request.quant.act_bits is not None
+        return request
     context = click.get_current_context()
     for name, option in (("weight_bits", "--weight-bits"), ("act_bits", "--act-bits"), ("bits_file", "--bits-file")):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"--bits and {option} exclude each other; leave one out.")
-    match = _SHORT.fullmatch(bits.upper())
-    if match is None or not (match[1] or match[2]):
-        raise UsageError(f"--bits {bits!r} names no bits; write W8A8, W8 for weights only, or A8 for activations only.")
-    weight, act = (int(number) if number else None for number in match.groups())
-    quant = replace(request.quant, weight_bits=weight or request.quant.weight_bits, act_bits=act)
-    return replace(request, quant=quant), weight is not None, act is not None
+    weight, act = parse_bits(bits)
+    return replace(request, quant=replace(request.quant, weight_bits=weight, act_bits=act))
 
 
 def _show(found: Diagnosis) -> None:

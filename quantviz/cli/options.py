@@ -113,7 +113,7 @@ def request_options(
             act_bits: int | None,
             scheme: str,
             ranges: Any,
-            weight_bits: int = 8,
+            weight_bits: int | None = 8,
             protocol: str = CALIBRATED,
             bits_file: Path | None = None,
             **rest: Any,
@@ -226,7 +226,13 @@ def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[An
     )
     found = [act_bits, scheme, ranges]
     if weight_bits:
-        bits = click.option("--weight-bits", type=Bits(False), default=8, show_default=True, help="2 to 16.")
+        bits = click.option(
+            "--weight-bits",
+            type=Bits(True),
+            default="8",
+            show_default=True,
+            help="2 to 16, or none for activations only.",
+        )
         found = [bits, *found]
     if protocol:
         found.append(

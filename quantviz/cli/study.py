@@ -57,7 +57,7 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     default="8",
     show_default=True,
     metavar="BITS",
-    help="16, 8, W4 (weight-only) or W4A8, say; by commas. Those of network cards if not given.",
+    help="16, 8, W4 (weight-only), A8 (activations only) or W4A8, say; by commas. Those of network cards if not given.",
 )
 @click.option(
     "--weights", multiple=True, metavar="MODEL=CHOICE", help="A file, published weights or untrained; for each model."

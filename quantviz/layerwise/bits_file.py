@@ -47,7 +47,7 @@ MOST_BYTES = limits.BITS_BYTES
 """Size above which a file is refused."""
 
 _KEYS = ("format", "model", "scheme", "ranges", "default", "layers")
-_SHORT = re.compile(r"W(\d{1,2})(?:A(\d{1,2}))?", re.ASCII)
+_SHORT = re.compile(r"(?=[WA])(?:W(\d{1,2}))?(?:A(\d{1,2}))?", re.ASCII)
 
 
 def bits_bytes(quant: QuantSpec | SearchResult, model: str = "", weights: WeightsRef | None = None) -> bytes:
@@ -109,8 +109,8 @@ def read_bits(data: bytes, name: str, model: str) -> QuantSpec:
         raise UsageError(f"Bits file {name!r} has layers that are no object of names with their bits; write one.")
     _check_layers(list(entry["layers"]), name, model)
     weight_bits, act_bits = _read(entry["default"], None, f"Bits file {name!r}, default")
-    if weight_bits is None:
-        raise UsageError(f"Bits file {name!r} leaves weights in float by default; give the default 2 to 16 bits.")
+    if weight_bits is None and act_bits is None:
+        raise UsageError(f"Bits file {name!r} leaves everything in float by default; give the default 2 to 16 bits.")
     layers = []
     for layer, value in entry["layers"].items():
         where = f"Bits file {name!r}, layer {layer!r}"
@@ -198,7 +198,8 @@ def _read(value: Any, act_bits: int | None, where: str) -> tuple[int | None, int
     if value == "float":
         return None, None
     if isinstance(value, str) and (match := _SHORT.fullmatch(value)):
-        return int(match[1]), None if match[2] is None else int(match[2])
+        weight, act = (None if number is None else int(number) for number in match.groups())
+        return weight, act
     if isinstance(value, dict) and set(value) == {"weight_bits", "act_bits"}:
         return value["weight_bits"], value["act_bits"]
     raise UsageError(

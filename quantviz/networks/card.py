@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 from quantviz.networks.classes import names_of_file
 from quantviz.networks.preprocessing import covers, extent_words, resize_for
 from quantviz.networks.toml_lines import content_of, line_of, text_of
-from quantviz.specs import ModelSpec, Preprocessing, UsageError, parse_bits
+from quantviz.specs import ModelSpec, Preprocessing, UsageError, bits_label, parse_bits
 
 SUFFIX: Final = ".toml"
 RESERVED: Final = ("float", "quantized", "deployed", "saliency")
@@ -242,7 +242,7 @@ class _Reader:
             weight, act = parse_bits(text)
         except UsageError as error:
             self._refuse((*place, "bits"), _lowered(str(error)).rstrip("."))
-        return CardVariant(f"W{weight}" if act is None else f"W{weight}A{act}", bits=text)
+        return CardVariant(bits_label(weight, act), bits=text)
 
     def _classes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
         given = content.get("classes")

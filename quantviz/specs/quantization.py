@@ -58,8 +58,8 @@ class LayerBits:
     act_bits: int | None
 
     def __post_init__(self) -> None:
-        _check_bits("weight", self.weight_bits, optional=True)
-        _check_bits("activation", self.act_bits, optional=True)
+        _check_bits("weight", self.weight_bits)
+        _check_bits("activation", self.act_bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class QuantSpec:
     """How a network is quantized.
 
     Attributes:
-        weight_bits: 2 to 16.
+        weight_bits: 2 to 16, or None for activations only.
         act_bits: 2 to 16, or None for weight-only.
         scheme: of the weights: integers symmetric about 0 (narrow range, zero_point 0), or affine.
         granularity: of the weights: one scale for each output channel, or one for the tensor.
@@ -83,10 +83,10 @@ class QuantSpec:
         layer_bits: layers with bit-widths of their own, sorted by name; those that say what holds for all are dropped.
 
     Raises:
-        UsageError: a value is unknown or out of range, or a layer is named twice.
+        UsageError: a value is unknown or out of range, a layer is named twice, or nothing at all is quantized.
     """
 
-    weight_bits: int = 8
+    weight_bits: int | None = 8
     act_bits: int | None = 8
     scheme: Scheme = "symmetric"
     granularity: Granularity = "per_channel"
@@ -100,8 +100,8 @@ class QuantSpec:
     layer_bits: tuple[LayerBits, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_bits("weight", self.weight_bits, optional=False)
-        _check_bits("activation", self.act_bits, optional=True)
+        _check_bits("weight", self.weight_bits)
+        _check_bits("activation", self.act_bits)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(known)}.")
@@ -112,6 +112,8 @@ class QuantSpec:
                 raise UsageError(f"Layer {after.name!r} is given bit-widths twice; name it once.")
         own = tuple(bits for bits in ordered if (bits.weight_bits, bits.act_bits) != (self.weight_bits, self.act_bits))
         object.__setattr__(self, "layer_bits", own)
+        if self.weight_bits is None and self.act_bits is None and not own:
+            raise UsageError("Neither weights nor activations have bits; give bits such as W8A8, W8 or A8.")
 
     @property
     def deviations(self) -> frozenset[str]:
@@ -139,12 +141,13 @@ class QuantSpec:
 
     @property
     def label(self) -> str:
-        """The field's short name: ``"W8A8"``, ``"W4"`` for weight-only, ``"mixed W2-8A8"`` for layers of their own."""
+        """The field's short name: ``"W8A8"``, ``"W4"`` weight-only, ``"A8"`` activations only, ``"mixed W2-8A8"``."""
         if not self.layer_bits:
-            return f"W{self.weight_bits}" + (f"A{self.act_bits}" if self.act_bits else "")
+            return bits_label(self.weight_bits, self.act_bits)
         weights = {bits.weight_bits for bits in self.layer_bits} | {self.weight_bits}
         acts = {bits.act_bits for bits in self.layer_bits} | {self.act_bits}
-        return f"mixed W{_span(weights)}" + (f"A{_span(acts)}" if any(acts) else "")
+        spans = f"W{_span(weights)}" if any(weights) else "", f"A{_span(acts)}" if any(acts) else ""
+        return f"mixed {''.join(spans)}"
 
     @property
     def title(self) -> str:
@@ -187,6 +190,11 @@ def with_layers(spec: QuantSpec, layers: Sequence[LayerBits]) -> QuantSpec:
     return replace(spec, weight_bits=weight_bits or spec.weight_bits, act_bits=act_bits, layer_bits=tuple(layers))
 
 
+def bits_label(weight_bits: int | None, act_bits: int | None) -> str:
+    """Return the short name of two bit-widths: ``"W4A8"``; ``"W4"``, weights alone; ``"A8"``, activations alone."""
+    return (f"W{weight_bits}" if weight_bits else "") + (f"A{act_bits}" if act_bits else "")
+
+
 def headroom(act_bits: int | None) -> float:
     """Return the factor by which calibrated activation ranges are widened: 2 from 12 bits on, else 1.
 
@@ -224,7 +232,7 @@ SCHEME_WORDS: Final = tuple(_WORDS)
 
 def spec_of(
     scheme: str,
-    weight_bits: int = 8,
+    weight_bits: int | None = 8,
     act_bits: int | None = 8,
     *,
     ranges: RangeMethod | None = None,
@@ -236,7 +244,7 @@ def spec_of(
     Args:
         scheme: a preset's name, words of ``SCHEME_WORDS``, or both, separated by commas: ``"best"``,
             ``"per_tensor,equalize"``, ``"standard,gptq,bias_correction"``. Without a preset, ``standard`` is meant.
-        weight_bits: 2 to 16.
+        weight_bits: 2 to 16, or None for activations only.
         act_bits: 2 to 16, or None for weight-only.
         ranges: how activation ranges are set, or None for what the scheme says.
         protocol: as in ``QuantSpec``.
@@ -304,8 +312,8 @@ def _canonical(protocol: str) -> str:
     return PAPER if len(ordered) == len(DEVIATIONS) else "+".join([CALIBRATED, *ordered])
 
 
-def _check_bits(what: str, bits: int | None, *, optional: bool) -> None:
-    if bits is None and (optional or what == "activation"):
+def _check_bits(what: str, bits: int | None) -> None:
+    if bits is None:
         return
     if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS:
         raise UsageError(f"{what} bit-width {bits!r} is not a whole number from {MIN_BITS} to {MAX_BITS}.")

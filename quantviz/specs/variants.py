@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,6 +20,7 @@ PROTOCOLS: Final = (CALIBRATED, PAPER, DEPLOYED)
 """The protocols with a name of their own; others are written ``calibrated+NAME+NAME``."""
 
 _BITS = 8
+_BARE, _SHORT = re.compile(r"\d{1,3}", re.ASCII), re.compile(r"(?:W(\d{1,3}))?(?:A(\d{1,3}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +165,22 @@ def check_deployable(quant: QuantSpec) -> None:
         )
 
 
-def parse_bits(text: str) -> tuple[int, int | None]:
-    """Return (weight bits, activation bits) of a short name: ``"8"`` is W8A8, ``"W4"`` weight-only, ``"W4A8"`` itself.
+def parse_bits(text: str) -> tuple[int | None, int | None]:
+    """Return (weight bits, activation bits) of a short name; None stands for float.
+
+    ``"8"`` is W8A8, ``"W4"`` weight-only, ``"A8"`` activations only, ``"W4A8"`` itself.
 
     Raises:
         UsageError: the text is none of these; the widths themselves are judged by ``QuantSpec``.
     """
     word = text.strip().upper()
-    weight, mark, act = word.removeprefix("W").partition("A")
-    numbers = [part for part in (weight, act) if part.isascii() and part.isdigit() and len(part) < 4]
-    bare = not word.startswith("W")
-    if len(numbers) != 1 + bool(mark) or (bare and mark) or (mark and not act):
-        raise UsageError(f"Bits {text!r} are unknown; use 8 for W8A8, W4 for weight-only, or W4A8, say.")
-    if bare:
-        return int(weight), int(weight)
-    return int(weight), int(act) if mark else None
+    if match := _BARE.fullmatch(word):
+        return int(match[0]), int(match[0])
+    match = _SHORT.fullmatch(word)
+    if match is None or not word:
+        raise UsageError(f"Bits {text!r} are unknown; use 8 for W8A8, W4 for weight-only, A8 or W4A8, say.")
+    weight, act = (int(number) if number else None for number in match.groups())
+    return weight, act
 
 
 def _undeployable(quant: QuantSpec) -> str:

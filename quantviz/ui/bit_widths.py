@@ -15,7 +15,7 @@ from quantviz.specs import Attention, CamResult, Comparison, Cost, GivenQuant, Q
 from quantviz.ui import workbench
 from quantviz.ui.ahead import ahead
 from quantviz.ui.crop import place_crop
-from quantviz.ui.quantization import WEIGHT_ONLY, protocol_name
+from quantviz.ui.quantization import IN_FLOAT, protocol_name
 from quantviz.ui.viewer import Frame, Layer, View, Whole, photo_of, show_maps
 
 WIDTHS: Final = (16, 8, 7, 6, 5, 4, 3, 2)
@@ -53,7 +53,7 @@ def show_stage(request: CompareRequest, comparison: Comparison, cost: Cost | Non
     frames = _frames(asked, chosen)
     missing = sorted(
         (one.request for one in frames if one.comparison is None),
-        key=lambda one: abs(one.quant.weight_bits - request.quant.weight_bits),
+        key=lambda one: abs(_width(one.quant) - _width(request.quant)),
     )
     work = ahead(missing, comparison.sample)
 
@@ -82,15 +82,24 @@ def show_pair(comparison: Comparison) -> None:
     )
 
 
+def _width(quant: QuantSpec) -> int:
+    """Return the bits of the weights, or of the activations where these alone are quantized."""
+    return quant.weight_bits or quant.act_bits or 0
+
+
 def of_width(request: CompareRequest, bits: int) -> CompareRequest:
     """Return the request at another bit-width, without what the film strip doesn't show.
 
     Args:
         request: any.
-        bits: of the weights, and of the activations where they are quantized.
+        bits: of the weights, and of the activations, where they are quantized.
     """
-    act_bits = None if request.quant.act_bits is None else bits
-    quant = replace(request.quant, weight_bits=bits, act_bits=act_bits)
+    old = request.quant
+    quant = replace(
+        old,
+        weight_bits=None if old.weight_bits is None else bits,
+        act_bits=None if old.act_bits is None else bits,
+    )
     return replace(request, quant=quant, saliency=None, saliency_name="", backend="torch", deployed=False)
 
 
@@ -190,8 +199,7 @@ def _found(request: CompareRequest, first: Comparison) -> Shown:
 def _choose(name: str) -> None:
     """Set the page's bits to those of a frame that was chosen."""
     weight, act = parse_bits(name)
-    st.session_state["weight_bits"] = str(weight)
-    st.session_state["act_bits"] = WEIGHT_ONLY if act is None else str(act)
+    st.session_state["weight_bits"], st.session_state["act_bits"] = str(weight or IN_FLOAT), str(act or IN_FLOAT)
     st.session_state["viewer_chose"] = True
 
 

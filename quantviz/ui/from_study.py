@@ -22,7 +22,7 @@ from quantviz.specs import (
 from quantviz.study.pictures import calibration_folder, pictures_folder, study_picture, weights_choice
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.ui.plain import code
-from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, WEIGHT_ONLY
+from quantviz.ui.quantization import CHOSEN, DETAIL_KEYS, IN_FLOAT
 from quantviz.ui.serving import visitors_path
 from quantviz.ui.studies import plan_of, study_folder
 
@@ -86,7 +86,7 @@ def compare_address(study: str, plan: StudyPlan, cell: tuple[str, str, str], ind
         query[_FOLDER] = str(elsewhere)
     query |= {"model": model.name, "weights": OF_STUDY if ref.source == "file" else ref.name}
     query |= {"layer": model.layer, "cam": plan.cam.method}
-    query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
+    query |= {"weight_bits": str(quant.weight_bits or IN_FLOAT), "act_bits": str(quant.act_bits or IN_FLOAT)}
     return f"./compare?{urlencode(query | scheme_query(quant) | _protocol(variant), doseq=True)}"
 
 

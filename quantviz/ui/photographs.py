@@ -23,7 +23,7 @@ from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import scheme_query
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
-from quantviz.ui.quantization import WEIGHT_ONLY
+from quantviz.ui.quantization import IN_FLOAT
 from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
@@ -223,7 +223,7 @@ def _link_to_compare(request: CompareRequest, comparison: Comparison) -> None:
     query: dict[str, str | list[str]] = {"model": request.model, "cam": request.cam.method}
     query |= {"weights": request.weights} if request.weights else {}
     query |= {"layer": request.cam.layer} if request.cam.layer else {}
-    query |= {"weight_bits": str(quant.weight_bits), "act_bits": str(quant.act_bits or WEIGHT_ONLY)}
+    query |= {"weight_bits": str(quant.weight_bits or IN_FLOAT), "act_bits": str(quant.act_bits or IN_FLOAT)}
     query |= scheme_query(quant) | {_PHOTOGRAPH: comparison.sample.id}
     st.page_link("pages/compare.py", label="Open in Compare", icon=":material/compare:", query_params=query)
 

@@ -29,7 +29,7 @@ from quantviz.ui.once import slow_words
 from quantviz.ui.plain import code
 
 BITS: Final = tuple(str(bits) for bits in range(MIN_BITS, MAX_BITS + 1))
-WEIGHT_ONLY: Final = "none"
+IN_FLOAT: Final = "none"
 CHOSEN: Final = "chosen"
 _SAME = "as the scheme says"
 _PRESETS = {
@@ -84,7 +84,9 @@ def choose_quantization(
         from_file = _bits_in_use(model)
         weight, act = _bits(linked, disabled=from_file is not None)
     taken = from_file is not None
-    quant = spec_of(_scheme(linked, taken), int(weight), None if act == WEIGHT_ONLY else int(act))
+    if weight == act == IN_FLOAT:
+        raise UsageError("Neither weights nor activations have bits; choose bits for one of them.")
+    quant = spec_of(_scheme(linked, taken), *(None if bits == IN_FLOAT else int(bits) for bits in (weight, act)))
     with st.popover("Details", width="stretch") if basic else st.expander("Details"):
         quant = _details(linked, quant, taken)
     quant = quant if from_file is None else from_file
@@ -108,11 +110,19 @@ def protocol_name(quant: QuantSpec) -> str:
 
 def _bits(linked: Linked, *, disabled: bool) -> tuple[str, str]:
     left, right = st.columns(2)
-    weight = left.select_slider("Weight bits", BITS, "8", key="weight_bits", bind="query-params", disabled=disabled)
+    weight = left.select_slider(
+        "Weight bits",
+        (*BITS, IN_FLOAT),
+        "8",
+        key="weight_bits",
+        bind="query-params",
+        help="none: activations only, weights stay in float.",
+        disabled=disabled,
+    )
     linked.check("weight_bits", weight)
     act = right.select_slider(
         "Activation bits",
-        (*BITS, WEIGHT_ONLY),
+        (*BITS, IN_FLOAT),
         "8",
         key="act_bits",
         bind="query-params",
@@ -210,6 +220,8 @@ def _bits_in_use(model: str) -> QuantSpec | None:
 
 
 def _weights(quant: QuantSpec) -> str:
+    if quant.weight_bits is None and not any(bits.weight_bits for bits in quant.layer_bits):
+        return "in float32 (activations only)"
     if "coarse_grids" in quant.deviations:
         return "symmetric per-tensor on the full signed range, moving-average ranges"
     granularity = quant.granularity.replace("_", "-")

@@ -281,7 +281,7 @@ def test_shorthands_mean_what_they_say():
         (file_of(scheme="fancy"), "Scheme word 'fancy' is unknown"),
         (file_of(ranges="widest"), "ranges 'widest'; use one of minmax"),
         (file_of(ranges=["minmax"]), "has the ranges"),
-        (file_of(default="float"), "leaves weights in float by default"),
+        (file_of(default="float"), "leaves everything in float by default"),
         (file_of(default="W1A8"), "weight bit-width 1 is not a whole number from 2 to 16"),
         (file_of(layers=["features.0"]), "layers that are no object"),
         (file_of(layers={"features.O": 4}), r"'features\.O', which .* near it: features\.0"),

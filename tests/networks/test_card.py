@@ -128,7 +128,7 @@ def test_what_is_wrong_is_named_by_its_line(write, change, line, words):
         ('float = "nets/leaves.onnx"\nweights = "a.pth"', "line 2: weights go with model"),
         ('model = "other.toml"', "line 1: model 'other.toml' is a card itself"),
         ('float = "nets/leaves.onnx"\n[[variants]]\nbits = "8"', "line 3: bits are simulated in torch"),
-        (TORCH + '[[variants]]\nbits = "A8"', "line 4: bits 'A8' are unknown; use 8 for W8A8"),
+        (TORCH + '[[variants]]\nbits = "8A"', "line 4: bits '8A' are unknown; use 8 for W8A8"),
         (TORCH + '[[variants]]\nbits = "8"\nname = "x"', "line 5: a simulated network is called by its bits"),
         (TORCH + "classes = 'no.txt'", "line 3: there is no file"),
         (TORCH + "name = ''", "line 3: name is ''; give a text in quotes"),

@@ -144,7 +144,9 @@ def test_a_weights_sign_and_order_survive_rounding(values, bits):
     assert bool((found[0][order].diff() >= 0).all())
 
 
-@pytest.mark.parametrize("quant", [QuantSpec(8, 8), QuantSpec(4, None), QuantSpec(2, 16), QuantSpec(16, 2)])
+@pytest.mark.parametrize(
+    "quant", [QuantSpec(8, 8), QuantSpec(4, None), QuantSpec(None, 4), QuantSpec(2, 16), QuantSpec(16, 2)]
+)
 @pytest.mark.parametrize(
     "name", some_networks("squeezenet1_1", of=("efficientnet_lite0", "squeezenet1_1", "densenet121"))
 )
@@ -154,7 +156,11 @@ def test_all_convolutions_and_linear_layers_are_on_their_grids(float_model, phot
     model = quantized(name, quant)
     seen = {}
     for layer, module in layers_of(model).items():
-        assert_on_weight_grid(module.weight, folded.get_submodule(layer).weight, quant.weight_bits)
+        own = folded.get_submodule(layer).weight
+        if quant.weight_bits is None:
+            assert torch.equal(module.weight, own)
+        else:
+            assert_on_weight_grid(module.weight, own, quant.weight_bits)
         assert hasattr(module, "input_quantizer") == (quant.act_bits is not None)
         # Registered after the quantizer's own hook, this one sees what the arithmetic reads.
         module.register_forward_pre_hook(lambda _m, inputs, layer=layer: seen.update({layer: inputs[0].clone()}))

@@ -52,13 +52,21 @@ def test_an_unknown_protocol_is_told_with_those_there_are():
 
 @pytest.mark.parametrize(
     ("text", "bits"),
-    [("8", (8, 8)), ("W4", (4, None)), ("W4A8", (4, 8)), (" w16a16 ", (16, 16)), ("16", (16, 16))],
+    [("8", (8, 8)), ("W4", (4, None)), ("A8", (None, 8)), ("W4A8", (4, 8)), (" w16a16 ", (16, 16)), ("16", (16, 16))],
 )
 def test_short_names_of_bit_widths(text, bits):
     assert parse_bits(text) == bits
 
 
-@pytest.mark.parametrize("text", ["", "A8", "W", "8A8", "W4A", "W4A8A8", "eight", "-8", "٨", "W4.5", "1000000"])
+def test_activations_alone_have_a_label_that_reads_back():
+    quant = spec_of("standard", None, 6)
+    assert (quant.label, parse_bits(quant.label)) == ("A6", (None, 6))
+    assert quant.bits_of("any") == (None, 6)
+    with pytest.raises(UsageError, match="Neither weights nor activations have bits"):
+        spec_of("standard", None, None)
+
+
+@pytest.mark.parametrize("text", ["", "A", "W", "8A8", "W4A", "W4A8A8", "eight", "-8", "٨", "W4.5", "1000000"])
 def test_what_is_no_bit_width_is_refused(text):
     with pytest.raises(UsageError, match="are unknown; use 8 for W8A8"):
         parse_bits(text)

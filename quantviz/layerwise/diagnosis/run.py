@@ -13,7 +13,7 @@ from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.diagnosis.causes import causes
 from quantviz.layerwise.diagnosis.specs import Cause, Diagnosis, TensorFigures
-from quantviz.layerwise.drift import layers_of, resolved
+from quantviz.layerwise.drift import resolved
 from quantviz.specs import (
     ImageSample,
     LayerBits,
@@ -60,12 +60,12 @@ def diagnose(
     if not samples:
         raise UsageError("There is no picture to diagnose on; name one, or a folder of some.")
     subject, _ = resolved(bench, request, progress)
-    quant = rounded_only(bench, subject, request.quant, progress, weights=weights, activations=activations)
+    quant = rounded_only(request.quant, weights=weights, activations=activations)
     tensors, found = _measured(bench, subject, quant, samples, progress, by_channel)
     return Diagnosis(
         network=subject.spec.name,
         kind="simulation",
-        quantization=label_of(request.quant, weights=weights, activations=activations),
+        quantization=quant.label,
         details=_details(subject, request.quant),
         images=tuple((sample.id, sample.name) for sample in samples),
         tensors=tuple(tensors),
@@ -109,9 +109,7 @@ def _measured(
         return tensors, causes(tensors, findings, blocks_of(second, example))
 
 
-def rounded_only(
-    bench: Workbench, subject: Subject, quant: QuantSpec, progress: Progress, *, weights: bool, activations: bool
-) -> QuantSpec:
+def rounded_only(quant: QuantSpec, *, weights: bool, activations: bool) -> QuantSpec:
     """Return a quantization of which only the weights or only the activations are rounded, or both.
 
     Raises:
@@ -119,18 +117,12 @@ def rounded_only(
     """
     if not weights and (not activations or quant.act_bits is None):
         raise UsageError("Neither weights nor activations are quantized; give bits such as W8A8, W8 or A8.")
-    if weights:
-        return quant if activations else replace(quant, act_bits=None)
-    layers, _ = layers_of(bench, subject, quant, progress)
-    bits = tuple(LayerBits(layer.name, None, quant.bits_of(layer.name)[1]) for layer in layers)
-    return replace(quant, layer_bits=bits)
-
-
-def label_of(quant: QuantSpec, *, weights: bool, activations: bool) -> str:
-    """Return the label of a quantization of which only a part is rounded: ``"W8"``, ``"A8"``."""
-    if weights:
-        return quant.label if activations else replace(quant, act_bits=None).label
-    return f"A{quant.act_bits}"
+    own = tuple(
+        LayerBits(bits.name, bits.weight_bits if weights else None, bits.act_bits if activations else None)
+        for bits in quant.layer_bits
+    )
+    widths = quant.weight_bits if weights else None, quant.act_bits if activations else None
+    return replace(quant, weight_bits=widths[0], act_bits=widths[1], layer_bits=own)
 
 
 def _inputs(subject: Subject, samples: Sequence[ImageSample]) -> Iterator[Tensor]:
