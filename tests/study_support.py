@@ -117,6 +117,7 @@ def _rows(plan, piece, random):
                 told["truth"] = {
                     name: values[places[name], at].item() if scored else None for name, values in truth.items()
                 }
+            told["faithful"] = {name: None if "error" in told else random.random() for name in plan.faithful_columns}
             told["simulation"] = dict.fromkeys(plan.simulation_columns)
             if variant.deployed and "error" not in told:
                 near = {name: random.beta(99, 1) for name in plan.simulation_columns}

@@ -115,6 +115,12 @@ _INTERRUPTED = "Interrupted; what was done is kept, and the same command goes on
     help="What computes the float and the simulated networks but for their gradients. onnxruntime is quicker, and "
     "exports each model first, once.",
 )
+@click.option(
+    "--faithfulness",
+    "faithful",
+    is_flag=True,
+    help="With deletion, insertion and ROAD of the float and the quantized network's own map; many times as long.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="STUDY", help="The study's folder.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, of one thread each."

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from quantviz import statistics
 from quantviz.specs import Phase, Progress, no_progress
 from quantviz.statistics import Interval
-from quantviz.study.specs.plan import STUDY_METRICS
+from quantviz.study.specs.plan import FAITHFUL_METRICS, STUDY_METRICS
 from quantviz.study.specs.summary import WILSON, DriftSplit, Estimate, Rate, SimulationCheck, StudyCell
 from quantviz.study.specs.table import Flags, StudyTable, Values
 
@@ -119,7 +119,18 @@ def _cell(pictures: _Pictures, rates_of: Mapping[str, Rate]) -> StudyCell:
         splits=splits,
         terciles=terciles,
         simulation=_simulation(pictures, rates_of),
+        faithful=_faithful(pictures),
     )
+
+
+def _faithful(pictures: _Pictures) -> dict[str, dict[str, Estimate]]:
+    """Return how faithful the maps are to their networks; {} in a study that did not measure it."""
+    found = {}
+    for metric in FAITHFUL_METRICS if pictures.table.plan.faithful else ():
+        before, after = (pictures.values(f"{side}_{metric}") for side in ("float", "quantized"))
+        columns = {"float": before, "quantized": after, "change": after - before}
+        found[metric] = {name: pictures.estimate(values) for name, values in columns.items()}
+    return found
 
 
 def _splits(pictures: _Pictures, drift: Values) -> tuple[tuple[float, float] | None, tuple[DriftSplit, ...]]:

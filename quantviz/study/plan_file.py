@@ -10,7 +10,7 @@ from quantviz.specs import limits, plain, read_json
 from quantviz.study.specs.plan import StudyPlan
 
 _FORMAT = 1
-_ADDED = ("shard", "truth", "notes", "backend")  # later than the first plans, which lack them
+_ADDED = ("shard", "truth", "notes", "backend", "faithful")  # later than the first plans, which lack them
 
 
 def plan_bytes(plan: StudyPlan) -> bytes:

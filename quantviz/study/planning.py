@@ -70,10 +70,12 @@ class SweepRequest:
         images: pictures of the dataset, as an earlier plan lists them; empty: those of the folder are listed, limited
             and labelled.
         backend: as in ``StudyPlan``.
+        faithful: as in ``StudyPlan``; 52 forward passes more for each network and picture.
 
     Raises:
         UsageError: nothing to do, something named twice, a value that is out of range, nothing that can be deployed
-            under the deployed protocol, or a protocol that the backend does not run.
+            under the deployed protocol, a protocol that the backend does not run, or one whose observers would see the
+            changed pictures of faithfulness.
     """
 
     dataset: Path
@@ -94,6 +96,7 @@ class SweepRequest:
     labels: Path | None = None
     names: tuple[str, ...] = ()
     backend: Literal["torch", "onnxruntime"] = "torch"
+    faithful: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quants", tuple(replace(quant, protocol=CALIBRATED) for quant in self.quants))
@@ -112,6 +115,12 @@ class SweepRequest:
             raise UsageError(
                 f"Backend {self.backend!r} does not run protocol {self.protocols[-1]!r}; "
                 f"sweep {' and '.join(_BY_BACKENDS)} with it, and others with torch."
+            )
+        online = [one for one in spelled if one != GIVEN and variants_of(one, self.quants)[0].sequential]
+        if self.faithful and online:
+            raise UsageError(
+                f"Faithfulness runs changed pictures, which the observers of protocol {online[0]!r} would see; "
+                "sweep it without."
             )
         if self.cam.layer is not None:
             raise UsageError(f"Layer {self.cam.layer!r} is not in every model; name a layer for each model.")
@@ -166,6 +175,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         truth=None if pairs is None else _truth(request, places, pairs, progress),
         notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset)),
         backend=request.backend,
+        faithful=request.faithful,
     )
     versions = {**deciding(plan.variants, plan.backend), "pyarrow": version("pyarrow")}
     if known is not None and PROCESSOR not in known.versions:  # a study from before processors were noted

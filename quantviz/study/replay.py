@@ -178,6 +178,7 @@ def _asked(plan: StudyPlan, request: ReplayRequest, progress: Progress) -> Sweep
         calibration=found_calibration(plan, request.calibration),
         names=plan.classes,
         backend=plan.backend,
+        faithful=plan.faithful,
     )
 
 
@@ -236,7 +237,7 @@ def _compared(
     results: Results, plan: StudyPlan, again: Results, chosen: Sequence[int], tolerance: float
 ) -> list[ColumnCheck]:
     """Compare every column of the rows that were computed again, under ``plan``, with those of the same pictures."""
-    cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns)
+    cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns, plan.faithful_columns)
     checks = []
     for name, kind in ((column.name, str(column.type)) for column in columns):
         if name == "index":  # counts the pictures of this study and of that one

@@ -24,7 +24,7 @@ from quantviz.study.wide import dataset_wide
 MARGINS: Final[Mapping[str, float]] = {"sim": 0.05, "cc": 0.05, "kld": 0.1}
 """The largest mean change of agreement with a reference that is taken not to matter; see ``margin`` for others."""
 
-SUMMARY_VERSION = 3
+SUMMARY_VERSION = 4
 """Raised whenever a change of the code changes a number or a field of a summary: older cache entries are not read."""
 
 _MOST_REASONS = 20
@@ -136,6 +136,14 @@ def title(metric: str) -> str:
     return scores.METRICS[metric].title
 
 
+def faithful_words(metric: str) -> tuple[str, str]:
+    """Return the name of a metric of faithfulness, and which of its values are better: ``"higher"`` or ``"lower"``."""
+    from quantviz.cam import FAITHFULNESS
+
+    row = FAITHFULNESS[metric]
+    return row.title, "higher" if row.higher_is_better else "lower"
+
+
 def _computed(table: StudyTable, progress: Progress) -> StudySummary:
     tests = _tests(table, _half(progress, 0))
     cells = sum_up(table, progress=_half(progress, 1))
@@ -216,3 +224,6 @@ def _lines(cell: StudyCell) -> Iterator[tuple[str, str, Estimate | Rate]]:
         for metric, estimate in cell.simulation.scores.items():
             yield "simulated_v_deployed", metric, estimate
         yield "top1", "simulated_flipped", cell.simulation.flips
+    for metric, sides in cell.faithful.items():
+        for side, estimate in sides.items():
+            yield "quantized_minus_float_faithfulness" if side == "change" else f"{side}_faithfulness", metric, estimate

@@ -26,7 +26,8 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
 
     Args:
         study: its folder.
-        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, of the plan's ``simulation_columns``, and in a study with
+        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, of the plan's ``simulation_columns`` and
+            ``faithful_columns``, and in a study with
             ground truth of its ``truth_columns`` and ``"truth_error"``, which is a flag here; None for all.
 
     Raises:
@@ -37,7 +38,7 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
     plan = folder.finished_plan()
     if columns is None:
         truth = () if plan.truth is None else (*plan.truth_columns, "truth_error")
-        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *plan.simulation_columns, *truth)
+        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *plan.simulation_columns, *plan.faithful_columns, *truth)
     results = folder.rows(("index", *columns))
     arrays = {name: np.full((len(plan.cells), len(plan.images)), np.nan) for name in columns}
     for row, cell in enumerate(plan.cells):

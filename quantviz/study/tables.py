@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from quantviz.specs import limits, utf8
-from quantviz.study.specs.plan import SIMULATION_COLUMNS
+from quantviz.study.specs.plan import FAITHFUL_COLUMNS, SIMULATION_COLUMNS
 from quantviz.study.specs.row import StudyRow
 
 _KINDS = {
@@ -21,12 +21,12 @@ _KINDS = {
     "bool | None": pa.bool_(),
     "str": pa.string(),
 }
-_TRUTH, _TRUTH_ERROR, _SIMULATION = "truth", "truth_error", "simulation"
+_TRUTH, _TRUTH_ERROR, _SIMULATION, _FAITHFUL = "truth", "truth_error", "simulation", "faithful"
 SCHEMA = pa.schema(
     [
         pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type))
         for entry in fields(StudyRow)
-        if entry.name not in (_TRUTH, _TRUTH_ERROR, _SIMULATION)
+        if entry.name not in (_TRUTH, _TRUTH_ERROR, _SIMULATION, _FAITHFUL)
     ]
 )
 """One column an attribute of ``StudyRow``; some studies have further ones, see ``schema_of``."""
@@ -38,15 +38,16 @@ _GROUP = 16_384
 _SETTINGS = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
 
 
-def schema_of(truth: Sequence[str], simulation: Sequence[str] = ()) -> pa.Schema:
+def schema_of(truth: Sequence[str], simulation: Sequence[str] = (), faithful: Sequence[str] = ()) -> pa.Schema:
     """Return the columns of a study.
 
     Args:
         truth: its columns of agreement with ground truth; where there are any, ``truth_error`` follows them.
         simulation: its columns that compare the simulated with the deployed network, before those.
+        faithful: its columns of faithfulness, between the two.
     """
-    kinds = [pa.bool_() if name.endswith("_flipped") else pa.float64() for name in simulation]
-    further = [pa.field(name, kind) for name, kind in zip(simulation, kinds, strict=True)]
+    kinds = [pa.bool_() if name.endswith("_flipped") else pa.float64() for name in (*simulation, *faithful)]
+    further = [pa.field(name, kind) for name, kind in zip((*simulation, *faithful), kinds, strict=True)]
     if truth:
         further += [*(pa.field(name, pa.float64()) for name in truth), pa.field(_TRUTH_ERROR, pa.string(), False)]
     return pa.schema([*SCHEMA, *further]) if further else SCHEMA
@@ -54,13 +55,11 @@ def schema_of(truth: Sequence[str], simulation: Sequence[str] = ()) -> pa.Schema
 
 def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
     """Write one row group of rows, with notes in the file's metadata; the columns are those of the first row."""
-    truth, simulation = (tuple(rows[0].truth), tuple(rows[0].simulation)) if rows else ((), ())
-    schema = schema_of(truth, simulation)
-    further = [{**row.truth, **row.simulation} for row in rows]
+    groups = [tuple(group) for group in (rows[0].truth, rows[0].simulation, rows[0].faithful)] if rows else [(), (), ()]
+    schema, own = schema_of(*groups), {name for group in groups for name in group}
+    further = [{**row.truth, **row.simulation, **row.faithful} for row in rows]
     columns = [
-        [values[name] for values in further]
-        if name in truth or name in simulation
-        else [_written(getattr(row, name)) for row in rows]
+        [values[name] for values in further] if name in own else [_written(getattr(row, name)) for row in rows]
         for name in schema.names
     ]
     arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
@@ -98,7 +97,8 @@ def read_notes(path: Path) -> tuple[dict[str, str], int]:
         schema = file.schema_arrow
         names = schema.names[len(SCHEMA) :]
         simulation = [name for name in SIMULATION_COLUMNS if name in names]
-        if not schema.equals(schema_of(names[len(simulation) : -1], simulation)):
+        faithful = [name for name in FAITHFUL_COLUMNS if name in names]
+        if not schema.equals(schema_of(names[len(simulation) + len(faithful) : -1], simulation, faithful)):
             raise ValueError("its columns are not those of a study")
         notes = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         return notes, file.metadata.num_rows

@@ -11,6 +11,7 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
+from quantviz.report.faithful import faithful_tables
 from quantviz.report.tables import (
     Column,
     ReportTable,
@@ -39,7 +40,7 @@ def show_tables(opened: Opened) -> None:
     st.caption("Means over the pictures and parts of them, with 95 % intervals in brackets.")
     with st.expander("The tables of the report"):
         protocol = segments("Protocol", summary.plan.protocols, "summed")
-        for table in study_tables(summary):
+        for table in (*study_tables(summary), *faithful_tables(summary)):
             if table.name not in ("tests", DEPLOYED):
                 show_table(table, protocol)
     _downloads(opened)

@@ -24,6 +24,12 @@ TRUTH_COMPARISONS: Final = ("float_v_truth", "quantized_v_truth")
 SIMULATION_COLUMNS: Final = (*(f"simulated_v_deployed_{metric}" for metric in STUDY_METRICS), "simulated_flipped")
 """The columns that compare a deployed network with its simulation."""
 
+FAITHFUL_METRICS: Final = ("deletion", "insertion", "road")
+"""How faithful each network's own map is to it, as ``cam.FAITHFULNESS`` has them."""
+
+FAITHFUL_COLUMNS: Final = tuple(f"{side}_{metric}" for side in ("float", "quantized") for metric in FAITHFUL_METRICS)
+"""The columns of a study whose maps' faithfulness is measured."""
+
 IMAGENET_CLASSES: Final = 1000
 
 ONNX: Final = "onnx"
@@ -44,7 +50,10 @@ _DECIDES = {
     "images": "pictures",
     "truth": "ground truth",
     "backend": "backend",
+    "faithful": "faithfulness",
 }
+_SINCE = {"truth": None, "backend": "torch", "faithful": False}
+"""What decides only where it is another value: what every study was before there was a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,7 @@ class StudyPlan:
         truth: the user's ground truth, or None.
         notes: sentences on the pictures and the source of their labels, for the reader; they decide nothing.
         backend: what computes the networks but for their gradients, ``"torch"`` or ``"onnxruntime"``.
+        faithful: whether the faithfulness of both networks' maps is measured.
 
     Raises:
         UsageError: a protocol is unknown, or integer kernels run none of the bit-widths that are to be deployed.
@@ -182,6 +192,7 @@ class StudyPlan:
     truth: StudyTruth | None = None
     notes: tuple[str, ...] = ()
     backend: Literal["torch", "onnxruntime"] = field(default="torch", metadata=LATER)
+    faithful: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for protocol in self.protocols:
@@ -190,11 +201,10 @@ class StudyPlan:
     @property
     def digest(self) -> str:
         """The sha256 of all that decides the study: the same pictures elsewhere make the same study."""
-        decides = {name: getattr(self, name) for name in _DECIDES if name not in ("truth", "backend")}
+        decides = {name: getattr(self, name) for name in _DECIDES}
+        decides = {name: value for name, value in decides.items() if name not in _SINCE or value != _SINCE[name]}
         if self.truth is not None:
             decides["truth"] = replace(self.truth, folder="")
-        if self.backend != "torch":  # what ran every network before there was a choice
-            decides["backend"] = self.backend
         return digest_of(decides)
 
     @property
@@ -222,6 +232,11 @@ class StudyPlan:
     def simulation_columns(self) -> tuple[str, ...]:
         """``SIMULATION_COLUMNS``, or () in a study without a deployed network."""
         return SIMULATION_COLUMNS if self.deployed else ()
+
+    @property
+    def faithful_columns(self) -> tuple[str, ...]:
+        """``FAITHFUL_COLUMNS``, or () in a study without them."""
+        return FAITHFUL_COLUMNS if self.faithful else ()
 
     @property
     def variants(self) -> tuple[AnyVariant, ...]:

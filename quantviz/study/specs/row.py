@@ -37,6 +37,8 @@ class StudyRow:
         simulation: column of ``StudyPlan.simulation_columns`` -> agreement of the simulated with the deployed map, the
             latter in the place of the ground truth of ``Scores``, and whether the two networks' top-1 classes differ;
             None under the other protocols, which have no deployed network.
+        faithful: column of ``StudyPlan.faithful_columns`` -> how faithful each network's own map is to it, as
+            ``cam.faithfulness`` scores it; None without a map.
     """
 
     index: int
@@ -71,3 +73,4 @@ class StudyRow:
     truth: Mapping[str, float | None] = field(default_factory=dict)
     truth_error: str = ""
     simulation: Mapping[str, float | bool | None] = field(default_factory=dict)
+    faithful: Mapping[str, float | None] = field(default_factory=dict)

@@ -234,6 +234,8 @@ class StudyCell:
         truth_tests: metric -> test of quantized v float agreement with the user's ground truth; empty without one.
         simulation: of the deployed protocol's cells: how the simulation agrees with the deployed network; else None.
         wide: what the whole data set shows; None of chosen pictures.
+        faithful: metric of ``FAITHFUL_METRICS`` -> ``"float"``, ``"quantized"`` and ``"change"`` (quantized less float,
+            of the pictures that have both) -> its mean; {} where it was not measured.
     """
 
     model: str
@@ -253,6 +255,7 @@ class StudyCell:
     truth_tests: Mapping[str, SaliencyTest] = field(default_factory=dict)
     simulation: SimulationCheck | None = None
     wide: DatasetWide | None = None
+    faithful: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

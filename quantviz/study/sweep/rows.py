@@ -30,7 +30,7 @@ from quantviz.specs import (
     scheme_name,
 )
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import Piece, StudyImage, StudyPlan, TruthFile
+from quantviz.study.specs.plan import FAITHFUL_METRICS, Piece, StudyImage, StudyPlan, TruthFile
 from quantviz.study.specs.row import StudyRow
 from quantviz.study.sweep.networks import AtLayer, networks_of_piece
 
@@ -159,10 +159,11 @@ class RowMaker:
         reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
+        faithful_float = self._faithful("float", picture, self.float_network, reference)
         rows, compared = [], _Compared()
         for variant in self.variants:
             columns: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
-            heatmap = None
+            heatmap, quantized = None, ""
             if isinstance(picture, str) or isinstance(reference, str):
                 columns["error"] = reference
             else:
@@ -172,6 +173,8 @@ class RowMaker:
                 if not isinstance(quantized, str):
                     heatmap = quantized.heatmap
                     columns["simulation"] |= self._simulation(picture, variant, quantized, compared)
+            of_quantized = self._faithful("quantized", picture, self.networks[variant.label], quantized)
+            columns["faithful"] = faithful_float | of_quantized
             columns["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
             columns["truth_error"] = truth if isinstance(truth, str) else ""
             scheme = variant.bits if isinstance(variant, FileVariant) else scheme_name(variant.quant)
@@ -191,6 +194,25 @@ class RowMaker:
         flipped = simulated.predictions[0].index != deployed.predictions[0].index
         columns = compared.columns("simulated_v_deployed", simulated.heatmap, deployed.heatmap)
         return columns | {"simulated_flipped": flipped}
+
+    def _faithful(
+        self, side: str, picture: Picture | str, network: AtLayer, result: CamResult | str
+    ) -> dict[str, float | None]:
+        """Return the columns that say how faithful a network's own map is; {} in a study without them."""
+        if not self.plan.faithful:
+            return {}
+        columns: dict[str, float | None] = {f"{side}_{metric}": None for metric in FAITHFUL_METRICS}
+        if isinstance(picture, str) or isinstance(result, str):
+            return columns
+        import torch
+
+        from quantviz.cam import faithfulness
+
+        try:
+            found = faithfulness(network[0], torch.from_numpy(picture.input), result.heatmap, result.class_index)
+        except QuantvizError:  # logits of a changed picture that are not finite: there is no score
+            return columns
+        return columns | {f"{side}_{metric}": found[metric].value for metric in FAITHFUL_METRICS}
 
     def _result(
         self, picture: Picture, network: AtLayer, variant: AnyVariant | None, target: int | None
