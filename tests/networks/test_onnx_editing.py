@@ -91,7 +91,8 @@ def test_a_weight_rounded_anew_lies_within_half_a_step_and_its_bias_on_the_produ
             axis = 0 if grid.axis is None else grid.axis % entry.reference.ndim
             shape = [-1 if at == axis and grid.axis is not None else 1 for at in range(entry.reference.ndim)]
             error = np.abs(integers * grid.scale.reshape(shape) - entry.reference)
-            assert (error <= grid.scale.reshape(shape) * 0.5001).all()
+            # The product in float32 is itself off by a part of a 16-bit step.
+            assert (error <= grid.scale.reshape(shape) * 0.51).all()
             assert np.abs(integers).max() == 2 ** (bits - 1) - 1
             assert np.isfinite(run(opened, pictures(1))).all()
 

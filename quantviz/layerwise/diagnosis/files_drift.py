@@ -210,7 +210,7 @@ def with_file_drift(
         UsageError: the file computes its grids for each input, or has no target that the float file has.
     """
     names = drifts.editor.names
-    chosen = [entry for entry in _ranked(diagnosis) if entry.name in names][:most]
+    chosen = [entry for entry in ranked(diagnosis) if entry.name in names][:most]
     measured: dict[str, TensorDrift] = {}
     floor = drifts.floor().floor
     for done, entry in enumerate(chosen):
@@ -224,9 +224,12 @@ def with_file_drift(
     return replace(diagnosis, tensors=tensors, floor=floor, notes=notes)
 
 
-def _ranked(diagnosis: Diagnosis) -> list[TensorFigures]:
+def ranked(diagnosis: Diagnosis) -> list[TensorFigures]:
+    """Return the tensors, worst first; biases without a cause last, since 32 bits of them move no map."""
     known = {entry.name: entry for entry in diagnosis.tensors}
-    return [known[name] for name in diagnosis.ranking if name in known]
+    named = {cause.tensor for cause in diagnosis.causes}
+    ranked = [known[name] for name in diagnosis.ranking if name in known]
+    return sorted(ranked, key=lambda entry: entry.site.role == "bias" and entry.name not in named)
 
 
 def _notes(drifts: FileDrifts, rest: Drift) -> list[str]:

@@ -13,7 +13,7 @@ from quantviz.comparison.files import pairs_of
 from quantviz.comparison.files_request import FilesRequest, preprocessing_of_files
 from quantviz.layerwise.diagnosis.causes import REACH, REMEDIES
 from quantviz.layerwise.diagnosis.files import diagnose_files, diagnose_pair
-from quantviz.layerwise.diagnosis.files_drift import FileDrifts
+from quantviz.layerwise.diagnosis.files_drift import FileDrifts, ranked
 from quantviz.layerwise.diagnosis.remedies import MARGIN, Measured, Trial
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures, TensorHistogram
 from quantviz.networks.onnx_files import Opened, pair_of
@@ -202,7 +202,7 @@ def _chosen(found: Diagnosis, tensor: str | None, remedy: str | None) -> tuple[s
         )
     fitting = [cause for cause in found.causes if tensor in (None, cause.tensor)]
     mendable = [cause.tensor for cause in fitting if _has_place(found, cause.tensor, cause.remedy)]
-    place = tensor or (mendable[0] if mendable else _worst(found))
+    place = tensor or (mendable[0] if mendable else ranked(found)[0].name)
     cause = next((cause for cause in fitting if cause.tensor == place), None)
     own = "exclude" if cause is None else cause.remedy
     return place, remedy or INSTEAD.get(own, own)
@@ -211,11 +211,6 @@ def _chosen(found: Diagnosis, tensor: str | None, remedy: str | None) -> tuple[s
 def _has_place(found: Diagnosis, name: str, remedy: str) -> bool:
     """Tell whether an edit can mend a cause: its tensor lies on a grid, or its batch norm is to be folded."""
     return remedy == "fold" or any(entry.name == name for entry in found.tensors)
-
-
-def _worst(found: Diagnosis) -> str:
-    on_grid = {entry.name for entry in found.tensors}
-    return next(name for name in found.ranking if name in on_grid)
 
 
 def _twin(tensors: Iterable[TensorFigures], entry: TensorFigures | None) -> TensorFigures | None:

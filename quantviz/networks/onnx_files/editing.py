@@ -14,7 +14,7 @@ from quantviz.networks.onnx_files.grids import source_of
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, Array, Node
 from quantviz.networks.onnx_files.opened import Opened, opened_of
 from quantviz.networks.onnx_files.pairs import FilePair
-from quantviz.networks.onnx_files.taps import StoredTensor, TappedTensor, limits_of, stored, tapped
+from quantviz.networks.onnx_files.taps import StoredTensor, TappedTensor, stored, tapped
 from quantviz.specs import UsageError
 
 _INTERNAL: Final = {"Softmax": ("since",)}
@@ -82,7 +82,7 @@ class PairEditor:
     def limits(self, entry: TappedTensor) -> tuple[float, float] | None:
         """Return what the rounding of a tensor cuts off that is not rounding: the activation that was fused into it."""
         if entry.reference is not None:
-            return entry.limits or limits_of(self.pair.reference.graph, entry.reference)
+            return entry.limits
         # Nothing in the float file stands for it: a grid that begins at 0 is what a fused ReLU leaves.
         return (0.0, np.inf) if entry.grid is not None and entry.grid.at_zero else None
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from quantviz.networks.onnx_files.graph import Graph
 from quantviz.networks.onnx_files.grids import Grid, grid_of, source_of
-from quantviz.networks.onnx_files.matching import BY_FUSED
 from quantviz.networks.onnx_files.nodes import DEQUANTIZE, QUANTIZE, Array, Node
 from quantviz.networks.onnx_files.opened import Opened
 from quantviz.networks.onnx_files.pairs import FilePair
@@ -30,8 +29,8 @@ class TappedTensor:
         before: tensor of the quantized file before rounding; "" where it has none, as in QOperator files.
         after: tensor of the quantized file after rounding; integers where ``integers``.
         integers: whether ``after`` holds integers on ``grid``.
-        limits: least and greatest value of the activation that the quantizer fused into the rounding, which the float
-            file has as an operator; None where there is none.
+        limits: least and greatest value that the float file's activation function lets through, which the quantizer
+            may have fused into the rounding; None where the tensor is not of one.
         rounded: the integers that its QuantizeLinear gives.
     """
 
@@ -74,7 +73,6 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
     """Return the activations on a grid, in the quantized file's order."""
     graph = pair.quantized.graph
     stands_for = {match.quantized_tensor: match.float_tensor for match in pair.matches}
-    fused = {match.float_tensor for match in pair.matches if match.how == BY_FUSED}
     for first, second in zip(pair.reference.graph.inputs, graph.inputs, strict=False):
         stands_for[second] = first
     moved = _moved(graph)
@@ -98,7 +96,7 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
             before=name if own else "",
             after=readers[0].outputs[0] if own else integers,
             integers=not own,
-            limits=limits_of(pair.reference.graph, reference) if reference in fused else None,
+            limits=limits_of(pair.reference.graph, reference),
             rounded=integers,
         )
     return list(found.values())
@@ -172,6 +170,10 @@ def _operators(pair: FilePair) -> dict[str, Node]:
     first = [node for node in pair.reference.graph.nodes if node.op in WEIGHTED]
     second = [node for node in pair.quantized.graph.nodes if node.op in WEIGHTED]
     by_output = {node.outputs[0]: node for node in first}
+    # Quantizers that fuse what follows an operator call the result as that called it.
+    for node in pair.reference.graph.nodes:
+        if node.op in _FUSED and (source := by_output.get(_fused_input(pair.reference.graph, node))) is not None:
+            by_output.setdefault(node.outputs[0], source)
     found = {
         plain(node.outputs[0]): by_output[name] for node in second if (name := plain(node.outputs[0])) in by_output
     }
@@ -184,6 +186,23 @@ def _operators(pair: FilePair) -> dict[str, Node]:
     return found
 
 
+_FUSED = frozenset({"Relu", "Clip", "BatchNormalization", "Add"})
+
+
+def _fused_input(graph: Graph, node: Node) -> str:
+    """Return what an operator reads that can be fused into the one before it; "" of an addition of two tensors."""
+    data = graph.data_inputs(node)
+    return data[0] if len(data) == 1 else ""
+
+
+def _added(graph: Graph, node: Node) -> Array | None:
+    """Return the constant that is added to an operator's output, its bias once fused; None where there is none."""
+    readers = graph.consumers.get(node.outputs[0], [])
+    if len(readers) != 1 or readers[0].op != "Add" or not _fused_input(graph, readers[0]):
+        return None
+    return next(graph.constants[name] for name in readers[0].inputs if name in graph.constants)
+
+
 def _float_values(graph: Graph, node: Node | None, name: str, place: int, shape: tuple[int, ...]) -> Array | None:
     if node is None:
         values = graph.constants.get(name)
@@ -192,6 +211,8 @@ def _float_values(graph: Graph, node: Node | None, name: str, place: int, shape:
     weight, bias = graph.constants.get(inputs[1]), graph.constants.get(inputs[2])
     if weight is None:
         return None
+    if bias is None:
+        bias = _added(graph, node)
     values = weight if place == 1 else bias
     gain, offset = _batch_norm(graph, node)
     if gain is not None and offset is not None:

@@ -163,7 +163,8 @@ class RowMaker:
         rows, compared = [], _Compared()
         for variant in self.variants:
             columns: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
-            heatmap, quantized = None, ""
+            heatmap = None
+            quantized: CamResult | str = ""
             if isinstance(picture, str) or isinstance(reference, str):
                 columns["error"] = reference
             else:
