@@ -177,10 +177,14 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         backend=request.backend,
         faithful=request.faithful,
     )
-    versions = {**deciding(plan.variants, plan.backend), "pyarrow": version("pyarrow")}
+    return replace(plan, versions=_versions(plan, known), notes=(*plan.notes, *_without_accuracy(plan)))
+
+
+def _versions(plan: StudyPlan, known: StudyPlan | None) -> dict[str, str]:
+    found = {**deciding(plan.variants, plan.backend), "pyarrow": version("pyarrow")}
     if known is not None and PROCESSOR not in known.versions:  # a study from before processors were noted
-        del versions[PROCESSOR]
-    return replace(plan, versions=versions, notes=(*plan.notes, *_without_accuracy(plan)))
+        del found[PROCESSOR]
+    return found
 
 
 def _repeated(pictures: Sequence[StudyImage]) -> tuple[str, ...]:

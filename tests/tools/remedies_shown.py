@@ -39,7 +39,7 @@ def pictures(count):
 
 def remedy_of(cause):
     own = CAUSES[cause].remedy
-    return own if own in FILE_REMEDIES else INSTEAD[own]
+    return own if own in FILE_REMEDIES else INSTEAD.get(own, own)
 
 
 def cases(name, seeds, folder, samples):

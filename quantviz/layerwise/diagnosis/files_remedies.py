@@ -36,8 +36,8 @@ FILE_REMEDIES: Final = (
     "fold",
 )
 """The remedies that are edits of a file's graph."""
-INSTEAD: Final = {"equalize": "more_bits", "quantize": "exclude", "export_again": "exclude"}
-"""What stands in for a remedy that takes another file, where one is chosen by itself."""
+INSTEAD: Final = {"equalize": "more_bits"}
+"""What stands in for a remedy that no edit of one tensor does, where one is chosen by itself."""
 TAILS: Final = 0.001
 """Part of the values that ``percentile`` leaves out, half at either end."""
 _FULL_BITS, _WIDE_BITS = 8, 16
@@ -163,10 +163,7 @@ def try_file_remedy(
         CheckpointError: a file cannot be used.
         UsageError: fewer than two pictures, several quantized files, an unknown tensor; or as ``mended_file``.
     """
-    if len(samples) < 2:
-        raise UsageError("A remedy is tried on pictures that it was not chosen on; name two pictures or more.")
-    if len(files.quantized) > 1:
-        raise UsageError("A remedy is tried on one quantized file; name one.")
+    _check(files, samples)
     chosen, held_out = samples[::2], samples[1::2]
     ((name, found),) = diagnose_files(files, chosen, progress).items()
     pair = pairs_of(files)[name]
@@ -178,14 +175,20 @@ def try_file_remedy(
     inputs = (_input(files, sample) for sample in chosen)
     twin = _twin(diagnose_pair(pair_of(pair.reference, mended), inputs), entry)
     rows = [drifts.without(()), drifts.of(mended)]
-    sizes = [pair.quantized.file.model.ByteSize(), mended.file.model.ByteSize()]
     before, after = (
-        Measured(None if one is None else one.sqnr_isolated, changes.drift(drifts.labels), size)
-        for one, changes, size in zip((entry, twin), rows, sizes, strict=True)
+        Measured(None if one is None else one.sqnr_isolated, changes.drift(drifts.labels), opened.file.model.ByteSize())
+        for one, changes, opened in zip((entry, twin), rows, (pair.quantized, mended), strict=True)
     )
     difference = paired(rows[1].cams, rows[0].cams, margin=MARGIN)
     trial = Trial(place, remedy, None, before, after, difference.mean, difference.interval, len(held_out))
     return FileTrial(found, trial, mended.file.model.SerializeToString())
+
+
+def _check(files: FilesRequest, samples: Sequence[ImageSample]) -> None:
+    if len(samples) < 2:
+        raise UsageError("A remedy is tried on pictures that it was not chosen on; name two pictures or more.")
+    if len(files.quantized) > 1:
+        raise UsageError("A remedy is tried on one quantized file; name one.")
 
 
 def _input(files: FilesRequest, sample: ImageSample) -> np.ndarray:
@@ -210,6 +213,8 @@ def _chosen(found: Diagnosis, tensor: str | None, remedy: str | None) -> tuple[s
 
 def _has_place(found: Diagnosis, name: str, remedy: str) -> bool:
     """Tell whether an edit can mend a cause: its tensor lies on a grid, or its batch norm is to be folded."""
+    if remedy not in FILE_REMEDIES and remedy not in INSTEAD:
+        return False
     return remedy == "fold" or any(entry.name == name for entry in found.tensors)
 
 
