@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -38,8 +39,7 @@ def scorecam(
         low, high = wide.amin((1, 2), keepdim=True), wide.amax((1, 2), keepdim=True)
         masks = (wide - low) / (high - low + 1e-8)
         scores.append(model(image * masks[:, None])[:, class_index])
-        if not hasattr(model, "chance"):  # dropout draws by a seed that the caller has set on the network
-            let_others_pass(model)  # a minute of masks is not to hold up another's one pass
+        _pause(model)
     weights = torch.softmax(torch.cat(scores), dim=0).double().numpy()
     return weighted(weights, features.activations()[0])
 
@@ -52,23 +52,38 @@ def ablationcam(
     The drop is what setting the channel to zero costs, relative to the logit's magnitude, so that a negative logit
     does not turn the map around. What comes before the target layer is computed for one image, not for each channel.
     """
-    activation, ablated = features.leaf.detach(), [features.leaf.detach()]
-    handle = module_of(model, layer).register_forward_hook(
-        lambda module, _inputs, output: _as(output, from_grid(ablated[-1], output, layout_of(module)))
-    )
-    scores: list[Tensor] = []
-    try:
-        for channels in _batches(activation.shape[1], _ABLATED, progress):
-            count = len(channels)
-            batch = activation.repeat(count, 1, 1, 1)
-            batch[torch.arange(count), channels] = 0
-            ablated[-1] = batch
+    activation, scores = features.leaf.detach(), list[Tensor]()
+    for channels in _batches(activation.shape[1], _ABLATED, progress):
+        count = len(channels)
+        batch = activation.repeat(count, 1, 1, 1)
+        batch[torch.arange(count), channels] = 0
+        with _giving(model, layer, batch):
             scores.append(_beyond(model, image, count)[:, class_index])
-    finally:
-        handle.remove()
+        _pause(model)
     original = features.score(model, class_index)
     drops = original - torch.cat(scores).double().numpy()
     return weighted(_relative(drops, original), features.activations()[0])
+
+
+@contextmanager
+def _giving(model: nn.Module, layer: str | None, values: Tensor) -> Iterator[None]:
+    """Let a layer give these values (N, C, h, w) in the block, whatever it reads."""
+    handle = module_of(model, layer).register_forward_hook(
+        lambda module, _inputs, output: _as(output, from_grid(values, output, layout_of(module)))
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _pause(model: nn.Module) -> None:
+    """Let others have the network between two batches: a minute of them is not to hold up another's one pass.
+
+    Not where dropout draws by a seed that the caller has set on the network.
+    """
+    if not hasattr(model, "chance"):
+        let_others_pass(model)
 
 
 def _as(output: Tensor, values: Tensor) -> Tensor:

@@ -72,25 +72,30 @@ def test_a_block_that_fails_gives_the_lock_back():
         assert pool.submit(cam.explain, network, torch.ones(1, 1, 4, 4), spec, 0).result(timeout=60)
 
 
-def scored_network():
-    """A network of three batches of ScoreCAM's masks."""
+def network_of(channels):
+    """A network whose target layer has so many channels."""
     torch.manual_seed(0)
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3))
-    parts = {"features": nn.Conv2d(1, 12, 3, padding=1), "head": head}
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
+    parts = {"features": nn.Conv2d(1, channels, 3, padding=1), "head": head}
     network = nn.Sequential()
     for name, part in parts.items():
         network.add_module(name, part)
     return network.eval().requires_grad_(False)
 
 
-def test_others_pass_between_the_masks_of_scorecam():
-    network, image = Locked(scored_network()), torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    spec, order = CamSpec("scorecam", "features"), []
-    alone = cam.explain(network, image, spec, 0)
+IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+# Three batches each.
+@pytest.mark.parametrize(("method", "channels"), [("scorecam", 12), ("ablationcam", 80)])
+def test_others_pass_between_the_batches_of_a_map(method, channels):
+    network, order, others = Locked(network_of(channels)), [], []
+    spec, quick = CamSpec(method, "features"), CamSpec("gradcam", "features")
+    alone, alone_quick = (cam.explain(network, IMAGE, each, 0).heatmap.values.tobytes() for each in (spec, quick))
 
     def other():
         with network.locked():
-            cam.explain(network, image, CamSpec("gradcam", "features"), 0)
+            others.append(cam.explain(network, IMAGE, quick, 0).heatmap.values.tobytes())
             order.append("other")
 
     thread = threading.Thread(target=other)
@@ -100,16 +105,33 @@ def test_others_pass_between_the_masks_of_scorecam():
             thread.start()
             while not network.waiting:
                 time.sleep(0.01)
-        order.append("masks")
+        order.append("batch")
 
-    found = cam.explain(network, image, spec, 0, progress)
+    found = cam.explain(network, IMAGE, spec, 0, progress)
     thread.join()
-    assert order == ["masks", "other", "masks", "masks"]
-    assert found.heatmap.values.tobytes() == alone.heatmap.values.tobytes()
+    assert order == ["batch", "other", "batch", "batch"]
+    assert found.heatmap.values.tobytes() == alone
+    assert others == [alone_quick]
+
+
+def test_others_have_the_network_between_the_batches_of_faithfulness():
+    network, others = Locked(network_of(4)), []
+    heatmap = cam.explain(network, IMAGE, CamSpec("gradcam", "features"), 0).heatmap
+    alone = cam.faithfulness(network, IMAGE, heatmap, 0)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def progress(*_):
+            waiting = pool.submit(cam.explain, network, IMAGE, CamSpec("gradcam", "features"), 0)
+            others.append(waiting.result(timeout=60).heatmap.values.tobytes())
+
+        assert cam.faithfulness(network, IMAGE, heatmap, 0, progress=progress) == alone
+    assert len(others) > 10
+    assert set(others) == {heatmap.values.tobytes()}
 
 
 def test_who_asks_first_has_a_network_first_and_nobody_passes_whoever_does_not_hold_it():
-    network, order = Locked(scored_network()), []
+    network, order = Locked(network_of(4)), []
 
     def ask(name):
         with network.locked():
