@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import http.client
+import io
 import math
 import os
 import queue
@@ -14,12 +17,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING
 
 from quantviz.specs import Phase, Progress, UsageError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 URL_VARIABLE = "QUANTVIZ_WEIGHTS_URL"
 TIMEOUT_VARIABLE = "QUANTVIZ_TIMEOUT"
@@ -29,52 +36,88 @@ _DEFAULT_TIMEOUT = 20.0
 _CHUNK = 1 << 16
 _SLOWEST = 1024.0  # bytes/s; no real connection that is worth waiting for is slower
 _WINDOW = 3.0  # in time-outs; the span over which the speed is judged
-_ABANDONED = 3600.0  # s; a part file untouched for so long belongs to a process that was killed
+_NO_SUCH_RANGE = 416
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class DownloadError(Exception):
     """Why a file could not be had, as half a sentence. It is not raised outside this package."""
 
 
-def download(file: str, path: Path, *, sha256: str, limit: int, progress: Progress, label: str | None = None) -> None:
-    """Get ``file`` from the weights server and put it at ``path``.
+class _Unsatisfiable(DownloadError):
+    """The server has no bytes from where the file was to go on."""
 
-    The bytes go to a part file of this call's own beside ``path``, which takes the final name only once
-    its digest is right; so the final name never holds half a file, whoever else downloads meanwhile.
+
+def download(
+    address: str,
+    path: Path,
+    *,
+    sha256: str,
+    limit: int,
+    progress: Progress,
+    label: str | None = None,
+    headers: Mapping[str, str] = _NO_HEADERS,
+) -> None:
+    """Get a file and put it at ``path``, where the last attempt ended if it was interrupted.
+
+    The bytes go to a part file beside ``path``, which takes the final name only once its digest is right; so the final
+    name never holds half a file, whoever else downloads meanwhile. A part is locked while it grows. What came before a
+    transfer broke off stays for the next call, where a digest is known to judge the whole by.
 
     Args:
-        file: name on the server, below ``$QUANTVIZ_WEIGHTS_URL``.
+        address: of the file, http or https.
         path: final place; its folder is made when the first bytes are at hand.
-        sha256: digest, or its first digits, that the bytes must have.
+        sha256: digest, or its first digits, that the bytes must have; "" where none is known.
         limit: greatest size in bytes that is accepted.
         progress: reports the fraction received, or None where the server gives no length.
         label: what the progress message calls the file; its name by default.
+        headers: sent to the address alone, and to none that it redirects to.
 
     Raises:
         DownloadError: no connection, no such file, too slow, broken off, wrong digest, or no room on disk.
-        UsageError: an environment variable of the weights server is malformed.
+        UsageError: the environment variable of the time-out is malformed.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    progress(f"Downloading {label or file}", None, Phase.DOWNLOADING)
-    with _Transfer(_address(file), _timeout()) as transfer:
+    message = f"Downloading {label or path.name}"
+    progress(message, None, Phase.DOWNLOADING)
+    seconds, part = timeout(), _Part(path, resumed=bool(sha256))
+
+    def come(start: int) -> str:
+        with _Transfer(address, seconds, start, headers) as transfer:
+            return _save(transfer, part, limit, message, progress)
+
+    try:
+        digest = _digest_of_all(come, part, sha256)
+        if not digest.startswith(sha256):
+            part.empty()
+            raise DownloadError(
+                f"the server sent a file whose sha256 begins {digest[: len(sha256)][:8]}, not {sha256[:8]}"
+            )
+        part.finish()
+    except OSError as error:
+        part.empty()
+        raise DownloadError(f"it cannot be written there ({_words(error)})") from error
+    finally:
+        part.close()
+
+
+def _digest_of_all(come: Callable[[int], str], part: _Part, sha256: str) -> str:
+    """Let a file come, from where a part of it ends, and return its digest; all of it where that was of another."""
+    if begun := part.size:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path)
-            with part.open("xb") as target:
-                digest = _save(transfer, target, limit, f"Downloading {label or file}", progress)
-            if not digest.startswith(sha256):
-                raise DownloadError(
-                    f"the server sent a file whose sha256 begins {digest[: len(sha256)][:8]}, not {sha256[:8]}"
-                )
-            os.replace(part, path)
-        except OSError as error:
-            raise DownloadError(f"it cannot be written there ({_words(error)})") from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
+            if (digest := come(begun)).startswith(sha256):
+                return digest
+        except _Unsatisfiable:
+            pass
+        part.empty()
+    return come(0)
 
 
-def _address(file: str) -> str:
+def weights_address(file: str) -> str:
+    """Return the address of a file on the weights server, below ``$QUANTVIZ_WEIGHTS_URL``.
+
+    Raises:
+        UsageError: the environment variable is malformed.
+    """
     base = os.environ.get(URL_VARIABLE) or _DEFAULT_URL
     parts = urllib.parse.urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -82,7 +125,12 @@ def _address(file: str) -> str:
     return base.rstrip("/") + "/" + urllib.parse.quote(file)
 
 
-def _timeout() -> float:
+def timeout() -> float:
+    """Return the seconds of silence after which a server is given up, ``$QUANTVIZ_TIMEOUT`` or 20.
+
+    Raises:
+        UsageError: the environment variable is malformed.
+    """
     text = os.environ.get(TIMEOUT_VARIABLE) or str(_DEFAULT_TIMEOUT)
     try:
         seconds = float(text)
@@ -93,32 +141,122 @@ def _timeout() -> float:
     return seconds
 
 
-def _sweep(path: Path) -> None:
-    """Remove the part files that killed processes left; a live one is written to all the time."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
+class _Part:
+    """The bytes of a file that have come, in a hidden file beside its place, which is locked while it grows.
+
+    Args:
+        path: the file's place.
+        resumed: begin with what an attempt before has left, and leave what comes to the next one.
+    """
+
+    def __init__(self, path: Path, *, resumed: bool) -> None:
+        self._path, self._resumed = path, resumed
+        self._file: io.FileIO | None = None
+        self._part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        pattern = f"{glob.escape(str(path.parent))}/.{glob.escape(path.name)}.*.part"
+        left = sorted(map(Path, glob.glob(pattern)), key=_size_of)
+        for part in reversed(left):
+            file = _claimed(part)
+            if file is not None and resumed and self._file is None:
+                self._part, self._file = part, file
+            elif file is not None:  # nobody writes to it
+                part.unlink(missing_ok=True)
+                file.close()
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come."""
+        return 0 if self._file is None else self._file.seek(0, os.SEEK_END)
+
+    def digest(self) -> Hash:
+        """Return the sha256 of what has come."""
+        digest = hashlib.sha256()
+        if self._file is not None:
+            self._file.seek(0)
+            while chunk := self._file.read(_CHUNK):
+                digest.update(chunk)
+        return digest
+
+    def add(self, chunk: bytes) -> None:
+        """Add bytes."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("x+b", buffering=0)
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left = memoryview(chunk)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def empty(self) -> None:
+        """Drop what has come."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.seek(0)
+
+    def finish(self) -> None:
+        """Put the file in its place."""
+        self.add(b"")
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+        os.replace(self._part, self._path)
+
+    def close(self) -> None:
+        """Leave what has come for the next attempt, or nothing."""
+        if self._file is None:
+            return
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _ABANDONED:
-                part.unlink()
+            if not self._resumed or not self.size:
+                self._part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
-def _save(transfer: _Transfer, target: IO[bytes], limit: int, message: str, progress: Progress) -> str:
-    """Write all chunks to ``target`` and return their sha256 in hex."""
-    digest, size, reported = hashlib.sha256(), 0, -math.inf
-    if (transfer.total or 0) > limit:
-        raise DownloadError(f"the server offers {transfer.total} bytes where at most {limit} are expected")
+def _size_of(part: Path) -> int:
+    try:
+        return part.stat().st_size
+    except OSError:
+        return 0
+
+
+def _claimed(part: Path) -> io.FileIO | None:
+    """Return a part file, locked; None where another process writes to it, or has just put it in its place."""
+    try:
+        file = part.open("r+b", buffering=0)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_ino == os.stat(part).st_ino:
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
+
+
+def _save(transfer: _Transfer, part: _Part, limit: int, message: str, progress: Progress) -> str:
+    """Add all chunks to a part file and return the whole's sha256 in hex."""
+    if transfer.web_page:
+        raise DownloadError("the server sent a web page in place of the file")
+    if not transfer.resumed:
+        part.empty()
+    digest, size, reported = part.digest(), part.size, -math.inf
+    total = None if transfer.total is None else size + transfer.total
+    if (total or 0) > limit:
+        raise DownloadError(f"the server offers {total} bytes where at most {limit} are expected")
     for chunk in transfer:
         size += len(chunk)
         if size > limit:
+            part.empty()
             raise DownloadError(f"the server sent more than the {limit} bytes that are expected at most")
         digest.update(chunk)
-        target.write(chunk)
+        part.add(chunk)
         if time.monotonic() - reported > 0.1:
             reported = time.monotonic()
-            progress(message, min(size / transfer.total, 1.0) if transfer.total else None, Phase.DOWNLOADING)
-    if transfer.total is not None and size != transfer.total:
-        raise DownloadError(f"the transfer broke off after {size} of {transfer.total} bytes")
-    target.flush()
-    os.fsync(target.fileno())
+            progress(message, min(size / total, 1.0) if total else None, Phase.DOWNLOADING)
+    if total is not None and size != total:
+        raise DownloadError(f"the transfer broke off after {size} of {total} bytes")
     progress(message, 1.0, Phase.DOWNLOADING)
     return digest.hexdigest()
 
@@ -130,8 +268,10 @@ class _Transfer:
     (headers included); the caller's clock covers all of them.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, start: int = 0, headers: Mapping[str, str] = _NO_HEADERS) -> None:
         self.total: int | None = None
+        self.resumed = self.web_page = False
+        self._start, self._headers, self._came = start, headers, False
         self._timeout = timeout
         self._window = _WINDOW * timeout
         self._waited, self._received = 0.0, 0
@@ -147,7 +287,7 @@ class _Transfer:
         except BaseException:
             self._stop.set()
             raise
-        self.total = item.total
+        self.total, self.resumed, self.web_page = item.total, item.start > 0, item.web_page
         return self
 
     def __exit__(
@@ -170,8 +310,11 @@ class _Transfer:
             item = b""
         self._waited += time.monotonic() - begun
         if isinstance(item, Exception):
-            raise DownloadError(_reason(item, self._timeout)) from item
+            if self._start and isinstance(item, urllib.error.HTTPError) and item.code == _NO_SUCH_RANGE:
+                raise _Unsatisfiable(_reason(item, self._timeout)) from item
+            raise DownloadError(_reason(item, self._timeout, self._came)) from item
         if isinstance(item, bytes):
+            self._came = self._came or bool(item)
             self._received += len(item)
             if self._waited >= self._window:
                 if self._received < _SLOWEST * self._window:
@@ -181,10 +324,13 @@ class _Transfer:
 
     def _run(self, url: str) -> None:
         request = urllib.request.Request(url, headers={"User-Agent": "quantviz"})
+        if self._start:
+            request.add_header("Range", f"bytes={self._start}-")
+        for name, value in self._headers.items():
+            request.add_unredirected_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                length = response.headers.get("Content-Length", "")
-                self._put(_Start(int(length) if length.isdecimal() else None))
+                self._put(_start_of(response, self._start))
                 # read1 returns after one receive, so that a trickle shows instead of filling a buffer.
                 while (chunk := response.read1(_CHUNK)) and self._put(chunk):
                     pass
@@ -205,15 +351,34 @@ class _Transfer:
         return False
 
 
+@dataclass(frozen=True, slots=True)
 class _Start:
-    """The headers have come; ``total`` is the body's length in bytes, None where the server does not say."""
+    """The headers have come.
 
-    def __init__(self, total: int | None) -> None:
-        self.total = total
+    Attributes:
+        total: the body's length in bytes, None where the server does not say.
+        start: the byte of the file that it begins with.
+        web_page: it is HTML.
+    """
+
+    total: int | None
+    start: int
+    web_page: bool
 
 
-def _reason(error: Exception, timeout: float) -> str:
-    """Say in a few words why a transfer failed."""
+def _start_of(response: http.client.HTTPResponse, asked: int) -> _Start:
+    """Return what the headers say; a server may send a part, and the one that was asked for, or the whole."""
+    length = response.headers.get("Content-Length", "")
+    begins = f"bytes {asked}-"
+    resumed = response.status == http.client.PARTIAL_CONTENT
+    if resumed and not response.headers.get("Content-Range", "").startswith(begins):
+        raise http.client.HTTPException("it sends another part of the file than was asked for")
+    web_page = response.headers.get_content_type() == "text/html"
+    return _Start(int(length) if length.isdecimal() else None, asked if resumed else 0, web_page)
+
+
+def _reason(error: Exception, timeout: float, came: bool = False) -> str:
+    """Say in a few words why a transfer failed, before or after bytes came."""
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
             return f"the server's redirects lead nowhere (status {error.code})"
@@ -221,6 +386,8 @@ def _reason(error: Exception, timeout: float) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return f"the server was silent for {timeout:g} s"
+    if came:
+        return f"the transfer broke off ({_words(cause)})"
     if isinstance(cause, http.client.HTTPException):
         return f"the server's answer is not valid HTTP ({_words(cause)})"
     return f"no connection ({_words(cause)})"

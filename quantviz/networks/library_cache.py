@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.error
-import urllib.request
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from quantviz.networks.download import DownloadError
+from quantviz.networks.download import DownloadError, download, timeout
 from quantviz.specs import Phase, Progress, PublishedWeights
 
-_TIMEOUT = 20.0  # seconds
+T = TypeVar("T")
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[0-9a-zA-Z-]{1,80}")
 # timm asks for the first of these that a repository has.
 _ALTERNATIVES = {
     "pytorch_model.bin": ("model.safetensors", "pytorch_model.bin"),
@@ -45,33 +51,29 @@ def cached(published: PublishedWeights, hub: Path) -> Path | None:
     return None
 
 
-def get(published: PublishedWeights, hub: Path, progress: Progress) -> Path:
-    """Download the file into the library's own cache, by the library's own means.
+def get(published: PublishedWeights, hub: Path, limit: int, progress: Progress) -> Path:
+    """Download the file into the library's own cache.
 
     Args:
         published: with a ``source``.
         hub: torch hub's folder.
-        progress: told that a download has begun.
+        limit: greatest size in bytes that is accepted.
+        progress: reports how the download goes.
 
     Raises:
         DownloadError: it cannot be had.
     """
-    progress(f"Downloading {published.file} of {published.source}", None, Phase.DOWNLOADING)
-    _check_reachable(address(published))
-    try:
-        if is_address(published.source):
-            from torch.hub import download_url_to_file
+    from huggingface_hub import constants
 
-            hub.mkdir(parents=True, exist_ok=True)
-            download_url_to_file(published.source, str(hub / published.file), progress=False)
-            return hub / published.file
-        return _from_repository(published)
-    except KeyboardInterrupt:
-        raise
-    # The libraries raise what their HTTP clients raise: OSError, httpx's errors, their own.
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DownloadError(reason[0][:200].rstrip(".")) from error
+    if constants.HF_HUB_OFFLINE:
+        raise DownloadError("HF_HUB_OFFLINE is set")
+    label = f"{published.file} of {published.source}"
+    if is_address(published.source):
+        path = hub / published.file
+        download(published.source, path, sha256="", limit=limit, progress=progress, label=published.file)
+        return path
+    progress(f"Downloading {label}", None, Phase.DOWNLOADING)
+    return _from_repository(published, limit, progress, label)
 
 
 def claimed_digest(path: Path) -> str:
@@ -90,40 +92,81 @@ def address(published: PublishedWeights) -> str:
     return str(hf_hub_url(repository, _ALTERNATIVES.get(published.file, (published.file,))[0], revision=revision))
 
 
-def _check_reachable(place: str) -> None:
-    """Refuse at once where there is no connection; the libraries would try for half a minute, and say so on the way.
-
-    Raises:
-        DownloadError: no server answers.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise DownloadError("HF_HUB_OFFLINE is set")
-    try:
-        with urllib.request.urlopen(urllib.request.Request(place, method="HEAD"), timeout=_TIMEOUT):
-            pass
-    except urllib.error.HTTPError:  # an answer, which the library knows how to take
-        pass
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise DownloadError(f"no connection: {getattr(reason, 'strerror', None) or reason}") from error
-
-
-def _from_repository(published: PublishedWeights) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+def _from_repository(published: PublishedWeights, limit: int, progress: Progress, label: str) -> Path:
+    from huggingface_hub import constants, get_token, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
 
     repository, revision = _parted(published.source)
-    *first, last = _ALTERNATIVES.get(published.file, (published.file,))
-    for file in first:
+    file, url, known = _known(published, repository, revision)
+    blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"), "blobs")
+    if not (blobs / known.etag).is_file():
+        token = get_token() if urlsplit(known.location).netloc == urlsplit(url).netloc else None
+        download(
+            known.location,
+            blobs / known.etag,
+            sha256=known.etag if _SHA256.fullmatch(known.etag) else "",
+            limit=limit,
+            progress=progress,
+            label=label,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )
+    # The library finds the bytes, and writes the rest of its cache itself.
+    return Path(_answered(partial(hf_hub_download, repository, file, revision=revision, etag_timeout=timeout())))
+
+
+def _known(published: PublishedWeights, repository: str, revision: str | None) -> tuple[str, str, Any]:
+    """Return the first file of those that timm would take, its address, and what the server says of it."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    files = _ALTERNATIVES.get(published.file, (published.file,))
+    for file in files:
+        url = hf_hub_url(repository, file, revision=revision)
         try:
-            return Path(hf_hub_download(repository, file, revision=revision))
-        except LocalEntryNotFoundError:  # no connection, which is an EntryNotFoundError, too
-            raise
+            known = _answered(partial(get_hf_file_metadata, url, timeout=timeout()))
         except EntryNotFoundError:
             continue
-    return Path(hf_hub_download(repository, last, revision=revision))
+        if known.etag and _NAME.fullmatch(known.etag):
+            return file, url, known
+        raise DownloadError("the server does not say which file it has")
+    raise DownloadError(f"the server has no {' or '.join(files)}")
+
+
+def _answered(call: Callable[[], T]) -> T:
+    """Return what a call of the library returns that asks a server; it may be silent, or drip, for ever.
+
+    Raises:
+        EntryNotFoundError: the server has no such file.
+        DownloadError: it does not answer, or otherwise than it should.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    answer: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:
+            answer.set_exception(error)
+
+    seconds = 3 * timeout()
+    threading.Thread(target=ask, daemon=True, name="library_cache").start()
+    try:
+        return answer.result(timeout=seconds)
+    except TimeoutError as error:
+        if not answer.done():
+            raise DownloadError(f"the server gave no answer within {seconds:g} s") from None
+        raise DownloadError(_first_line(error)) from error
+    # The library raises what its HTTP client raises: OSError, httpx's errors, its own.
+    except Exception as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise
+        raise DownloadError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
 
 
 def _parted(source: str) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantviz.networks import library_cache
-from quantviz.networks.download import DownloadError, download
+from quantviz.networks.download import DownloadError, download, weights_address
 from quantviz.specs import (
     CheckpointError,
     ModelSpec,
@@ -162,8 +162,9 @@ def check_published(spec: ModelSpec, published: PublishedWeights, path: Path, di
     remedy = (
         f"install {_BUNDLE_PROJECT} again" if published.bundled else f"delete it and run `{_command(spec, published)}`"
     )
+    place = path.resolve() if published.source else path  # a library's cache has links to its files
     raise WeightsUnavailable(
-        f"{path} is not the published {published.name} of {spec.name}: its sha256 begins {digest[:8]}, "
+        f"{place} is not the published {published.name} of {spec.name}: its sha256 begins {digest[:8]}, "
         f"not {expected[:8]}; {remedy}."
     )
 
@@ -213,7 +214,7 @@ def _place(spec: ModelSpec, published: PublishedWeights, may_download: bool, pro
     if may_download:
         try:
             download(
-                published.file,
+                weights_address(published.file),
                 path,
                 sha256=published.sha256,
                 # Twice what float32 needs: enough for any container, and an end to an endless stream.
@@ -238,7 +239,7 @@ def _of_library(spec: ModelSpec, published: PublishedWeights, may_download: bool
     why = "have not been downloaded"
     if may_download:
         try:
-            return library_cache.get(published, hub_folder(), progress)
+            return library_cache.get(published, hub_folder(), largest_file(spec), progress)
         except DownloadError as error:
             why = f"could not be downloaded ({error})"
     place = library_cache.address(published)

@@ -1,5 +1,6 @@
 """Weights from a server and from torch hub's cache, whatever goes wrong on the way."""
 
+import fcntl
 import hashlib
 import http.server
 import io
@@ -39,6 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.ranges.append(self.headers["Range"])
         try:
             getattr(self, self.server.manner)(self.server.content)
         except (BrokenPipeError, ConnectionResetError):
@@ -52,6 +54,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def whole(self, content):
         self.start(len(content))
         self.wfile.write(content)
+
+    def by_range(self, content):
+        start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start:])
+
+    def another_range(self, content):
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes 7-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        self.wfile.write(content[7:])
+
+    def web_page(self, content):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><title>Log in to this hotel</title>")
+
+    def cut_chunks(self, content):
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%s" % (len(content), content[: len(content) // 2]))
+        self.close_connection = True
+
+    def elsewhere(self, content):
+        self.send_response(302)
+        self.send_header("Location", "file:///etc/passwd")
+        self.end_headers()
 
     def no_length(self, content):
         self.send_response(200)
@@ -107,7 +145,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(home, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.content, server.manner, server.asked = BODY, "whole", []
+    server.content, server.manner, server.asked, server.ranges = BODY, "whole", [], []
     server.released = threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -197,6 +235,9 @@ def test_download_and_then_the_cache(server, home, manner):
         ("trickle", r"sent only \d+ bytes in 1\.8 s"),
         ("trickling_headers", r"sent only 0 bytes in 1\.8 s"),
         ("endless", r"more than the 26661184 bytes"),
+        ("cut_chunks", r"the transfer broke off \(IncompleteRead"),
+        ("web_page", r"the server sent a web page in place of the file"),
+        ("elsewhere", r"no connection|redirects lead nowhere|302"),
         ("absent", r"the server answered 404 Not Found"),
         ("broken", r"the server answered 500 Internal Server Error"),
         ("loop", r"redirects lead nowhere \(status 302\)"),
@@ -217,8 +258,42 @@ def test_a_failing_server_leaves_one_message_and_nothing_else(server, home, monk
     assert entry.weights[0].file in message
     assert str(home) in message
     assert "`quantviz fetch-weights squeezenet1_1`" in message
-    assert left_behind(home) == []
     assert weights_state(entry) == "downloadable"
+    left = left_behind(home)  # what came, if the machine was quick enough
+    assert [path.suffix for path in left] == [".part"] * len(left)
+    assert len(left) == 1 if manner in ("half", "cut_chunks") else len(left) < 2
+    assert all(BODY.startswith(path.read_bytes()) for path in left)
+    server.manner, server.ranges, wanted = "by_range", [], [f"bytes={path.stat().st_size}-" for path in left] or [None]
+    monkeypatch.setenv("QUANTVIZ_TIMEOUT", "60")
+    assert fetch(entry).read_bytes() == BODY
+    assert server.ranges == wanted
+    assert left_behind(home) == [home / entry.weights[0].file]
+
+
+@pytest.mark.parametrize(
+    ("manner", "content", "requests"),
+    [
+        ("by_range", BODY[:1000], 1),
+        ("by_range", b"of another file", 2),  # the digest is wrong then
+        ("by_range", BODY + b"x", 2),  # there is no such range
+        ("whole", BODY[:1000], 1),  # the server sends all of it
+    ],
+)
+def test_what_is_left_of_a_download_is_of_use_and_never_harms(server, home, manner, content, requests):
+    server.manner, entry = manner, hub_spec(BODY)
+    home.mkdir(parents=True)
+    (home / f".{entry.weights[0].file}.left.part").write_bytes(content)
+    assert fetch(entry).read_bytes() == BODY
+    assert len(server.asked) == requests
+    assert left_behind(home) == [home / entry.weights[0].file]
+
+
+def test_another_part_than_was_asked_for_is_refused(server, home):
+    server.manner, entry = "another_range", hub_spec(BODY)
+    home.mkdir(parents=True)
+    (home / f".{entry.weights[0].file}.left.part").write_bytes(BODY[:1000])
+    with pytest.raises(WeightsUnavailable, match="another part of the file than was asked for"):
+        fetch(entry)
 
 
 def test_a_download_with_the_wrong_digest_is_dropped(server, home):
@@ -293,7 +368,7 @@ def test_no_room_on_disk(server, home):
     assert left_behind(home) == []
 
 
-def test_an_interrupt_in_the_middle_removes_the_part_file(server, home):
+def test_an_interrupt_in_the_middle_leaves_what_came(server, home):
     def interrupt(message, fraction, _phase=None):
         if fraction is not None:
             assert len(left_behind(home)) == 1
@@ -301,7 +376,10 @@ def test_an_interrupt_in_the_middle_removes_the_part_file(server, home):
 
     with pytest.raises(KeyboardInterrupt):
         resolve(hub_spec(BODY), progress=interrupt)
-    assert left_behind(home) == []
+    (part,) = left_behind(home)
+    assert BODY.startswith(part.read_bytes())
+    server.manner = "by_range"
+    assert fetch(hub_spec(BODY)).read_bytes() == BODY
 
 
 FETCH = """
@@ -333,7 +411,8 @@ def test_control_c_while_the_server_hangs(server, home, monkeypatch):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=25)
     assert process.returncode != 0
-    assert left_behind(home) == []
+    (part,) = left_behind(home)
+    assert part.read_bytes() == BODY[: len(BODY) // 2]
 
 
 def test_two_processes_fetch_the_same_file(server, home):
@@ -345,15 +424,18 @@ def test_two_processes_fetch_the_same_file(server, home):
     assert fetch(entry).read_bytes() == BODY
 
 
-def test_part_files_of_killed_processes_are_swept(server, home):
+def test_the_part_files_of_processes_that_are_gone_are_swept_whatever_the_clock_says(server, home):
     entry = hub_spec(BODY)
     home.mkdir(parents=True)
-    old, young = (home / f".{entry.weights[0].file}.{name}.part" for name in ("old", "young"))
-    for path in (old, young):
-        path.write_bytes(b"x")
-    os.utime(old, (0, 0))
-    fetch(entry)
-    assert (old.exists(), young.exists()) == (False, True)
+    left, more, held = (home / f".{entry.weights[0].file}.{name}.part" for name in ("left", "more", "held"))
+    for path in (left, more, held):
+        path.write_bytes(b"x" * len(path.name))
+    os.utime(held, (0, 0))
+    os.utime(left, (1e11, 1e11))
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as the process that writes to it does
+        fetch(entry)
+    assert left_behind(home) == [held, home / entry.weights[0].file]
 
 
 def test_a_cached_file_is_checked_at_every_load(server, home):
