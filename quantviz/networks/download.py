@@ -86,18 +86,20 @@ def download(
             return _save(transfer, part, limit, message, progress)
 
     try:
-        digest = _digest_of_all(come, part, sha256)
-        if not digest.startswith(sha256):
-            part.empty()
-            raise DownloadError(
-                f"the server sent a file whose sha256 begins {digest[: len(sha256)][:8]}, not {sha256[:8]}"
-            )
-        part.finish()
+        _finish(part, _digest_of_all(come, part, sha256), sha256)
     except OSError as error:
         part.empty()
         raise DownloadError(f"it cannot be written there ({_words(error)})") from error
     finally:
         part.close()
+
+
+def _finish(part: _Part, digest: str, sha256: str) -> None:
+    """Give the whole file its final name, or remove what is not the file that was asked for."""
+    if not digest.startswith(sha256):
+        part.empty()
+        raise DownloadError(f"the server sent a file whose sha256 begins {digest[: len(sha256)][:8]}, not {sha256[:8]}")
+    part.finish()
 
 
 def _digest_of_all(come: Callable[[int], str], part: _Part, sha256: str) -> str:
