@@ -32,7 +32,6 @@ URL_VARIABLE = "QUANTVIZ_WEIGHTS_URL"
 TIMEOUT_VARIABLE = "QUANTVIZ_TIMEOUT"
 _DEFAULT_URL = "https://download.pytorch.org/models/"
 _DEFAULT_TIMEOUT = 20.0
-
 _CHUNK = 1 << 16
 _SLOWEST = 1024.0  # bytes/s; no real connection that is worth waiting for is slower
 _WINDOW = 3.0  # in time-outs; the span over which the speed is judged

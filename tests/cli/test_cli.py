@@ -186,7 +186,7 @@ def test_weight_only_and_a_chosen_class(run):
         (["compare", "no-such.jpg"], ["no-such.jpg", "does not exist"]),
         (["compare", "coffee", "--model", "vgg"], ["'vgg'", "vgg16"]),
         (["compare", "coffee", "--weight-bits", "1"], ["'1'", "2 to 16"]),
-        (["compare", "coffee", "--weight-bits", "none"], ["'none'", "2 to 16"]),
+        (["compare", "coffee", "--weight-bits", "few"], ["'few'", "2 to 16"]),
         (["compare", "coffee", "--act-bits", "17"], ["'17'", "2 to 16 or none"]),
         (["compare", "coffee", "--act-bits", "8.5"], ["'8.5'"]),
         (["compare", "coffee", "--cam", "cam"], ["'cam'", "gradcam++"]),
