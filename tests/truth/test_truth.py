@@ -89,6 +89,27 @@ def test_void_is_left_out_in_whatever_number_it_is_written(void):
     assert f"and {void} (void, 5.0% of it) left out" in notes[0]
 
 
+@pytest.mark.parametrize(("number", "void"), [(15, 255), (1, 255), (7, 65535), (15, -1)])
+def test_a_class_that_fills_what_is_known_is_the_object(number, void):
+    values = np.full((20, 20), number)
+    values[0] = void
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(np.isnan(mask), values == void)
+    assert np.array_equal(mask == 1, values == number)
+    assert f"label {number} taken as the object, and {void} (void, 5.0% of it) left out" in notes[0]
+
+
+@pytest.mark.parametrize(("high", "middle"), [(255, 127), (255, 128), (65535, 32768), (1, 0.5)])
+@pytest.mark.parametrize("band", [2, 12])
+def test_what_a_matting_trimap_does_not_know_is_left_out(high, middle, band):
+    values = np.zeros((20, 20))
+    values[:band], values[band : band + 4] = middle, high
+    mask, notes = truth.to_mask(values)
+    assert np.array_equal(np.isnan(mask), values == middle)
+    assert np.array_equal(mask == 1, values == high)
+    assert f"{high} taken as the object, the middle ({band / 20:.1%} of it) left out" in notes[0]
+
+
 def test_object_background_and_border_without_a_0_are_told_apart():
     values = np.full((20, 20), 2.0)
     values[5:15, 5:15], values[4, 5:15] = 1, 3
