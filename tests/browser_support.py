@@ -158,8 +158,17 @@ def pick(page, label, option):
 
 
 def downloaded(page, name, tmp_path):
-    with page.expect_download(timeout=WAIT) as started:
-        page.get_by_role("button", name=re.compile(name)).click()
+    """Return the file that a button gives, pressed again where the page ran again meanwhile and gave none."""
+    deadline = time.monotonic() + WAIT / 1000
+    while True:
+        try:
+            with page.expect_download(timeout=WAIT / 8) as started:
+                page.get_by_role("button", name=re.compile(name)).click(timeout=WAIT)
+            break
+        except PlaywrightTimeout:
+            if time.monotonic() > deadline:
+                raise
+            settled(page)
     path = tmp_path / started.value.suggested_filename
     started.value.save_as(path)
     return path

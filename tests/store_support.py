@@ -41,7 +41,7 @@ def same(found: StoredRecord | None, expected: StoredRecord) -> bool:
 
 
 def store_at(path: Path, **options: float) -> TensorStore:
-    return TensorStore(path / "tensors", timeout=0.2, **options)
+    return TensorStore(path / "tensors", **{"timeout": 0.2} | options)
 
 
 def filled(path: Path, count: int = 1) -> Path:

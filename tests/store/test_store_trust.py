@@ -167,7 +167,7 @@ def test_a_row_reaches_no_file_outside(tmp_path, kind, after):
     sql(folder, "UPDATE Cache SET filename = ? WHERE key = ?", name, key_of(0))
     if after == "evict":
         sql(folder, "UPDATE Cache SET size = 2000000 WHERE key = ?", key_of(0))
-    with store_at(tmp_path, size_limit=2**20 if after == "evict" else 2**30) as store:
+    with store_at(tmp_path, size_limit=2**20 if after == "evict" else 2**30, timeout=30) as store:
         assert store.get(key_of(0)) is None
         if after == "overwrite":
             assert store.put(key_of(0), record_of(3))
