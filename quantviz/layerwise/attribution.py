@@ -17,8 +17,8 @@ from quantviz.comparison.protocols import finished, network_quant, subject_of, w
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.sequence import Step, sequence
 from quantviz.comparison.workbench import Workbench
-from quantviz.layerwise.intervals import share_intervals
-from quantviz.layerwise.specs import Attribution
+from quantviz.layerwise.intervals import Agreement, mean_intervals, share_intervals
+from quantviz.layerwise.specs import Attribution, CommonShares
 from quantviz.specs import (
     CALIBRATED,
     DEVIATIONS,
@@ -31,9 +31,6 @@ from quantviz.specs import (
     UsageError,
     no_progress,
 )
-
-Agreement = Mapping[frozenset[str], npt.NDArray[np.float64]]
-"""Switches that are on -> CC of quantized v float map of each image, NaN where a map carries no evidence."""
 
 _VERSION = 1
 _MESSAGE = "Measuring the protocol's switches"
@@ -132,6 +129,31 @@ def _attribution(plan: _Plan, agreement: Agreement) -> Attribution:
         subsets={_name(names): mean for names, mean in means.items()},
         unscored=unscored,
         intervals=share_intervals(agreement),
+        mean_intervals={_name(names): ends for names, ends in mean_intervals(agreement).items()},
+        common=common_shares(agreement),
+    )
+
+
+def common_shares(agreement: Agreement) -> CommonShares | None:
+    """Return the shares over those pictures alone that every subset scores, so that no share holds any selection.
+
+    Args:
+        agreement: every subset of the switches -> CC of each picture, NaN where it has none.
+
+    Returns:
+        The shares with their intervals; None where no picture is left.
+    """
+    known = ~np.isnan(np.array(list(agreement.values()))).any(axis=0)
+    if not known.any():
+        return None
+    kept = {names: values[known] for names, values in agreement.items()}
+    means = {names: fsum(values) / len(values) for names, values in kept.items()}
+    return CommonShares(
+        images=int(known.sum()),
+        calibrated=means[frozenset()],
+        paper=means[max(means, key=len)],
+        share={name: shapley(means, name) for name in sorted(frozenset(chain.from_iterable(means)))},
+        intervals=share_intervals(kept),
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from quantviz.comparison.output import weights_data
-from quantviz.layerwise.specs import Attribution, SearchResult, Sensitivity
+from quantviz.layerwise.intervals import RESAMPLES, SEED
+from quantviz.layerwise.specs import Attribution, CommonShares, SearchResult, Sensitivity
 from quantviz.specs import DEVIATIONS, scheme_name
 
 
@@ -24,11 +25,20 @@ def report_attribution(attribution: Attribution) -> dict[str, Any]:
         "paper": attribution.paper,
         "share": dict(attribution.share),
         "share_intervals": {name: list(ends) for name, ends in attribution.intervals.items()},
+        "mean_intervals": {subset: list(ends) for subset, ends in attribution.mean_intervals.items()},
+        "intervals_by": {"method": "percentile bootstrap over pictures, 95 %", "resamples": RESAMPLES, "seed": SEED},
+        "common": None if attribution.common is None else _common(attribution.common),
         "alone": dict(attribution.alone),
         "switches": dict(DEVIATIONS),
         "subsets": dict(attribution.subsets),
         "unscored": {switches: list(names) for switches, names in attribution.unscored.items()},
     }
+
+
+def _common(common: CommonShares) -> dict[str, Any]:
+    data = asdict(common)
+    data["share_intervals"] = {name: list(ends) for name, ends in data.pop("intervals").items()}
+    return data
 
 
 def report_layers(result: Sensitivity | SearchResult) -> dict[str, Any]:

@@ -169,6 +169,25 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CommonShares:
+    """An attribution over those pictures alone whose maps carry evidence under every subset of the switches.
+
+    Attributes:
+        images: how many pictures these are.
+        calibrated: mean CC of quantized v float maps under the calibrated protocol.
+        paper: the same with every switch on.
+        share: switch -> its Shapley value; they sum to ``paper - calibrated``.
+        intervals: switch -> ends of the 95 % interval of its share; {} where there are too few pictures.
+    """
+
+    images: int
+    calibrated: float
+    paper: float
+    share: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Attribution:
     """The gap between the calibrated and the paper's protocol, shared among its switches.
 
@@ -188,6 +207,10 @@ class Attribution:
             mean over all pictures is absent.
         intervals: switch -> ends of the 95 % interval of its share over other pictures of the kind; {} where there are
             too few pictures.
+        mean_intervals: name of a subset as in ``subsets`` -> ends of the 95 % interval of its mean CC; {} where there
+            are too few pictures.
+        common: the same of those pictures alone that every subset scores; None where there is none, or in files of
+            before.
     """
 
     model: str
@@ -202,6 +225,12 @@ class Attribution:
     subsets: Mapping[str, float]
     unscored: Mapping[str, tuple[str, ...]]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    mean_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    common: CommonShares | None = None
+
+    def scored(self, subset: str = "") -> int:
+        """Return how many pictures a mean is over, by the name that ``subsets`` has it under."""
+        return len(self.images) - len(self.unscored.get(subset, ()))
 
 
 @dataclass(frozen=True, slots=True)

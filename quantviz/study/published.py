@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from quantviz import networks, scores
-from quantviz.layerwise.specs import Attribution
+from quantviz.layerwise.specs import Attribution, CommonShares
 from quantviz.specs import (
     DEVIATIONS,
     CamSpec,
@@ -195,14 +195,28 @@ def _attribution(entries: Mapping[str, Any]) -> Attribution:
         alone={name: _number(entries["alone"][name]) for name in DEVIATIONS if name in entries["alone"]},
         subsets={str(names): _number(value) for names, value in entries["subsets"].items()},
         unscored={str(names): tuple(map(str, left)) for names, left in entries["unscored"].items()},
-        intervals=_intervals(entries.get("share_intervals", {})),  # files of before have none
+        # Files of before have none of these.
+        intervals=_intervals(entries.get("share_intervals", {}), set(DEVIATIONS), "switch"),
+        mean_intervals=_intervals(entries.get("mean_intervals", {}), set(entries["subsets"]), "subset"),
+        common=_common(entries.get("common")),
     )
 
 
-def _intervals(entries: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return the ends of each share's interval."""
-    if not set(entries) <= set(DEVIATIONS):
-        raise ValueError(f"{sorted(set(entries) - set(DEVIATIONS))[0]!r} is no switch")
+def _common(entries: Mapping[str, Any] | None) -> CommonShares | None:
+    if entries is None:
+        return None
+    share = {name: _number(entries["share"][name]) for name in DEVIATIONS}
+    calibrated, paper = _number(entries["calibrated"]), _number(entries["paper"])
+    if abs(math.fsum(share.values()) - (paper - calibrated)) > _FLOAT_ROUNDING:
+        raise ValueError("its shares over common pictures do not add up to their gap")
+    intervals = _intervals(entries["share_intervals"], set(DEVIATIONS), "switch")
+    return CommonShares(int(entries["images"]), calibrated, paper, share, intervals)
+
+
+def _intervals(entries: Mapping[str, Any], known: set[str], what: str) -> dict[str, tuple[float, float]]:
+    """Return the ends of intervals by name; ``known`` are the names that there are."""
+    if not set(entries) <= known:
+        raise ValueError(f"{sorted(set(entries) - known)[0]!r} is no {what}")
     return {name: (_number(low), _number(high)) for name, (low, high) in entries.items()}
 
 

@@ -5,8 +5,8 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 
-from quantviz.layerwise.attribution import shapley
-from quantviz.layerwise.intervals import RESAMPLES, share_intervals
+from quantviz.layerwise.attribution import common_shares, shapley
+from quantviz.layerwise.intervals import RESAMPLES, mean_intervals, share_intervals
 
 SWITCHES = ("a", "b", "c")
 SUBSETS = [frozenset(some) for some in chain.from_iterable(combinations(SWITCHES, size) for size in range(4))]
@@ -45,3 +45,27 @@ def test_too_few_pictures_or_too_little_evidence_have_none():
     found = agreements(12)
     found[frozenset("b")][:] = np.nan
     assert share_intervals(found) == {}
+
+
+def test_means_have_the_percentiles_of_the_same_samples():
+    found = agreements(12)
+    draws = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), RESAMPLES)
+    ends = mean_intervals(found)
+    assert list(ends) == SUBSETS
+    for names, values in found.items():
+        assert ends[names] == pytest.approx(np.quantile(draws @ values / 12, (0.025, 0.975)), abs=1e-9)
+    assert mean_intervals(agreements(9)) == {}
+
+
+def test_common_shares_are_of_the_pictures_that_every_subset_scores():
+    found = agreements(14)
+    found[frozenset("a")][3] = found[frozenset("bc")][7] = np.nan
+    kept = [place for place in range(14) if place not in (3, 7)]
+    common = common_shares(found)
+    means = {names: float(values[kept].mean()) for names, values in found.items()}
+    assert common.images == 12
+    assert common.share == pytest.approx({name: shapley(means, name) for name in SWITCHES})
+    assert sum(common.share.values()) == pytest.approx(common.paper - common.calibrated)
+    assert common.intervals == share_intervals({names: values[kept] for names, values in found.items()})
+    found[frozenset()][:] = np.nan
+    assert common_shares(found) is None

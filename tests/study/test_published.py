@@ -214,12 +214,17 @@ def test_names_in_figures_are_text_and_no_markup():
 
 def test_shipped_attributions_add_up_and_name_no_folder():
     found = {one.model: one for one in shipped_attributions()}
-    assert set(found) == {"mobilenet_v2", "squeezenet1_1"}
+    assert set(found) == {"mobilenet_v2", "squeezenet1_1", "efficientnet_lite0"}
     for one in found.values():
         assert sum(one.share.values()) == pytest.approx(one.paper - one.calibrated, abs=1e-9)
         assert len(one.subsets) == 2 ** len(DEVIATIONS)
         assert one.subsets[""] == one.calibrated
-        assert (one.quant.label, len(one.images), one.weights.trained) == ("W8A8", 10, True)
+        assert (one.quant.label, len(one.images), one.weights.trained) == ("W8A8", 100, True)
+        assert set(one.intervals) == set(DEVIATIONS)
+        for name, (low, high) in one.intervals.items():
+            assert low < one.share[name] < high
+        low, high = one.mean_intervals[""]
+        assert low < one.calibrated < high
     assert found["mobilenet_v2"].calibrated > 0.99 > 0.8 > found["mobilenet_v2"].paper
     for file in SHIPPED.glob("attribution-*.json"):
         assert "/" not in file.read_text()
@@ -228,6 +233,15 @@ def test_shipped_attributions_add_up_and_name_no_folder():
 def test_an_attribution_is_read_back_as_it_was_written():
     for one in shipped_attributions():
         assert read_attribution(json.dumps(report_attribution(one)).encode()) == one
+
+
+def test_an_attribution_of_before_is_read_without_what_it_does_not_have():
+    one = shipped_attributions()[0]
+    data = report_attribution(one)
+    for key in ("share_intervals", "mean_intervals", "intervals_by", "common"):
+        del data[key]
+    found = read_attribution(json.dumps(data).encode())
+    assert found == replace(one, intervals={}, mean_intervals={}, common=None)
 
 
 def changed(**parts):
@@ -250,6 +264,8 @@ def changed(**parts):
         (lambda: changed(quantization={"weight_bits": 99}), "99"),
         (lambda: changed(quantization={"colour": 1}), "colour"),
         (lambda: changed(weights=None), "NoneType"),
+        (lambda: changed(mean_intervals={"colour": [0, 1]}), "'colour' is no subset"),
+        (lambda: changed(common={"images": 3, "calibrated": 1, "paper": 0, "share": {}}), "is missing"),
     ],
 )
 def test_an_attribution_that_cannot_be_used_is_one_sentence(data, told):
