@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from quantviz.figures.data.chart_files import cloud_csv, distribution_csv, drops_csv, line_csv, matrix_csv, rank_csv
     from quantviz.figures.data.charts import LineChart, Span
     from quantviz.figures.data.distribution import distribution_chart
+    from quantviz.figures.data.drawn import drawn_csv
     from quantviz.figures.data.pictures import MOST_CLASSES, ClassRow, class_matrix, picture_cloud
     from quantviz.figures.data.study import AccuracyMeasure, accuracy_chart, drift_chart, ranking_chart
     from quantviz.figures.data.style import COLOURS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from quantviz.figures.interactive.published import agreement_figure, triangle_figure
     from quantviz.figures.interactive.search import bits_figure, front_figure
     from quantviz.figures.interactive.study import accuracy_figure, drift_figure, ranking_figure
+    from quantviz.figures.print.drawn import drawn_print
     from quantviz.figures.print.maps import paper_png
     from quantviz.figures.print.page import Form
     from quantviz.figures.print.pictures import cloud_print, drops_print, matrix_print
@@ -58,6 +60,8 @@ else:
         **dict.fromkeys(("agreement_figure", "triangle_figure"), "interactive.published"),
         **dict.fromkeys(("bits_figure", "front_figure"), "interactive.search"),
         **dict.fromkeys(("accuracy_figure", "drift_figure", "ranking_figure"), "interactive.study"),
+        "drawn_csv": "data.drawn",
+        "drawn_print": "print.drawn",
         "paper_png": "print.maps",
         "Form": "print.page",
         **dict.fromkeys(("cloud_print", "drops_print", "matrix_print"), "print.pictures"),
@@ -94,6 +98,8 @@ __all__ = [
     "distribution_csv",
     "distribution_figure",
     "distribution_print",
+    "drawn_csv",
+    "drawn_print",
     "drift_chart",
     "drift_figure",
     "drift_print",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import streamlit as st
@@ -36,6 +37,7 @@ def show_chart(
     heading: str,
     caption: str = "",
     files: Files | None = None,
+    stem: str = "",
     picked: Callable[[list[dict[str, Any]]], None] | None = None,
     by: Iterable[Literal["points", "box", "lasso"]] = ("points",),
 ) -> None:
@@ -47,9 +49,14 @@ def show_chart(
         heading: what it shows, in a few words.
         caption: what its marks mean, and the units.
         files: what its menu offers.
+        stem: of the names of files that are drawn from the figure itself, in place of ``files``; it then has bars,
+            points and lines alone.
         picked: called with the points that were selected before the page runs again; [] when nothing is any more.
         by: how points can be selected.
     """
+    if stem:
+        drawn = partial(figures.drawn_print, figure, heading, caption=caption)
+        files = Files(stem, partial(figures.drawn_csv, figure), drawn)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
         st.subheader(heading, anchor=False)
         if files is not None:
@@ -67,6 +74,16 @@ def show_chart(
         st.plotly_chart(figure, key=key, config=config, alt=heading, on_select=selected, selection_mode=modes)
     if caption:
         st.caption(caption)
+
+
+def name_picked(state: str) -> Callable[[list[dict[str, Any]]], None]:
+    """Return what a chart calls whose points carry a name: it goes to a widget by its key."""
+
+    def picked(points: list[dict[str, Any]]) -> None:
+        if points and (data := custom(points[0])):
+            st.session_state[state] = data[0]
+
+    return picked
 
 
 def custom(point: dict[str, Any]) -> list[Any]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from quantviz.figures.data.style import DASHES, NETWORKS
 from quantviz.specs import UsageError
 from quantviz.study.specs.plan import StudyPlan
 
@@ -31,9 +32,13 @@ TEXT, SMALL = 7.0, 6.0
 
 GRID: Final = "#DDDDDD"
 
+MARKERS: Final = dict(zip((symbol for _, symbol in NETWORKS), "osD^v*h", strict=True))
+LINES: Final[dict[str, Any]] = dict(zip(DASHES, ("-", ":", "--", "-.", (0, (8, 3))), strict=True))
+"""Plotly's names of symbols and dashes, in which the charts are -> matplotlib's."""
+
 _DPI = 300
 _DRAWING = threading.Lock()  # matplotlib promises nothing to concurrent threads, whatever they draw
-_LOOKS: Final[dict[Any, Any]] = {
+LOOKS: Final[dict[Any, Any]] = {
     "font.family": FONT,
     "font.size": TEXT,
     "axes.titlesize": TEXT,
@@ -93,6 +98,16 @@ def _metadata(form: Form, description: str | None) -> dict[str, str | None]:
     return {"Software" if form == "png" else "Date": None, "Description": description}
 
 
+def check_form(form: str) -> None:
+    """Refuse a form that no file is written in.
+
+    Raises:
+        UsageError: the form is unknown.
+    """
+    if form not in FORMS:
+        raise UsageError(f"Form {form!r} is unknown; use one of {', '.join(FORMS)}.")
+
+
 def study_page(
     draw: Callable[[Figure], None], height: float, form: Form, plan: StudyPlan, facts: Mapping[str, Any]
 ) -> bytes:
@@ -108,8 +123,7 @@ def study_page(
     Raises:
         UsageError: the form is unknown.
     """
-    if form not in FORMS:
-        raise UsageError(f"Form {form!r} is unknown; use one of {', '.join(FORMS)}.")
+    check_form(form)
 
     def make() -> Figure:
         from matplotlib.figure import Figure
@@ -119,7 +133,7 @@ def study_page(
         return figure
 
     description = json.dumps({**_settings(plan), **facts}, sort_keys=True)
-    return file_bytes(make, _DPI, form, looks=_LOOKS, description=description)
+    return file_bytes(make, _DPI, form, looks=LOOKS, description=description)
 
 
 def _settings(plan: StudyPlan) -> dict[str, Any]:

@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quantviz.figures.data.charts import Axis, LineChart, Look, RankChart, Span
 from quantviz.figures.data.distribution import BoxGroup, DistributionChart, Spread
-from quantviz.figures.data.style import COLOURS, DASHES, GREY, NETWORKS
-from quantviz.figures.print.page import SMALL, Form, study_page
+from quantviz.figures.data.style import COLOURS, GREY
+from quantviz.figures.print.page import LINES, MARKERS, SMALL, Form, study_page
 from quantviz.study.specs.plan import StudyPlan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Plotly's names, in which the charts are -> matplotlib's.
-_MARKERS: Final = dict(zip((symbol for _, symbol in NETWORKS), "osD^v*h", strict=True))
-_DASHES: Final[dict[str, Any]] = dict(zip(DASHES, ("-", ":", "--", "-.", (0, (8, 3))), strict=True))
 _MEAN: Final[dict[str, Any]] = {"marker": "D", "markersize": 2.2, "markerfacecolor": "white", "markeredgewidth": 0.5}
 
 
@@ -182,10 +179,10 @@ def _lines(figure: Figure, chart: LineChart) -> Axes:
 def _look(look: Look) -> dict[str, Any]:
     return {
         "color": look.colour,
-        "marker": _MARKERS[look.symbol],
+        "marker": MARKERS[look.symbol],
         "markersize": 4,
         "markerfacecolor": look.colour if look.filled else "white",
-        "linestyle": _DASHES[look.dash],
+        "linestyle": LINES[look.dash],
         "linewidth": 1,
     }
 
