@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 TITLE = "quantviz"
 _MOST_STEPS = 60
-_STYLE = Path(__file__).parent / "page.css"
+STYLE = Path(__file__).parent / "page.css"
+"""What every page has; the server puts it into the page's head, too."""
+
 _PAGES: tuple[dict[str, Any], ...] = (
     {"page": "pages/home.py", "title": "Home", "icon": ":material/home:", "default": True},
     {"page": "pages/compare.py", "title": "Compare", "icon": ":material/compare:", "url_path": "compare"},
@@ -75,7 +77,7 @@ def begin_page() -> None:
     if "navigated" not in st.session_state:
         navigation()
         st.rerun()
-    st.html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>")
+    st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
 
 
 def wrapping(name: str, kind: Literal["cards", "parts"]) -> DeltaGenerator:

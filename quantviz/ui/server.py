@@ -16,8 +16,10 @@ from streamlit import runtime
 from streamlit.web.server.starlette import App
 
 from quantviz.comparison.serving import Serving
+from quantviz.ui import STYLE
 from quantviz.ui.headers import Guard
 from quantviz.ui.observed import OBSERVED, JsonLines, resident_bytes
+from quantviz.ui.shell import Shell
 
 _LOG = logging.getLogger("quantviz.server")
 
@@ -31,7 +33,7 @@ def application(script: Path, offered: Serving) -> App:
     """
     routes = [Route("/health", _health), Route("/metrics", _metrics)] if offered.metrics else []
     guard = Middleware(Guard, session_bytes=offered.session_bytes, alive=_alive, noted=_noted, joined=_joined)
-    return App(script, routes=routes, middleware=[guard])
+    return App(script, routes=routes, middleware=[guard, Middleware(Shell, style=STYLE.read_text(encoding="utf-8"))])
 
 
 def main(arguments: list[str]) -> None:
