@@ -1,8 +1,7 @@
 """Every metric: formula, range, direction, convention, source, cost."""
 
-import streamlit as st
-
 from quantviz.ui import begin_page, metrics_page
+from quantviz.ui.document import show_document
 
 begin_page()
-st.markdown(metrics_page())
+show_document(metrics_page(), depth=3)
