@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
+import numpy as np
+
 from quantviz.specs import Extent
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ _PLAIN: dict[type, tuple[type, ...]] = {int: (int,), float: (float, int), str: (
 
 
 def structured(kind: type[T], data: Any) -> T:
-    """Return what ``asdict`` and JSON made ``data`` of: dataclasses, tuples and mappings as the types say.
+    """Return what ``asdict`` and JSON made ``data`` of: dataclasses, tuples, mappings and arrays as the types say.
 
     Numbers, texts and flags stay as they are, so that the value keeps its digest.
 
@@ -48,6 +50,8 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, _plain)
     converter.register_structure_hook_func(_is_choice, _chosen)
     converter.register_structure_hook(Extent, _extent)
+    converter.register_structure_hook_func(_is_array, _array)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _kind: value)
     return converter
 
 
@@ -68,6 +72,20 @@ def _chosen(value: Any, kind: Any) -> Any:
     if value not in get_args(kind):
         raise TypeError(repr(value))
     return value
+
+
+def _is_array(kind: Any) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is np.ndarray
+
+
+def _array(value: Any, kind: Any) -> Any:
+    """Return a list of numbers as an array of the dtype that the type names."""
+    (dtype,) = get_args(get_args(kind)[1])
+    array = np.array(value)
+    if not isinstance(value, list) or array.ndim != 1 or (array.size and not np.can_cast(array.dtype, dtype)):
+        raise TypeError(repr(value))
+    return array.astype(dtype)
 
 
 def _extent(value: Any, _kind: Any) -> Extent:
