@@ -4,7 +4,8 @@ import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
 from quantviz.ui.diagnose import show_tensors
-from quantviz.ui.layers import show_atlas, show_attribution, show_parts, show_search
+from quantviz.ui.layers import show_atlas, show_attribution, show_parts
+from quantviz.ui.search import show_search
 
 PARTS = {
     "Tensors": show_tensors,

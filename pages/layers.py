@@ -3,7 +3,8 @@
 import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
-from quantviz.ui.layers import show_atlas, show_attribution, show_parts, show_search
+from quantviz.ui.layers import show_atlas, show_attribution, show_parts
+from quantviz.ui.search import show_search
 
 PARTS = {"Layers": show_atlas, "Bits for each layer": show_search, "The paper's protocol": show_attribution}
 

@@ -17,11 +17,13 @@ from quantviz.layerwise.diagnosis.run import diagnose
 from quantviz.layerwise.diagnosis.specs import Cause, Diagnosis, TensorFigures
 from quantviz.layerwise.drift import layers_of
 from quantviz.specs import ImageSample, Progress, UsageError, no_progress
+from quantviz.study.examples import shipped_example
 from quantviz.ui import visible_progress, workbench
+from quantviz.ui.charts import PLAIN, name_picked, show_chart
+from quantviz.ui.example import example
 from quantviz.ui.once import once
 from quantviz.ui.plain import plain
 
-_PLAIN = {"displayModeBar": False}
 _NO_TENSOR = "none"
 _MOST_DRIFTS = 10
 _SHOWN = 5
@@ -41,20 +43,43 @@ def show_tensors(request: CompareRequest, samples: Sequence[ImageSample]) -> Non
         "wrong by stated rules. Some seconds.",
     )
     if found is None:
+        with example():
+            shipped = shipped_example(Diagnosis)
+            _show_causes(shipped)
+            _show_depth(shipped)
+            _show_drifts(shipped)
         return
     for words in found.notes:
         st.warning(plain(words), icon=":material/casino:")
     _show_causes(found)
-    st.subheader("SQNR over the network's depth")
-    name = _chosen(found)
-    _clickable(figures.tensors_figure(found, selected=name), "sqnr_depth")
-    st.caption(
-        "Points: each tensor's own rounding. Line: what activations have lost in all, with everything before them "
-        "rounded, too. A ring marks a tensor with a cause. Click a point."
-    )
+    _show_depth(found)
     _show_tensor(found, request, samples)
     _show_disagreement(found, request, samples)
     st.download_button("All tensors as CSV", csv_of(found), "diagnosis.csv", "text/csv", icon=":material/download:")
+
+
+def _show_depth(found: Diagnosis) -> None:
+    show_chart(
+        figures.tensors_figure(found, selected=_chosen(found)),
+        "sqnr_depth",
+        heading="SQNR over the network's depth",
+        caption="Points: each tensor's own rounding, in dB. Line: what activations have lost in all, with everything "
+        "before them rounded, too. A ring marks a tensor with a cause. Click a point.",
+        stem="quantviz-sqnr",
+        picked=name_picked("tensor"),
+    )
+
+
+def _show_drifts(measured: Diagnosis) -> None:
+    show_chart(
+        figures.disagreement_figure(measured),
+        "disagreement",
+        heading="SQNR against the drift of the maps",
+        caption="Far left SQNR is poor, far up the maps move: a tensor that is one without the other is worth a look. "
+        "The dashed line is the noise floor: drift of a change that nobody sees.",
+        stem="quantviz-sqnr-drift",
+        picked=name_picked("tensor"),
+    )
 
 
 def _show_causes(found: Diagnosis) -> None:
@@ -78,15 +103,6 @@ def _chosen(found: Diagnosis) -> str:
     return name if any(entry.name == name for entry in found.tensors) else ""
 
 
-def _clickable(figure: object, key: str) -> None:
-    def clicked() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        if points and (name := points[0].get("customdata")):
-            st.session_state["tensor"] = name[0] if isinstance(name, list | tuple) else name
-
-    st.plotly_chart(figure, key=key, config=_PLAIN, on_select=clicked, selection_mode="points")
-
-
 def _show_tensor(found: Diagnosis, request: CompareRequest, samples: Sequence[ImageSample]) -> None:
     names = [name for name in found.ranking if any(entry.name == name for entry in found.tensors)]
     name = st.selectbox("Tensor, worst first", (_NO_TENSOR, *names), key="tensor", bind="query-params")
@@ -96,7 +112,15 @@ def _show_tensor(found: Diagnosis, request: CompareRequest, samples: Sequence[Im
     cause = next((cause for cause in found.causes if cause.tensor == name), None)
     st.markdown(_sentence(entry, cause))
     left, right = st.columns(2)
-    left.plotly_chart(figures.tensor_figure(entry), key="histogram", config=_PLAIN)
+    with left:
+        show_chart(
+            figures.tensor_figure(entry),
+            "histogram",
+            heading="Its values, float and quantized",
+            caption="Part of the values in each interval; grey ticks are the levels of the grid"
+            + (", of the widest channel." if len(entry.site.scale) > 1 else "."),
+            stem="quantviz-tensor",
+        )
     with right:
         _show_map(entry, request, samples)
     _show_remedy(entry, cause, request, samples)
@@ -129,7 +153,7 @@ def _show_map(entry: TensorFigures, request: CompareRequest, samples: Sequence[I
     drift = "" if cc is None else f" drifts by {figures.number(max(1 - cc, 0.0))}"
     st.markdown(f"With only this tensor quantized, the map of {plain(samples[0].name)}{drift}.")
     chart = figures.maps_figure(comparison, opacity=0.55, name="this tensor only")
-    st.plotly_chart(chart, key="tensor_maps", config=_PLAIN)
+    st.plotly_chart(chart, key="tensor_maps", config=PLAIN)
 
 
 def _show_remedy(
@@ -184,5 +208,4 @@ def _show_disagreement(found: Diagnosis, request: CompareRequest, samples: Seque
         "Two maps a tensor and picture. A minute or so.",
     )
     if measured is not None:
-        _clickable(figures.disagreement_figure(measured), "disagreement")
-        st.caption("The dashed line is the noise floor: drift of a change that nobody sees.")
+        _show_drifts(measured)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 import streamlit as st
 
 from quantviz import figures
-from quantviz.layerwise.specs import Attribution
 from quantviz.specs import CALIBRATED, DEVIATIONS, PAPER
 from quantviz.study.published import (
     published_triangles,
@@ -25,11 +24,12 @@ from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.published import PRECISIONS, PUBLISHED_IMAGES, Reproduction, TriangleCheck
 from quantviz.study.specs.summary import Estimate
 from quantviz.ui import guarded
-from quantviz.ui.choices import counted, segments
+from quantviz.ui.attribution import show_attribution_of
+from quantviz.ui.charts import show_chart
+from quantviz.ui.choices import segments
 from quantviz.ui.links import Linked
 from quantviz.ui.studies import choose_study, summary_of, table_of
 
-_PLAIN: Final = {"displayModeBar": False}
 _METRICS: Final = {"CC": "cc", "SIM": "sim", "KLD": "kld"}
 _COMPARISONS: Final = {
     "int8 v f32": ("int8", "quantized_v_float"),
@@ -38,7 +38,6 @@ _COMPARISONS: Final = {
     "int16 v ground truth": ("int16", "quantized_v_saliency"),
     "int8 v ground truth": ("int8", "quantized_v_saliency"),
 }
-_INTERVALS: Final = ", with its 95 % interval over other pictures of the kind (percentile bootstrap)"
 _ABSENT: Final = "not in this study"
 _PAPER_LINK: Final = "[arXiv 2403.09939](https://arxiv.org/abs/2403.09939)"
 _STEPS: Final = {
@@ -102,10 +101,13 @@ def show_table(numbers: Numbers) -> None:
     """Show the figure and the table of published and reproduced numbers, and what of them can be compared."""
     st.markdown(f"### {_headline(numbers)}")
     metric = _METRICS[segments("Score", list(_METRICS), "metric")]
-    st.plotly_chart(figures.agreement_figure(numbers.rows, metric, numbers.untrained), key="agreement", config=_PLAIN)
-    st.caption(
-        "A dot is a mean over pictures, a bar its 95 % interval: of the published means mean ± 1.96 sd / √10,000, "
-        "which is narrower than the dot."
+    show_chart(
+        figures.agreement_figure(numbers.rows, metric, numbers.untrained),
+        "agreement",
+        heading=f"Mean {metric.upper()} of quantized and float maps, published and reproduced",
+        caption="A dot is a mean over pictures, a bar its 95 % interval: of the published means mean ± 1.96 sd / "
+        f"√{PUBLISHED_IMAGES:,}, which is narrower than the dot. CC and SIM have no unit; KLD is in nats.",
+        stem=f"quantviz-paper-{metric}",
     )
     if numbers.untrained:
         st.warning(
@@ -153,10 +155,13 @@ def show_triangle(numbers: Numbers) -> None:
         r"\overline{\mathrm{SIM}}(q, f)"
     )
     st.markdown("with *q* the quantized map, *f* the float map and *t* the ground truth.")
-    st.plotly_chart(figures.triangle_figure(checks), key="published_triangle", config=_PLAIN)
-    st.caption(
-        "A bar holds the means that the published SIM of float v ground truth (tick) and of quantized v float leave "
-        f"possible. Rounding to three decimals can explain {checks[0].tolerance:.4f} at most."
+    show_chart(
+        figures.triangle_figure(checks),
+        "published_triangle",
+        heading="Which published means are possible",
+        caption="A bar holds the means that the published SIM of float v ground truth (tick) and of quantized v float "
+        f"leave possible. Rounding to three decimals can explain {checks[0].tolerance:.4f} at most. SIM has no unit.",
+        stem="quantviz-paper-triangle",
     )
     st.table(_triangle_table(checks))
     _explained(checks)
@@ -168,11 +173,12 @@ def show_gap() -> None:
     """Show the shipped attributions of the gap between the two protocols, and how to make one."""
     shipped = {attribution.model: attribution for attribution in shipped_attributions()}
     if shipped:
-        attribution = shipped[segments("Model", list(shipped), "gap")]
-        _gap(attribution)
+        show_attribution_of(shipped[segments("Model", list(shipped), "gap")])
     st.subheader("On your own pictures", anchor=False)
-    st.markdown("The tab *The paper's protocol* of the page Layers measures the same of pictures that you choose, or:")
-    st.code("quantviz attribute photos/ --model mobilenet_v2 --limit 10 --json attribution.json", language="bash")
+    st.markdown(
+        "The tab *The paper's protocol* of the page Diagnose measures the same of pictures that you choose, or:"
+    )
+    st.code("quantviz attribute photos/ --model mobilenet_v2 --limit 100 --json attribution.json", language="bash")
     st.page_link("pages/diagnose.py", label="Diagnose", icon=":material/troubleshoot:")
 
 
@@ -302,6 +308,17 @@ def _triangle_table(checks: Sequence[TriangleCheck]) -> pd.DataFrame:
             "possible": f"{check.low:.3f}\u00a0to\u00a0{check.high:.3f}",
             "published": f"{check.quantized_v_truth:.3f}",
             "outside by": "–" if check.holds else f"**{check.excess:.3f}**",
+        }
+        for check in checks
+    ]
+    return pd.DataFrame(lines).set_index(["model", "precision"])
+
+
+def _mixture_table(checks: Sequence[TriangleCheck]) -> pd.DataFrame:
+    lines = [
+        {
+            "model": check.model,
+            "precision": check.setting,
             "part scored 1.0": "–" if not check.share else f"{check.share:.1%}",
             "sd that this gives": "–" if check.share_sd is None else f"{check.share_sd:.3f}",
             "published sd": "–" if check.sd is None else f"{check.sd:.3f}",
@@ -332,6 +349,8 @@ def _explained(checks: Sequence[TriangleCheck]) -> None:
         f"well, for {first.model} at {first.setting} from {base:.3f} to {share + (1 - share) * base:.3f}; the "
         f"published CC is {mean_cc:.3f}."
     )
+    with st.expander("The parts and deviations"):
+        st.table(_mixture_table(checks))
 
 
 def _study_check(numbers: Numbers) -> None:
@@ -351,38 +370,10 @@ def _study_check(numbers: Numbers) -> None:
     )
     protocol = segments("Protocol", protocols, "checked")
     chosen = [check for check in numbers.checks if check.source == protocol]
-    st.plotly_chart(figures.triangle_figure(chosen, numbers.untrained), key="study_triangle", config=_PLAIN)
-
-
-def _gap(gap: Attribution) -> None:
-    pictures = counted(len(gap.images), "picture")
-    shares: Mapping[str, float] = figures.shown_shares(gap)
-    if not gap.weights.trained:
-        st.warning("These weights are UNTRAINED (random): a sanity control, not a model.", icon=":material/casino:")
-    st.markdown(
-        f"### At {gap.quant.label}, {gap.model}'s mean CC with the float maps is {gap.calibrated:.3f} "
-        f"calibrated and {gap.paper:.3f} under the paper's protocol; these seven switches make the difference."
+    show_chart(
+        figures.triangle_figure(chosen, numbers.untrained),
+        "study_triangle",
+        heading=f"Means of this study, {protocol.replace('_', ' ')} protocol",
+        caption="As above: a bar holds the means that are possible, a tick is the float network's.",
+        stem="quantviz-study-triangle",
     )
-    st.plotly_chart(figures.attribution_figure(gap), key="attribution", config=_PLAIN)
-    st.caption(
-        f"A bar is a switch's Shapley value: the mean change of CC over {pictures} when it is switched on, over all "
-        f"orders{_INTERVALS if gap.intervals else ''}. Weights {gap.weights.name}; {gap.cam.method} at {gap.cam.layer}."
-    )
-    lines: list[dict[str, Any]] = [{"step": "calibrated protocol", "CC": f"{gap.calibrated:.3f}", "what it does": ""}]
-    lines += [
-        {"step": name.replace("_", " "), "CC": _signed(share), "what it does": DEVIATIONS[name]}
-        for name, share in shares.items()
-    ]
-    lines.append({"step": "the paper's protocol", "CC": f"{gap.paper:.3f}", "what it does": "the sum of the above"})
-    st.table(pd.DataFrame(lines).set_index("step"))
-    every, most = "+".join(DEVIATIONS), max(map(len, gap.unscored.values()), default=0)
-    if most:
-        st.caption(
-            f"A map without evidence has no CC: under the paper's protocol {len(gap.unscored.get(every, ()))} of "
-            f"{pictures} are left out, under one combination of switches {most}. A share can hold some of that "
-            "selection."
-        )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -16,7 +17,7 @@ from quantviz.specs import DEPLOYED, QuantSpec, QuantvizError, scheme_name
 from quantviz.study.specs.plan import STUDY_METRICS
 from quantviz.study.times import kept_times, measure_apart, measured_apart, measuring, untimed
 from quantviz.ui import visible_progress, workbench
-from quantviz.ui.charts import PLAIN
+from quantviz.ui.charts import Files, show_chart
 from quantviz.ui.choices import segments
 from quantviz.ui.plain import plain
 from quantviz.ui.study import Opened
@@ -82,7 +83,18 @@ def _spread(opened: Opened) -> None:
     chart = figures.distribution_chart(
         opened.view.table, "simulated_v_deployed", metric, DEPLOYED, chosen=opened.view.chosen
     )
-    st.plotly_chart(figures.distribution_figure(chart), key="simulated_spread", config=PLAIN)
+    show_chart(
+        figures.distribution_figure(chart),
+        "simulated_spread",
+        heading=f"How {metric_title(metric)} of deployed and simulated maps is spread",
+        caption="A box is the middle half of the pictures, its line the median; whiskers reach to the furthest picture "
+        "within 1.5 times the box's height. The diamond is the mean.",
+        files=Files(
+            opened.stem(f"deployed-{metric}"),
+            partial(figures.distribution_csv, [chart]),
+            partial(figures.distribution_print, [chart], opened.plan),
+        ),
+    )
 
 
 def _times(opened: Opened) -> None:

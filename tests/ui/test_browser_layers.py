@@ -15,7 +15,8 @@ def test_a_first_visit_computes_nothing_and_says_what_it_would(page, address):
     expect(page.get_by_text("Quantizes one layer at a time")).to_be_visible(timeout=WAIT)
     settled(page)
     expect(button(page, "Measure every layer")).to_be_visible()
-    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+    expect(page.get_by_text("An example, computed before")).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=WAIT)
     page.get_by_role("tab", name="The paper's protocol").click()
     expect(page.get_by_text("Each of the 128 combinations")).to_be_visible(timeout=WAIT)
     expect(page.get_by_role("alert")).to_have_count(0)
@@ -52,7 +53,7 @@ def test_found_bits_are_drawn_downloaded_and_used_on_compare(page, address, tmp_
     link = f"{address}/layers?{SMALL}&images=coffee&images=chelsea&part=Bits+for+each+layer&widths=4&widths=8"
     page.goto(f"{link}&max_drift=0.5")
     button(page, "^Search").click(timeout=WAIT)
-    expect(page.get_by_text("Searched on one picture, tested on 1")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Searched on 1 picture, tested on 1")).to_be_visible(timeout=WAIT)
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
     bits = json.loads(downloaded(page, "^Bits file", tmp_path).read_text())
     assert set(bits["layers"].values()) <= {"W4A8", "W8A8"}
