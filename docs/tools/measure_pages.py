@@ -57,7 +57,7 @@ FRAMES = """() => {
 }"""
 # Title in the menu -> path, and what is there when the page is complete.
 PAGES = {
-    "Home": ("/", ".viewer canvas"),
+    "Home": ("/", ".viewer canvas:visible"),
     "Compare": ("/compare", ".viewer .attention strong"),
     "Your network": ("/yours", "h2:has-text('your own network')"),
     "Your photographs": ("/photographs", "[data-testid=stFileUploader]"),

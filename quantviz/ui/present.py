@@ -16,6 +16,7 @@ from quantviz.study.presentation import SHIPPED_FILE, Presentation, Slide, read_
 from quantviz.study.published import published_triangles, reproductions, shipped_attributions
 from quantviz.ui.charts import PLAIN
 from quantviz.ui.plain import plain
+from quantviz.ui.shell import PRESENTED
 from quantviz.ui.studies import floor_of, grids_of, study_folder, summary_of, table_of
 
 VARIABLE: Final = "QUANTVIZ_PRESENT"
@@ -23,16 +24,6 @@ VARIABLE: Final = "QUANTVIZ_PRESENT"
 
 _HEIGHT: Final = 560
 _LETTERS: Final = 20
-_STYLE: Final = """<style>
-[data-testid=stSidebar], [data-testid=stHeader], [data-testid=stExpandSidebarButton] { display: none !important; }
-[data-testid=stMainBlockContainer] { max-width: 90rem; margin: 0 auto; padding: 3rem 4rem; }
-[data-testid=stMainBlockContainer] h1 { font-size: 2.5rem; line-height: 1.2; }
-[data-testid=stMarkdownContainer] p { font-size: 1.75rem; line-height: 1.4; max-width: 48rem; }
-[data-testid=stCaptionContainer] p, [data-testid=stImageCaption] { font-size: 1.25rem !important; opacity: 1; }
-/* For the keyboard alone, and seen while it stands on them. */
-.st-key-steps { position: fixed; bottom: 0.5rem; right: 1rem; opacity: 0; width: auto; }
-.st-key-steps:focus-within { opacity: 1; }
-</style>"""
 
 
 def show_presentation() -> None:
@@ -43,7 +34,7 @@ def show_presentation() -> None:
     """
     presentation = _presentation()
     count = len(presentation.slides)
-    st.html(_STYLE)
+    st.html(f"<style>{PRESENTED.read_text(encoding='utf-8')}</style>")
     at = _place(count)
     slide = presentation.slides[at]
     st.title(slide.title, anchor=False)

@@ -6,17 +6,23 @@ not kept, so that everything jumps aside, then up. With the style in the page's 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from quantviz.ui.headers import Asgi, Message, Receive, Send
 
-WITHOUT_MENU: Final = "/present"
+PRESENTED: Final = Path(__file__).parent / "present.css"
+"""What the presentation has beside the style of every page."""
+
+_PRESENTATION: Final = "/present"
 
 # The menu's width is Streamlit's, 300 pixels, where a page is wide enough for it to be open at first.
 _ROOM: Final = """
 [data-testid=stMainBlockContainer] { max-width: 100%; }
 @media (min-width: 769px) {
-  [data-testid=stAppViewContainer]:not(:has([data-testid=stSidebar])) [data-testid=stMain] { margin-left: 300px; }
+  [data-testid=stAppViewContainer]:not(:has([data-testid=stSidebar])) > :has(> [data-testid=stMain]) {
+    margin-left: 300px;
+  }
 }
 """
 _OTHERS: Final = ("/static/", "/_stcore/", "/media/", "/component/")
@@ -42,7 +48,8 @@ class Shell:
         if scope["type"] != "http" or scope["method"] != "GET" or any(part in path for part in _OTHERS):
             await self._app(scope, receive, send)
             return
-        style = self._style + ("" if path.rstrip("/").endswith(WITHOUT_MENU) else _ROOM)
+        presented = path.rstrip("/").endswith(_PRESENTATION)
+        style = self._style + (PRESENTED.read_text(encoding="utf-8") if presented else _ROOM)
         started: Message | None = None
         parts: list[bytes] = []
 
@@ -55,7 +62,8 @@ class Shell:
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
-                    page = b"".join(parts).replace(b"</head>", f"<style>{style}</style></head>".encode(), 1)
+                    head = f"<style>:root {{\n{style}\n}}</style></head>"  # before Streamlit's, whose rules would win
+                    page = b"".join(parts).replace(b"</head>", head.encode(), 1)
                     kept = [pair for pair in started["headers"] if pair[0].lower() not in _DROPPED]
                     await send({**started, "headers": [*kept, (b"content-length", str(len(page)).encode())]})
                     await send({"type": "http.response.body", "body": page})
