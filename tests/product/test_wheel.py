@@ -176,6 +176,6 @@ from streamlit.testing.v1 import AppTest
 from quantviz.cli.serve import dashboard
 app = AppTest.from_file(dashboard() / "app.py", default_timeout=120).switch_page("pages/method.py").run()
 assert not app.exception, app.exception
-print(app.markdown[0].value.splitlines()[0])
+print(app.title[0].value)
 """
-    assert ask(installed, home, empty, code).strip() == "# Method"
+    assert ask(installed, home, empty, code).strip() == "Method"
