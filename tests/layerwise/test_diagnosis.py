@@ -18,7 +18,7 @@ from quantviz.layerwise.diagnosis.meter import Meter
 from quantviz.layerwise.diagnosis.output import csv_of, html_of, report_diagnosis
 from quantviz.layerwise.diagnosis.remedies import remedied
 from quantviz.layerwise.diagnosis.simulation import diagnose_modules
-from quantviz.layerwise.diagnosis.specs import Diagnosis, Site
+from quantviz.layerwise.diagnosis.specs import Diagnosis, Site, TensorDrift
 from quantviz.layerwise.diagnosis.structure import blocks_of, module_findings
 from quantviz.quantize import assemble, calibrate, float_base
 from quantviz.specs import LayerBits, QuantSpec, UsageError
@@ -271,6 +271,21 @@ def test_the_tensor_with_a_cause_is_ranked_first(harmed):
     assert harmed.ranking[0] == "mix.input"
     assert [cause.cause for cause in harmed.causes] == ["calibration_range"]
     assert set(harmed.ranking) == {entry.name for entry in harmed.tensors}
+
+
+def test_a_small_bias_is_not_ranked_before_what_is_rounded_worse_in_the_sum(figures):
+    """A bias lies on the step of sums, so that its own SQNR may be poor where it hardly counts."""
+    site = Site("mix.bias", "mix", "bias", 32, np.array([0.01]), np.zeros(1, np.int64), -(2**31), 2**31 - 1)
+    meter = Meter(site, len(figures))
+    bias = drawn(3, 6) * 0.01
+    meter.see(bias, bias, (bias / 0.01).round() * 0.01)
+    small = meter.figures()
+    others = [entry for name, entry in figures.items() if name != "mix.bias"]
+    assert small.sqnr_isolated < min(entry.sqnr_isolated for entry in others if entry.sqnr_isolated is not None)
+    ranking = diagnosed([*others, small], ()).ranking
+    assert all(ranking.index("mix.bias") > ranking.index(entry.name) for entry in others if entry.site.role != "bias")
+    measured = replace(small, drift=TensorDrift(0.5, 0.1, None))
+    assert diagnosed([*others, measured], ()).ranking[0] == "mix.bias"
 
 
 def test_a_report_has_no_number_that_json_lacks(harmed):

@@ -262,7 +262,8 @@ class Diagnosis:
         """Names of the tensors, worst first.
 
         Tensors with a cause come first, by the causes' severity; then the others, by drift over the floor where it was
-        measured, else by their isolated SQNR. Tensors that lose nothing come last.
+        measured, else by their isolated SQNR, weights and activations before biases. Tensors that lose nothing come
+        last.
         """
         severity: dict[str, float] = {}
         for cause in self.causes:
@@ -270,10 +271,13 @@ class Diagnosis:
         names = {entry.name for entry in self.tensors}
         extra = [name for name in severity if name not in names]
 
-        def worst(entry: TensorFigures) -> tuple[float, float, float, int]:
+        def worst(entry: TensorFigures) -> tuple[float, float, bool, float, int]:
             drift = -1.0 if entry.drift is None or entry.drift.alone is None else entry.drift.alone
             lost = np.inf if entry.sqnr_isolated is None else entry.sqnr_isolated
-            return (-severity.get(entry.name, 0.0), -drift, lost, entry.depth)
+            # A bias lies on the step of the sums that it is added to, of which it may be a small part: a low SQNR of a
+            # small bias says nothing of what it does to them.
+            minor = entry.site.role == "bias"
+            return (-severity.get(entry.name, 0.0), -drift, minor, lost, entry.depth)
 
         ranked = [entry.name for entry in sorted(self.tensors, key=worst)]
         return (*extra, *ranked) if extra else tuple(ranked)
