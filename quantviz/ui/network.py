@@ -34,8 +34,15 @@ def choose_model(linked: Linked) -> str:
     Args:
         linked: the values of the address.
     """
-    offered = _offered()
-    chosen = linked.select("Model", [*networks.MODELS, *offered, BY_NAME], "model")
+    offered, here = _offered(), models_at_hand()
+    others = [name for name in networks.MODELS if name not in here]
+    words = f"These run now: {', '.join((*here, *offered))}."
+    if others:
+        words += f" These are downloaded first: {', '.join(f'{name} ({download_words(name)})' for name in others)}."
+    options = [*here, *others, *offered, BY_NAME]
+    chosen = linked.select("Model", options, "model", index=options.index(networks.DEFAULT_MODEL), help=words)
+    if chosen in others:
+        st.caption(f":material/download: Its published weights are {download_words(chosen)} to download, once.")
     if chosen in offered:
         with guarded():  # a card, or a function's code, may have become wrong
             networks.spec(offered[chosen])
@@ -58,6 +65,17 @@ def choose_model(linked: Linked) -> str:
         st.caption(f"Until a name is given, {networks.DEFAULT_MODEL} is shown.")
         return networks.DEFAULT_MODEL
     return _meanwhile()
+
+
+def models_at_hand() -> tuple[str, ...]:
+    """Return the networks of our table whose default weights are on this machine."""
+    states = {name: networks.weights_state(spec) for name, spec in networks.MODELS.items()}
+    return tuple(name for name, state in states.items() if state in ("bundled", "cached"))
+
+
+def download_words(model: str) -> str:
+    """Return how much the default weights of a network of our table take, which are float32: ``"528 MiB"``."""
+    return f"{4 * networks.MODELS[model].parameters / 2**20:,.0f} MiB"
 
 
 def _meanwhile() -> str:

@@ -59,6 +59,14 @@ def chosen(page):
     return [entry.value for entry in page.text]
 
 
+def test_networks_that_run_now_stand_first_and_others_say_what_they_download(choices):
+    (box,) = choices().selectbox
+    assert list(box.options) == [*MODELS, BY_NAME]  # of these, only the first one's weights come with a package
+    assert box.help.startswith("These run now: efficientnet_lite0. These are downloaded first: vgg16 (528 MiB), ")
+    page = choices().selectbox[0].select("vgg16").run()
+    assert any("528 MiB to download" in caption.value for caption in page.caption)
+
+
 def test_a_classifier_of_a_library_has_only_the_weights_that_are_here(choices):
     page = choices().selectbox[0].select(BY_NAME).run()
     assert chosen(page) == ["efficientnet_lite0", "IMAGENET1K, untrained"]
