@@ -22,13 +22,18 @@ with guarded():
     choices = choose()
     show_ignored(choices.ignored)
     sample = choices.picture()
-    shown = compared_or_before(until_exported(choices.request), sample)
-    if shown is None:
-        st.stop()
-    request, comparison = shown
-    show_notes(comparison)
-    cost = cost_of(request)
-    show_stage(request, comparison, cost, link=not choices.uploaded)
+    # Each in a place of its own, so that the maps keep theirs whatever is computed or said above them.
+    working, said, stage = st.container(gap=None), st.container(), st.container()
+    with working:
+        shown = compared_or_before(until_exported(choices.request), sample)
+        if shown is None:
+            st.stop()
+        request, comparison = shown
+        cost = cost_of(request)
+    with said:
+        show_notes(comparison)
+    with stage:
+        show_stage(request, comparison, cost, link=not choices.uploaded)
     bench = workbench()
     offers = st.container()
     if choices.uploaded:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TITLE = "quantviz"
 _MOST_STEPS = 60
+_UNTIL_CANCEL = 1.0  # seconds of work after which a button cancels it; what is shorter would flicker
 STYLE = Path(__file__).parent / "page.css"
 """What every page has; the server puts it into the page's head, too."""
 
@@ -77,6 +78,7 @@ def begin_page() -> None:
     if "navigated" not in st.session_state:
         navigation()
         st.rerun()
+    st.session_state["cancelling"] = st.session_state.pop("cancelled", False)
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
 
 
@@ -109,11 +111,23 @@ def workbench() -> Workbench:
     return Workbench(TensorStore(default_directory() / "tensors"))
 
 
+class Cancelled(QuantvizError):
+    """The visitor cancelled what was being computed."""
+
+
+def show_cancelled() -> None:
+    """Say that a computation was cancelled, and offer to go on with it."""
+    st.info("Cancelled; what was computed so far is kept.", icon=":material/cancel:")
+    st.button("Go on", key="go_on", icon=":material/play_arrow:")  # the page runs again, and computes
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """Turn whatever goes wrong in a block into one message on the page; what was chosen stays as it is."""
     try:
         yield
+    except Cancelled:
+        show_cancelled()
     except QuantvizError as error:
         st.error(plain(error), icon=":material/error:")
     except StreamlitAPIException as error:
@@ -138,17 +152,25 @@ def guarded() -> Iterator[None]:
 
 @contextmanager
 def visible_progress() -> Iterator[Progress]:
-    """Show what is being computed while a block runs, and nothing afterwards."""
+    """Show what is being computed while a block runs, with a way to cancel it, and nothing afterwards.
+
+    It stands over the page's lower edge, so that nothing on the page moves for it.
+
+    Raises:
+        Cancelled: from the progress, on the run of the page that follows a click on its button.
+    """
     place = st.empty()
     steps: list[tuple[str, float]] = st.session_state.setdefault("steps", [])
+    bar = _Bar(place)
 
     def show(message: str, fraction: float | None = None, phase: Phase = Phase.WORKING) -> None:
+        if st.session_state.get("cancelling"):
+            raise Cancelled("Cancelled; go on with it, or choose something else.")
         if not steps or steps[-1][0] != message:
             steps.append((message, time.monotonic()))
             del steps[:-_MOST_STEPS]
         icon = _PHASE_ICONS.get(phase, "hourglass_top")
-        with place.container():
-            st.progress(min(max(fraction or 0.0, 0.0), 1.0), text=f":material/{icon}: {plain(message)} …")
+        bar.show(min(max(fraction or 0.0, 0.0), 1.0), f":material/{icon}: {plain(message)} …")
 
     try:
         yield show
@@ -156,6 +178,32 @@ def visible_progress() -> Iterator[Progress]:
         if steps and steps[-1][0]:
             steps.append(("", time.monotonic()))
         place.empty()
+
+
+class _Bar:
+    """A progress bar, and after a moment a button that cancels what it shows."""
+
+    def __init__(self, place: DeltaGenerator) -> None:
+        self._place, self._began = place, time.monotonic()
+        self._box: DeltaGenerator | None = None
+        self._bar: DeltaGenerator | None = None
+        self._can_cancel = False
+
+    def show(self, fraction: float, words: str) -> None:
+        """Show how far the work is."""
+        if self._box is None or self._bar is None:
+            number = st.session_state["bars"] = st.session_state.get("bars", 0) + 1
+            self._box = self._place.container(key=f"working-{number}", horizontal=True, vertical_alignment="center")
+            self._bar = self._box.progress(fraction, text=words)
+        else:
+            self._bar.progress(fraction, text=words)
+        if not self._can_cancel and time.monotonic() - self._began > _UNTIL_CANCEL:
+            self._can_cancel = True  # a button is drawn once in a run of the page
+            self._box.button("Cancel", key=f"cancel-{st.session_state['bars']}", on_click=_cancel)
+
+
+def _cancel() -> None:
+    st.session_state["cancelled"] = True
 
 
 @lru_cache(maxsize=1)  # Streamlit's own cache would warn where the server's process imports this

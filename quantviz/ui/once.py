@@ -11,16 +11,23 @@ import streamlit as st
 from quantviz.comparison import CompareRequest
 from quantviz.comparison.protocols import MANY_PASSES
 from quantviz.layerwise.noise import with_floor
-from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec, QuantvizError
-from quantviz.ui import visible_progress, workbench
+from quantviz.specs import Comparison, ImageSample, Progress, QuantSpec, QuantvizError, WeightsUnavailable
+from quantviz.ui import Cancelled, show_cancelled, visible_progress, workbench
+from quantviz.ui.network import models_at_hand
 from quantviz.ui.observed import OBSERVED
-from quantviz.ui.plain import plain
+from quantviz.ui.plain import code, plain
 from quantviz.ui.turns import computing
 
 T = TypeVar("T")
 
 _MOST_RESULTS: Final = 12
 """Results that a session keeps; the store has the others."""
+
+# What will stand there, in its size, so that nothing moves when it comes.
+_SKELETON: Final = (
+    '<div class="skeleton" role="status" aria-label="The maps are being computed">'
+    '<i class="verdicts"></i><i class="panels"></i><i class="strip"></i></div>'
+)
 
 _SLOW: Final = {
     "distilled": "Learning scales and biases takes some minutes the first time; after that, it comes from the cache.",
@@ -70,17 +77,33 @@ def compared_or_before(request: CompareRequest, sample: ImageSample) -> tuple[Co
         What is shown, with what it was compared by; None where there is nothing to show.
     """
     before: tuple[CompareRequest, Comparison] | None = st.session_state.get("shown_before")
+    place = st.empty()
+    if before is None:
+        place.html(_SKELETON)
     try:
         comparison = compared_once_asked(request, sample)
     except QuantvizError as error:
-        st.error(plain(error), icon=":material/error:")
+        place.empty()
+        _show_refused(error)
         if before is not None:
-            st.caption(f"Until that is mended, here is {before[1].model} at {before[1].quant.label} as before.")
+            st.caption(f"Until then, here is {before[1].model} at {before[1].quant.label} as before.")
         return before
+    place.empty()
     if comparison is None:
         return None
     st.session_state["shown_before"] = (request, comparison)
     return request, comparison
+
+
+def _show_refused(error: QuantvizError) -> None:
+    """Say why there is no comparison, and what can be done."""
+    if isinstance(error, Cancelled):
+        show_cancelled()
+        return
+    st.error(plain(error), icon=":material/error:")
+    if isinstance(error, WeightsUnavailable):
+        names = ", ".join(map(code, models_at_hand()))
+        st.caption(f"These run now, without a download: {names}; and every network with *untrained* weights.")
 
 
 def once(
