@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -36,12 +35,12 @@ from quantviz.ui.links import Linked
 from quantviz.ui.network import OF_CARD, choose_model, weights_at_hand
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import choose_bits_file, choose_quantization
-from quantviz.ui.viewer import photo_of
+from quantviz.ui.thumbnails import choose_thumbnail
 
 _RULES = {"float": "Float model's top-1", "own": "Each model's own top-1", "chosen": "A class you choose"}
 _CLASS_HELP = "float: what the float network says; own: what each network says; or a class, found by typing its name."
 _BASIC = frozenset(
-    "image model model_name weight_bits act_bits class from_study from_picture crop crop_x crop_y".split()
+    "image model model_name weight_bits act_bits class from_study from_picture crop crop_x crop_y own_picture".split()
 )
 
 
@@ -106,58 +105,6 @@ def _asks_for_more() -> bool:
     if "asked_for_more" not in st.session_state:
         st.session_state["asked_for_more"] = bool(set(st.query_params) - _BASIC)
     return bool(st.session_state["asked_for_more"])
-
-
-def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[[], ImageSample], tuple[str, ...]]:
-    """Draw the choice of a picture by its looks; as ``choose_picture``.
-
-    An uploaded picture is kept for the session, so that it is still there when one comes back to the page.
-    """
-    if study is not None:
-        show_link(study)
-        return study.read, ()
-    st.html(f"<style>{_thumbnail_rules()}</style>")
-    name = st.pills(
-        "Photograph", images.BUNDLED, default="chelsea", required=True, key="image", bind="query-params", wrap=True
-    )
-    linked.check("image", name)
-    kept: dict[str, tuple[bytes, str]] = st.session_state.setdefault("kept_uploads", {})
-    file = st.file_uploader(
-        "Or your own picture",
-        type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
-        max_upload_size=images.MAX_BYTES >> 20,
-        key="upload",
-        label_visibility="collapsed",
-    )
-    if file is not None:
-        kept["picture"] = (file.getvalue(), file.name)
-    elif st.session_state.get("had_upload"):  # it was taken away
-        kept.pop("picture", None)
-    st.session_state["had_upload"] = file is not None
-    if "picture" not in kept:
-        return lambda: images.bundled(str(name)), ()
-    data, file_name = kept["picture"]
-    if file is None:
-        st.markdown(f":material/image: {code(file_name)}, uploaded before")
-
-        def leave() -> None:
-            kept.pop("picture", None)
-
-        st.button("Back to the bundled photographs", on_click=leave, key="leave_upload", width="stretch")
-    return lambda: images.load(data, name=file_name), (file_name,)
-
-
-@lru_cache(maxsize=1)
-def _thumbnail_rules() -> str:
-    """Return the style that shows each photograph on its button."""
-    rules = []
-    for place, name in enumerate(images.BUNDLED, start=1):
-        rgb = images.bundled(name).rgb
-        side = min(rgb.shape[:2])
-        top, left = ((length - side) // 2 for length in rgb.shape[:2])
-        small = photo_of(images.thumbnail(rgb[top : top + side, left : left + side], 96))
-        rules.append(f".st-key-image button:nth-of-type({place}) {{ background-image: url({small}); }}")
-    return "\n".join(rules)
 
 
 def choose_class(linked: Linked, model: str) -> Literal["float", "own"] | int:

@@ -67,6 +67,11 @@ class Linked:
         if given is not None and given != str(taken):
             self.ignored.append(f"The link's {key} {given!r} is not available; {str(taken)!r} is shown instead.")
 
+    def check_upload(self, key: str, taken: str) -> None:
+        """Note that the address is of an uploaded picture, which no link carries."""
+        if self._values.pop(key, None) is not None:
+            self.ignored.append(f"The link is to a picture that was uploaded elsewhere; {taken!r} is shown instead.")
+
     def select(
         self,
         label: str,

@@ -17,13 +17,14 @@ from quantviz.layerwise.precision import Precision, precision_of, smallest_withi
 from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec
 from quantviz.ui import workbench
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
-from quantviz.ui.choices import choose_limits
+from quantviz.ui.choices import choose_limits, counted
 from quantviz.ui.controls import choose_request
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import scheme_query
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import IN_FLOAT
+from quantviz.ui.thumbnails import keep_upload
 from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
@@ -65,6 +66,7 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
         accept_multiple_files=True,
         max_upload_size=images.MAX_BYTES >> 20,
         key="photographs",
+        on_change=_forget,
     )
     with st.popover("Or a whole folder", icon=":material/folder_open:"):
         folder = st.file_uploader(
@@ -73,6 +75,7 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
             accept_multiple_files="directory",
             max_upload_size=images.MAX_BYTES >> 20,
             key="photograph_folder",
+            on_change=_forget,
         )
     st.caption(f"Up to {MOST} at once. They stay on this machine, are kept for this session only, and go with it.")
     bits = st.pills(
@@ -83,7 +86,7 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
         key="precisions",
         bind="query-params",
     )
-    samples, refused = _read([*files, *folder])
+    samples, refused = _read([(file.getvalue(), file.name) for file in (*files, *folder)] or _kept())
     return request, tuple(sorted(map(int, bits), reverse=True)), samples, (*linked.ignored, *refused)
 
 
@@ -103,8 +106,8 @@ def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[Image
     if key in results:
         return results[key]
     place = st.empty()
-    count = f"{len(samples)} photograph" + "s" * (len(samples) > 1)
-    if not place.button(f"Test {count} at {len(bits)} precisions", type="primary", key="judge"):
+    count = counted(len(samples), "photograph")
+    if not place.button(f"Test {count} at {counted(len(bits), 'precision')}", type="primary", key="judge"):
         return None
     place.empty()
     with computing(long=True) as progress:
@@ -161,21 +164,36 @@ def _files() -> dict[str, tuple[bytes, str]]:
     return files
 
 
-def _read(files: Sequence[object]) -> tuple[list[ImageSample], list[str]]:
-    """Return the pictures among uploaded files, once each, and a sentence for each other file."""
+def _forget() -> None:
+    """Forget the photographs: others were chosen, or they were taken away."""
+    _files().clear()
+
+
+def _kept() -> list[tuple[bytes, str]]:
+    """Return the session's photographs, where one comes back to the page, and say that they are still there."""
+    kept = list(_files().values())
+    if kept:
+        left, right = st.columns([3, 1], vertical_alignment="center")
+        left.markdown(f":material/photo_library: {counted(len(kept), 'photograph')}, uploaded before")
+        right.button("Remove", on_click=_forget, key="forget_photographs", icon=":material/close:", width="stretch")
+    return kept
+
+
+def _read(files: Sequence[tuple[bytes, str]]) -> tuple[list[ImageSample], list[str]]:
+    """Return the pictures among files, once each, and a sentence for each other file."""
     samples: dict[str, ImageSample] = {}
     refused = []
-    _files().clear()
-    for file in files[:MOST]:
+    _forget()
+    for data, name in files[:MOST]:
         try:
-            sample = decoded(file.getvalue(), file.name)  # type: ignore[attr-defined]
+            sample = decoded(data, name)
         except ImageError as error:
             refused.append(str(error))
             continue
         if sample.id in samples:
             refused.append(f"{sample.name} is the same picture as {samples[sample.id].name}; it counts once.")
         samples.setdefault(sample.id, sample)
-        _files()[sample.id] = (file.getvalue(), file.name)  # type: ignore[attr-defined]
+        _files()[sample.id] = (data, name)
     if len(files) > MOST:
         refused.append(
             f"{len(files)} photographs were given, and the first {MOST} are taken; sweep over a folder of more."
@@ -238,7 +256,7 @@ def take_photograph() -> None:
         return
     del st.query_params[_PHOTOGRAPH]
     if wanted in _files():
-        st.session_state.setdefault("kept_uploads", {})["picture"] = _files()[wanted]
+        keep_upload(*_files()[wanted])
 
 
 def _tile(request: CompareRequest, comparison: Comparison) -> None:
