@@ -35,14 +35,15 @@ def choose_crop(linked: Linked, quant: QuantSpec) -> Crop:
         "place: where you put it, here or by dragging the frame on the whole photograph.",
     )
     linked.check("crop", kind)
-    if kind != "place":
-        return Crop(fit=kind == "fit")
+    # Always there: a value that is set before its slider is drawn would not reach the address.
     x, y = (
-        st.slider(words, 0, 100, round(100 * middle), key=key, bind="query-params")
+        st.slider(words, 0, 100, round(100 * middle), key=key, bind="query-params", disabled=kind != "place")
         for (key, words), middle in zip(_PLACES.items(), CENTRE, strict=True)
     )
     for key, value in zip(_PLACES, (x, y), strict=True):
         linked.check(key, value)
+    if kind != "place":
+        return Crop(fit=kind == "fit")
     return Crop(x=x / 100, y=y / 100)
 
 
@@ -56,8 +57,7 @@ def place_crop(told: Mapping[str, Any]) -> None:
     if kind not in _KINDS:
         return
     st.session_state["crop"] = kind
-    if kind == "place":
-        for key, part in zip(_PLACES, ("x", "y"), strict=True):
-            value = told.get(part)
-            if isinstance(value, int | float) and 0 <= value <= 1:
-                st.session_state[key] = round(100 * value)
+    for key, part, middle in zip(_PLACES, ("x", "y"), CENTRE, strict=True):
+        value = told.get(part) if kind == "place" else middle
+        if isinstance(value, int | float) and 0 <= value <= 1:
+            st.session_state[key] = round(100 * value)

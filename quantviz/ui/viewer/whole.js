@@ -16,6 +16,7 @@ class Framed extends Stage {
     figure.querySelector("figcaption").textContent = whole.words;
     figure.querySelector("figcaption").className = whole.little ? "little" : "";
     this.box = [...whole.box];
+    this.find(".seen").classList.remove("away");
     this.frameAt();
     this.choices();
   }
