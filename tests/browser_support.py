@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright", reason="playwright is not installed; run make test")
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect, sync_playwright
 
@@ -78,9 +79,9 @@ def opened_browser():
 
 
 @contextlib.contextmanager
-def watched_page(browser):
-    """Yield a fresh page; whatever it writes to the console as an error fails."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+def watched_page(browser, **options):
+    """Yield a fresh page of a context with these options; whatever it writes to the console as an error fails."""
+    context = browser.new_context(**({"viewport": {"width": 1400, "height": 1000}, "accept_downloads": True} | options))
     context.set_default_timeout(WAIT)
     opened = context.new_page()
     errors = []
@@ -110,6 +111,22 @@ def finished(page):
 def addressed(page, part):
     """Wait until the page's address has this part, which the browser is told when the page has run."""
     expect(page).to_have_url(re.compile(re.escape(part)))
+
+
+def faults(page):
+    """Return what axe-core finds on a page that has come to rest: rule, element, and what is wrong."""
+    for _ in range(10):  # what is drawn anew is faint for a moment, and a new theme fades in
+        report = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        found = [
+            (rule["id"], node["html"][:200], node["failureSummary"])
+            for rule in report
+            for node in rule["nodes"]
+            if rule["impact"] != "minor"
+        ]
+        if not found:
+            break
+        page.wait_for_timeout(1000)
+    return found
 
 
 def noting_progress(page):

@@ -1,28 +1,11 @@
 """Every page by axe-core's rules, in both themes: nothing moderate or worse."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser_support import PAGES, settled
+from browser_support import PAGES, faults, settled
 
 # Pages, and parts of them, that other tests of this folder do not need anyway.
 _MORE = ("study?part=Pictures", "study?part=Ranking", "paper?part=Triangle+check", "layers?part=Search")
 _QUICK = ("",)
-
-
-def faults(page):
-    """Return what axe-core finds on a page that has come to rest: rule, element, and what is wrong."""
-    for _ in range(10):  # what is drawn anew is faint for a moment, and a new theme fades in
-        report = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        found = [
-            (rule["id"], node["html"][:200], node["failureSummary"])
-            for rule in report
-            for node in rule["nodes"]
-            if rule["impact"] != "minor"
-        ]
-        if not found:
-            break
-        page.wait_for_timeout(1000)
-    return found
 
 
 @pytest.mark.parametrize(
