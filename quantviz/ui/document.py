@@ -1,4 +1,4 @@
-"""A long page of text: its contents at the side, its lines short enough for the eye to find back."""
+"""A long page of text: its contents at its side, its lines short enough for the eye to find back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import streamlit as st
-
-from quantviz.ui import wrapping
 
 _HEADING: Final = re.compile(r"^(#{1,4}) (.+)$", re.MULTILINE)
 _FENCE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -56,11 +54,15 @@ def show_document(markdown: str, *, depth: int = 2) -> None:
         depth: greatest level of a heading that the contents list.
     """
     first, *rest = sections_of(markdown)
+    contents = "\n".join(_line(part) for part in rest if part.level <= depth)
     st.title(first.title, anchor=False)
-    contents, text = wrapping("document", "parts").columns([1, 3], gap="large")
-    with contents, st.container(key="contents"):
+    # Twice, of which the page's style shows one: folded on a narrow page, whose first screen it would fill.
+    with st.container(key="contents-folded"), st.expander("On this page"):
+        st.markdown(contents)
+    aside, text = st.container(key="document").columns([1, 3], gap="large")
+    with aside, st.container(key="contents"):
         st.markdown("**On this page**")
-        st.markdown("\n".join(_line(part) for part in rest if part.level <= depth))
+        st.markdown(contents)
     with text, st.container(key="prose-document"):
         st.markdown(first.text)
         for part in rest:
