@@ -11,13 +11,15 @@ run: setup  ## start the dashboard
 
 setup: $(VENV)/.installed  ## install the locked runtime dependencies and the quantviz command
 
+# Over a hundred tests start a new interpreter, which is not to compile quantviz again.
+QUICKER := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
 # Two processes of one thread each are faster on two cores than one process of two threads, and than three (measured).
 # tests/conftest.py says which tests stay together; in its order, as by their number the slow files would come last.
 test: $(VENV)/.installed-dev  ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(QUICKER) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+	$(QUICKER) $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other files, kills, tampering and disk faults; some minutes
