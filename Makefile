@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev  ## run every test
 	$(QUICKER) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
-	$(QUICKER) $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+	$(QUICKER) HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m "slow or hypothesis" --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest tests/long --verbose -s
 
 stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other files, kills, tampering and disk faults; some minutes

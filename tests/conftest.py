@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 from importlib import import_module
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,10 @@ from quantviz import images, networks
 from quantviz.cli import main
 from quantviz.networks.build import build
 from quantviz.networks.permission import VARIABLE
+
+# The same examples in every run, so that a run fails by what was changed alone; make long draws new ones.
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_collection_modifyitems(items):

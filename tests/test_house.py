@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,7 @@ SOURCES = sorted(
 ROOMS = {room_of(path) for path in SOURCES}
 
 
-@lru_cache
+@cache
 def tree_of(path):
     return ast.parse(path.read_text(), str(path))
 

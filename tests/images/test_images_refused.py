@@ -146,7 +146,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_mutated_files_give_a_picture_or_an_image_error(data):
     seed = bytearray(data.draw(st.sampled_from(SEEDS)))
@@ -160,7 +160,7 @@ def test_mutated_files_give_a_picture_or_an_image_error(data):
     assert isinstance(outcome(images.read_map, bytes(seed)), np.ndarray | str)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(data):
     for read in (images.load, images.read_map):

@@ -166,7 +166,7 @@ def test_control_c_ends_a_sweep_that_is_calibrating(asked, tmp_path):
     assert set(files_of(out)) == {"plan.json", "lock"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_control_c_ends_the_workers_too_and_keeps_what_is_committed(lasting, cache, tmp_path, workers):
     out = tmp_path / "study"
     with sweeping(lasting, out, cache, "--workers", workers) as process:

@@ -245,7 +245,8 @@ def assert_same_study(found, whole):
     assert [name for name in whole if whole[name] != found[name]] == ["plan.json"]
 
 
-def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked, tmp_path, kills):
     out, chance = tmp_path / "killed", random.Random(5)
     unit, killed = 0.0, 0  # the seconds that it takes to load, calibrate and compute a piece
     for number in range(40):
@@ -262,12 +263,12 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(study, asked,
             process.wait()
             killed += process.returncode == -signal.SIGKILL
         assert before.items() <= written(out).items()  # what was committed is neither lost nor computed again
-        if killed == 5:
+        if killed == kills:
             break
         if (out / "results.parquet").exists():  # a busy machine may let the kill come too late
             assert_same_study(out, study)
             out = tmp_path / f"killed after {number}"
-    assert killed == 5
+    assert killed == kills
     with sweeping(asked, out, tmp_path / "cache") as process:
         _, complaint = process.communicate(timeout=300)
     assert (process.returncode, complaint) == (0, "")

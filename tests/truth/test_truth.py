@@ -181,7 +181,7 @@ TEXT_SEEDS = [
 ]
 
 
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_mutated_files_give_coordinates_or_an_image_error(data):
     content = bytearray(data.draw(st.sampled_from(MAT_SEEDS + TEXT_SEEDS)))
@@ -195,7 +195,7 @@ def test_mutated_files_give_coordinates_or_an_image_error(data):
         assert outcome(read, bytes(content), SIZE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)), st.sampled_from([b"", b"x,y\n", b"<"])
 )
