@@ -114,7 +114,7 @@ def load(source: bytes | Path, *, name: str = "") -> ImageSample:
     Of several frames or pages the first is taken; transparency is composited on white; 16-bit values are scaled
     by their full range; CMYK and Lab become RGB; the orientation tag is applied. Each of these leaves a note.
     Embedded colour profiles are not applied (nor are they in ImageNet's usual evaluation); a note says so when
-    the profile is not sRGB.
+    the profile is not sRGB. A JPEG file that lacks nothing but its end marker is read, with a note.
 
     Args:
         source: the file's bytes, or its path.

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from quantviz.images.apart import decoded_apart
+from quantviz.images.endless import NO_END, with_end
 from quantviz.images.forms import FORMATS, failed, unread
 from quantviz.images.png import without_long_texts
 from quantviz.images.suspicion import many_parts, takes_much
@@ -212,8 +213,8 @@ def _open(data: bytes, name: str, apart: bool, check: Check) -> tuple[Image.Imag
         raise _Apart
     packing = _packing(picture)
     turn = _orientation(picture) if picture.format == "TIFF" else 1  # which turns itself as it loads
-    picture.load()
-    notes = ["first of several frames or pages taken"] if _is_several(picture) else []
+    picture, notes = _loaded(picture, data)
+    notes += ["first of several frames or pages taken"] if _is_several(picture) else []
     if ";16" in packing and picture.mode in ("RGB", "RGBA", "CMYK"):
         notes.append("16-bit colour reduced to 8 bits")
     _correct_samples(picture, packing)
@@ -222,6 +223,20 @@ def _open(data: bytes, name: str, apart: bool, check: Check) -> tuple[Image.Imag
     if turn in _UPRIGHT or still in _UPRIGHT:
         notes.append(TURNED)
     return picture, notes, max(turn, still)
+
+
+def _loaded(picture: Image.Image, data: bytes) -> tuple[Image.Image, list[str]]:
+    """Return a picture with its pixels; a JPEG that lacks only its end marker is whole, which a note says."""
+    try:
+        picture.load()
+    except OSError:
+        whole = with_end(data) if picture.format == "JPEG" else None
+        if whole is None:
+            raise
+        picture = Image.open(io.BytesIO(whole), formats=FORMATS)
+        picture.load()
+        return picture, [NO_END]
+    return picture, []
 
 
 def _too_large(name: str, size: str, most: int = MAX_PIXELS) -> str:

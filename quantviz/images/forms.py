@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image
 
-from quantviz.specs import reason_of
+from quantviz.specs import foreign, reason_of
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only parsers that untrusted bytes reach, by Pillow's names."""
@@ -29,25 +29,6 @@ _STARTS: Final = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
 }
-_FOREIGN: Final = {
-    b"%PDF": "a PDF document",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an XML file",
-    b"<!DOC": "a web page",
-    b"<html": "a web page",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
-    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
-    b"\xff\x0a": "a JPEG XL picture",
-    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
-    b"8BPS": "a Photoshop file",
-    b"PK\x03\x04": "an archive",
-    b"Rar!": "an archive",
-    b"\x1f\x8b": "an archive",
-    b"P6": "a PPM picture",
-    b"P5": "a PGM picture",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (run git lfs pull)",
-}
-_BRANDS: Final = ((b"avif", "an AVIF picture"), (b"avis", "an AVIF picture"), (b"hei", "a HEIC picture"))
 _FORM = re.compile(
     r"unsupported|not supported|cannot handle|unknown (?:pixel mode|data organization|raw mode|image mode|layer)|"
     r"invalid mode|not implemented|too large|too many|exceeds|limit|may not be safe",
@@ -68,12 +49,11 @@ def unread(name: str, data: bytes) -> str:
         form = "WEBP"
     if form:
         return failed(name, _reason(data, form), form)
-    kind = next((kind for start, kind in _FOREIGN.items() if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(start)), "")
-    if data[4:8] == b"ftyp":
-        kind = next((kind for brand, kind in _BRANDS if brand in data[8:40]), "a video or a picture of another format")
-    if kind:
-        return f"{name} is {kind}, which is not read, so that it is not an image of a supported format; {_INSTEAD}."
-    return f"{name} is not an image of a supported format; give a complete PNG, JPEG, WebP, BMP, GIF or TIFF file."
+    found = foreign(data)
+    if found is None:
+        return f"{name} is not an image of a supported format; give a complete PNG, JPEG, WebP, BMP, GIF or TIFF file."
+    arrays = "save the one array by numpy.save as an .npy file" if found.kind.endswith("(.npz)") else _INSTEAD
+    return found.sentence(name, "an image of a supported format", arrays)
 
 
 def looks_like_picture(start: bytes) -> bool:

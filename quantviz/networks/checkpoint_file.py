@@ -22,7 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from quantviz.specs import CheckpointError, limits
+from quantviz.specs import CheckpointError, foreign, limits
 
 _WRAPPERS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params"),
@@ -71,8 +71,10 @@ def tensors_of(
     return {re.sub(r"(?<![^.])((module|_orig_mod)\.)+", "", name): value for name, value in tensors.items()}
 
 
-def corrupt(file: str) -> CheckpointError:
-    """Return the error for bytes that cannot be read."""
+def corrupt(file: str, data: bytes = b"") -> CheckpointError:
+    """Return the error for bytes that cannot be read, which says what they are where that is known."""
+    if found := foreign(data, "checkpoint"):
+        return CheckpointError(found.sentence(file, "a checkpoint", "give the .safetensors, .pth or .pt file itself"))
     kind = "safetensors" if file.lower().endswith(".safetensors") else "PyTorch"
     return CheckpointError(
         f"{file} cannot be read as a {kind} checkpoint: it is damaged, cut short or of another kind; "
@@ -97,14 +99,14 @@ def _parse(data: bytes, file: str, limit: int) -> Any:
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code is None:
-            raise corrupt(file) from error
+            raise corrupt(file, data) from error
         raise CheckpointError(
             f"{file} holds pickled code ({code[1][:80]}), which is never run; save the weights alone with "
             "torch.save(model.state_dict(), path) or as .safetensors."
         ) from error
     # Damaged bytes make the readers raise nearly anything: RuntimeError, KeyError, RecursionError, ...
     except Exception as error:
-        raise corrupt(file) from error
+        raise corrupt(file, data) from error
 
 
 class _TooLong(BaseException):

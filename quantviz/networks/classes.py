@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from quantviz.specs import UsageError, limits, one_form
+from quantviz.specs import UsageError, foreign, limits, one_form
 
 _SYNSET = re.compile(r"n\d{8}")
 _FILE = ("data", "_info", "imagenet_synsets.txt")
@@ -53,6 +53,8 @@ def names_of_file(path: Path) -> tuple[str, ...]:
             raise UsageError(
                 f"Class names {str(path)!r} have more than {limits.CLASSES_BYTES >> 20} MiB; give a name on each line."
             )
+        if (found := foreign(data)) and found.remedy:
+            raise UsageError(found.sentence(path.name, "a text of class names", ""))
         lines = data.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"

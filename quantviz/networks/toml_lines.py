@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from quantviz.specs import UsageError, limits
+from quantviz.specs import UsageError, foreign, limits
 from quantviz.specs.json_text import check_depth
 
 Place = tuple[str | int, ...]
@@ -55,6 +55,8 @@ def content_of(text: str, name: str, kind: str) -> dict[str, Any]:
         content = tomllib.loads(text)
         check_depth(content, limits.CARD_DEPTH)
     except tomllib.TOMLDecodeError as error:
+        if (found := foreign(text[:400].encode())) and found.remedy:
+            raise UsageError(found.sentence(name, f"a {kind.lower()}", "")) from None
         words = str(error)
         raise UsageError(f"{kind} {name!r} is no TOML: {words[:1].lower()}{words[1:]}; correct that line.") from None
     except (RecursionError, ValueError):

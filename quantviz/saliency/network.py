@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from quantviz.saliency.maps import resized, to_heatmap
-from quantviz.specs import RGB, CheckpointError, Heatmap, limits, reason_of, too_new
+from quantviz.specs import RGB, CheckpointError, Heatmap, foreign, limits, reason_of, too_new
 
 MAX_BYTES = limits.ONNX_BYTES
 """Largest .onnx file that is opened; the full U2-Net has 168 MiB."""
@@ -186,6 +186,10 @@ def _session(data: bytes, name: str) -> Any:
         if _EXTERNAL.search(str(error)):
             raise CheckpointError(
                 f"{name} keeps weights in another file, which is not read; save the network as one file."
+            ) from None
+        if found := foreign(data, "ONNX"):
+            raise CheckpointError(
+                found.sentence(name, "an ONNX network", "export the network as an .onnx file")
             ) from None
         advice = "for an older ONNX version, a lower opset and IR version" if too_new(error) else "as one .onnx file"
         raise CheckpointError(

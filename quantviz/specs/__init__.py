@@ -26,6 +26,7 @@ from quantviz.specs.basics import (
 )
 from quantviz.specs.cost import Cost, LayerCost
 from quantviz.specs.errors import CheckpointError, ImageError, QuantvizError, StoreError, UsageError, WeightsUnavailable
+from quantviz.specs.foreign import foreign
 from quantviz.specs.json_text import read_json
 from quantviz.specs.listing import files_below, usable_path
 from quantviz.specs.marks import LAYOUT, UNUSED, GridLayout
@@ -167,6 +168,7 @@ __all__ = [
     "csv_bytes",
     "digest_of",
     "files_below",
+    "foreign",
     "frozen",
     "headroom",
     "no_progress",

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from quantviz.specs.foreign import foreign
 from quantviz.specs.limits import JSON_DEPTH
 
 
@@ -30,6 +31,9 @@ def read_json(data: bytes, *, most: int, depth: int = JSON_DEPTH) -> Any:
     except RecursionError:
         raise ValueError(f"is nested deeper than {depth}") from None
     except json.JSONDecodeError as error:
+        found = foreign(data, "JSON")
+        if found:
+            raise ValueError(f"is {found.kind}, no JSON{f' ({found.remedy})' if found.remedy else ''}") from None
         raise ValueError(f"is no JSON ({error})") from None
     except UnicodeDecodeError:
         raise ValueError("is no JSON: it is no text in UTF-8") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from quantviz.networks.classes import ClassNames, some_of, unique
-from quantviz.specs import UsageError, limits, one_form
+from quantviz.specs import UsageError, foreign, limits, one_form
 from quantviz.study.layouts import Labels
 
 _MOST_BYTES: Final = limits.LABELS_BYTES
@@ -103,6 +103,8 @@ def _rows(table: Path) -> list[tuple[int, str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise UsageError(f"Labels {str(table)!r} cannot be read ({reason}); give a CSV file of file,label.") from None
+    if (found := foreign(text[:400].encode())) and found.remedy:
+        raise UsageError(found.sentence(table.name, "a CSV file of file,label", ""))
     first = next((line for line in text.splitlines() if line.strip()), "")
     # As tables of ground truth are read: spreadsheets write semicolons where the comma is the decimal sign.
     reader = csv.reader(io.StringIO(text), delimiter=next((mark for mark in "\t;," if mark in first), ","))

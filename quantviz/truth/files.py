@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 
-from quantviz.specs import ImageError, limits
+from quantviz.specs import ImageError, foreign, limits
 
 MAX_BYTES = limits.TRUTH_BYTES
 """Largest file of points or boxes."""
@@ -28,7 +28,8 @@ def read_bytes(source: bytes | Path, name: str, wanted: str) -> tuple[str, bytes
         wanted: what to give, for messages: ``"a CSV file"``.
 
     Raises:
-        ImageError: there is no such file, it cannot be read, is empty or is larger than ``MAX_BYTES``.
+        ImageError: there is no such file, it cannot be read, is empty, larger than ``MAX_BYTES``, or a
+            server's page in place of the file.
     """
     if isinstance(source, bytes):
         name, data, size = name or "The file", source, len(source)
@@ -52,6 +53,8 @@ def read_bytes(source: bytes | Path, name: str, wanted: str) -> tuple[str, bytes
         )
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); give {wanted}.")
+    if (found := foreign(data)) and found.remedy:
+        raise ImageError(found.sentence(name, wanted, ""))
     return name, data
 
 

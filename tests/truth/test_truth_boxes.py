@@ -106,7 +106,7 @@ def test_boxes_that_are_refused(tmp_path):
     assert "no readable XML" in refused(read, annotation((1, 2, 30, 40))[:-20])
     assert "no readable XML" in refused(read, b"<?xml version='1.0' encoding='klingon'?><annotation/>")
     assert "no object of an annotation" in refused(read, annotation())
-    assert "no object of an annotation" in refused(read, b"<html/>")
+    assert "no object of an annotation" in refused(read, b"<page/>")
     assert "without a bndbox" in refused(read, b"<annotation><object/></annotation>")
     assert "has '' where a number is needed" in refused(
         read, b"<annotation><object><bndbox><xmin/></bndbox></object></annotation>"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from quantviz.specs import CheckpointError, limits, reason_of
+from quantviz.specs import CheckpointError, foreign, limits, reason_of
 
 MAX_BYTES: Final = limits.ONNX_BYTES
 """Largest .onnx file that is opened."""
@@ -60,6 +60,8 @@ def read(path: Path, *, external: bool = True) -> OnnxFile:
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # a parser of untrusted bytes raises nearly anything
+        if found := foreign(data, "ONNX"):
+            raise CheckpointError(found.sentence(path.name, "an ONNX file", "export the network as one")) from None
         raise CheckpointError(f"{path.name} is no ONNX file ({reason_of(error)}); export the network again.") from None
     if not model.graph.node:
         raise CheckpointError(f"{path.name} holds no ONNX network; export the network again.")
