@@ -66,7 +66,7 @@ def test_a_network_that_never_ends_costs_others_nothing_and_ends_with_its_visit(
     upload(page, 0, "endless.onnx", endless())
     page.locator("input[type=file]").nth(1).set_input_files(pair[1])
     expect(page.get_by_text("Reading the ONNX files")).to_be_visible(timeout=WAIT)
-    assert len(sandboxes(home)) == 1
+    wait_for_sandboxes(home, 1)
     context = browser.new_context()
     other = context.new_page()
     other.goto(f"{address}/method")
@@ -74,11 +74,15 @@ def test_a_network_that_never_ends_costs_others_nothing_and_ends_with_its_visit(
     context.close()
     assert len(sandboxes(home)) == 1
     page.goto("about:blank")
+    wait_for_sandboxes(home, 0)
+
+
+def wait_for_sandboxes(home, count):
     for _ in range(600):
-        if not sandboxes(home):
+        if len(sandboxes(home)) == count:
             break
         time.sleep(0.1)
-    assert sandboxes(home) == []
+    assert len(sandboxes(home)) == count
 
 
 def sandboxes(home):
