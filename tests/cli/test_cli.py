@@ -126,7 +126,7 @@ def test_outputs_go_through_links_and_into_pipes(run, first, tmp_path):
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
     assert run("compare", "coffee", "--json", pipe)[0] == 0
-    assert json.loads(reader.communicate(timeout=30)[0])["scores"] == first["scores"]
+    assert json.loads(reader.communicate(timeout=120)[0])["scores"] == first["scores"]
     assert pipe.is_fifo()
 
 

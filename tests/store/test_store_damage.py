@@ -124,7 +124,7 @@ def test_a_locked_database_is_a_miss_and_does_not_hang(tmp_path):
                     one.clear()
                 with pytest.raises(StoreError, match="another process"):
                     one.verify()
-            assert time.monotonic() - start < 6
+            assert time.monotonic() - start < 30  # diskcache itself tries for 60 s
             holder.execute("ROLLBACK")
         finally:
             holder.close()
@@ -146,7 +146,7 @@ def test_a_store_is_not_opened_while_another_process_may_not_be_disturbed(tmp_pa
         with store_at(tmp_path) as store:
             assert not store.put(key_of(1), record_of(1))
             assert "another process" in store.info().problem
-        assert time.monotonic() - start < 6
+        assert time.monotonic() - start < 30  # diskcache itself tries for 60 s
 
 
 def test_another_process_in_the_middle_of_writing_delays_but_loses_nothing(tmp_path):
