@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,12 +29,14 @@ class CalibrationSet:
         files: the pictures.
         digests: sha256 in hex of each file's bytes.
         bundled: True for the bundled photographs, of which several crops are taken.
+        notes: sentences on what of the folder counts several times, and what not at all.
     """
 
     ref: CalibrationRef
     files: tuple[Path, ...]
     digests: tuple[str, ...]
     bundled: bool
+    notes: tuple[str, ...] = ()
 
     def inputs(self, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
         """Yield one network input (1, 3, height, width) after the other.
@@ -81,12 +83,33 @@ def calibration_set(folder: Path | None) -> CalibrationSet:
         return _bundled()
     if not folder.is_dir():
         raise UsageError(f"Calibration folder {str(folder)!r} does not exist; name a folder of pictures.")
-    files = images.folder(folder)
+    files, held = images.folder(folder), 0
     if len(files) > MAX_IMAGES:
-        files = [files[index * len(files) // MAX_IMAGES] for index in range(MAX_IMAGES)]
+        held = len(files)
+        files = [files[index * held // MAX_IMAGES] for index in range(MAX_IMAGES)]
     digests = tuple(images.digest(file) for file in files)
     ref = CalibrationRef(folder.resolve().name, len(files), digest_of(digests))
-    return CalibrationSet(ref, tuple(files), digests, bundled=False)
+    return CalibrationSet(ref, tuple(files), digests, bundled=False, notes=_notes(folder, files, digests, held))
+
+
+def _notes(folder: Path, files: Sequence[Path], digests: Sequence[str], held: int) -> tuple[str, ...]:
+    """Return what to say of a folder: pictures that repeat others, and those that are left out.
+
+    Args:
+        folder: of the pictures.
+        files: those that are taken.
+        digests: theirs.
+        held: how many it holds, where not all are taken; else 0.
+    """
+    notes = [f"Of {held:,} calibration pictures {len(files)} are taken, evenly spaced."] if held else []
+    first: dict[str, Path] = {}
+    pairs = [(each, first.setdefault(digest, each)) for each, digest in zip(files, digests, strict=True)]
+    if again := [pair for pair in pairs if pair[0] != pair[1]]:
+        one, other = (str(path.relative_to(folder)) for path in again[0])
+        which = f"{one!r} is {other!r}"
+        few = "1 calibration picture repeats" if len(again) == 1 else f"{len(again)} calibration pictures repeat"
+        notes.append(f"{few} another ({which}); each file counts.")
+    return (*notes, *(f"Calibration: {note}" for note in images.left_out(folder)))
 
 
 @lru_cache(maxsize=1)

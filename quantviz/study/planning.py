@@ -150,7 +150,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         WeightsUnavailable: weights are neither on disk nor reachable.
     """
     _check_named(request)
-    calibration, files = calibration_set(request.calibration).ref, [] if request.images else _chosen(request)
+    calibration, files = calibration_set(request.calibration), [] if request.images else _chosen(request)
     places = [request.dataset / image.path for image in request.images] or files
     pairs = None if request.truth is None else _pairs(places, request.truth)
     found = labels_of(files, progress)
@@ -162,7 +162,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         quants=request.quants,
         protocols=request.protocols,
         cam=request.cam,
-        calibration=calibration,
+        calibration=calibration.ref,
         saliency=saliency.predictor(SPECTRAL_RESIDUAL).key,
         images=pictures,
         limit=request.limit,
@@ -173,7 +173,7 @@ def plan_of(request: SweepRequest, known: StudyPlan | None = None, progress: Pro
         dataset=str(request.dataset),
         command=request.command,
         truth=None if pairs is None else _truth(request, places, pairs, progress),
-        notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset)),
+        notes=(*labels.notes, *notes, *_repeated(pictures), *images.left_out(request.dataset), *calibration.notes),
         backend=request.backend,
         faithful=request.faithful,
     )

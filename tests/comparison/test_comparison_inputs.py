@@ -1,6 +1,7 @@
 """What users supply to a comparison: saliency maps, calibration pictures, weights."""
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,21 @@ def test_of_a_large_folder_evenly_spaced_pictures_are_taken(tmp_path):
         (tmp_path / f"{index:04d}.png").write_bytes(picture.getvalue())
     found = calibration_set(tmp_path)
     assert [file.name for file in found.files] == [f"{2 * index:04d}.png" for index in range(MAX_IMAGES)]
+    assert found.notes == (
+        f"Of {2 * MAX_IMAGES} calibration pictures {MAX_IMAGES} are taken, evenly spaced.",
+        f"{MAX_IMAGES - 1} calibration pictures repeat another ('0002.png' is '0000.png'); each file counts.",
+    )
+
+
+def test_what_of_a_calibration_folder_counts_twice_or_not_at_all_is_told(shared, folder):
+    assert shared.compare(replace(SQUEEZENET, calibration=folder), SAMPLE).notes == ()
+    (folder / "again").mkdir()
+    shutil.copy(folder / "1.png", folder / "again" / "1.png")
+    (folder / "other.heic").write_bytes(b"x")
+    told = shared.compare(replace(SQUEEZENET, calibration=folder), SAMPLE).notes
+    assert told[0] == "1 calibration picture repeats another ('again/1.png' is '1.png'); each file counts."
+    assert told[1].startswith("Calibration: 1 picture is left out")
+    assert len(told) == 2
 
 
 def test_a_corrupt_calibration_picture_is_named(shared, folder):
