@@ -16,6 +16,7 @@ from quantviz.api.onnx import FileOptions, compare_onnx
 from quantviz.api.results import ComparisonResult, ExplanationResult
 from quantviz.api.study import Study
 from quantviz.api.table import Bits, PictureOptions, compare_picture
+from quantviz.layerwise.diagnosis.asked import Asked
 from quantviz.specs import Preprocessing, Progress, RangeMethod, TruthKind, UsageError
 from quantviz.study.shipped import shipped_studies
 
@@ -259,18 +260,31 @@ def explain(
     return explain_one(module, image, options)
 
 
-def diagnose(pictures: Picture | Sequence[Picture], /, *, by_channel: bool = False, **options: Any) -> DiagnosisResult:
+def diagnose(
+    pictures: Picture | Sequence[Picture],
+    /,
+    *,
+    by_channel: bool = False,
+    drift: int | None = None,
+    remedy: str | None = None,
+    **options: Any,
+) -> DiagnosisResult:
     """Return what rounding does to every tensor of a network, which is worst, why, and what mends it.
 
     Args:
         pictures: a folder, a picture as ``compare`` takes it, or a list of these.
         by_channel: with the SQNR of each channel of activations.
+        drift: also measure what so many of the worst tensors do to the maps, alone and all but it; 0 for all.
+        remedy: also try what mends a tensor: ``"auto"`` for the worst cause's, ``"TENSOR"`` or ``"TENSOR=REMEDY"``. The
+            diagnosis then is of every other picture, and ``trial`` of the pictures between; of two ONNX files
+            ``save("mended.onnx")`` writes the mended one.
         options: ``model``, ``card``, ``weights``, ``bits``, ``scheme``, ``ranges``, ``bits_file``, ``calibration``,
-            ``cache`` and ``progress`` as in ``compare``; or ``float_model`` and ``quantized_model``, two ONNX files,
-            with ``input``. Of several quantized files the first is diagnosed.
+            ``cam``, ``layer``, ``cache`` and ``progress`` as in ``compare``; or ``float_model`` and
+            ``quantized_model``, ONNX files, with ``input``. Of several quantized files ``others`` has all but the
+            first.
 
     Raises:
-        UsageError: an option or a picture cannot be used, or nothing is quantized.
+        UsageError: an option or a picture cannot be used, nothing is quantized, or the remedy cannot be tried.
         CheckpointError: a file cannot be used.
 
     Example:
@@ -280,10 +294,10 @@ def diagnose(pictures: Picture | Sequence[Picture], /, *, by_channel: bool = Fal
         ()
         >>> worst = result.ranking[0]
     """
-    samples = diagnosed_pictures(pictures)
+    samples, asked = diagnosed_pictures(pictures), Asked(drift, remedy, by_channel)
     if "float_model" in options or "quantized_model" in options:
-        return diagnose_onnx(samples, _options(FileOptions, options), by_channel)
-    return diagnose_network(samples, _options(PictureOptions, options), by_channel)
+        return diagnose_onnx(samples, _options(FileOptions, options), asked)
+    return diagnose_network(samples, _options(PictureOptions, options), asked)
 
 
 def open_study(path: str | Path) -> Study:

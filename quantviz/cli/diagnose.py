@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,17 +14,15 @@ from quantviz.cli.exports import export_of, export_option
 from quantviz.cli.options import check_outputs, limit_option, request_options, samples_of, working
 from quantviz.cli.pair import Pairs, file_options
 from quantviz.cli.terminal import cache_option, count_of, emit_json, json_option, show, table_of
-from quantviz.comparison import CompareRequest, FilesRequest, Workbench
-from quantviz.comparison.files import pairs_of
+from quantviz.comparison import CompareRequest, FilesRequest
 from quantviz.comparison.files_request import files_of_card
+from quantviz.layerwise.diagnosis.asked import Asked, ask_files, ask_network
 from quantviz.layerwise.diagnosis.causes import REMEDIES
-from quantviz.layerwise.diagnosis.drift import with_drift
 from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
-from quantviz.layerwise.diagnosis.remedies import Trial, try_remedy
-from quantviz.layerwise.diagnosis.run import diagnose
+from quantviz.layerwise.diagnosis.remedies import Trial
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
-from quantviz.specs import ImageSample, Progress, UsageError, parse_bits
+from quantviz.specs import UsageError, parse_bits
 
 _SHOWN, _SENTENCES = 12, 2
 
@@ -88,96 +86,34 @@ def diagnose_command(
     """
     wanted = [export_of(words) for words in exports]
     check_outputs(json_path, csv_path, html_path, mended_path, *(path for _, path in wanted))
-    files, tried = _files_of(pairs, request), None
-    if files is not None:
-        if bits is not None:
-            raise UsageError("--bits goes with a model that quantviz rounds, not with ONNX files; leave it out.")
-        samples = samples_of(pictures, limit)
-        with working(cache_dir) as (bench, progress):
-            wish = _FileWish(trial, drifts, by_channel, request.cam.method, mended_path)
-            found, tried = _diagnosed(bench, progress, files, samples, wish)
-    else:
-        if mended_path is not None:
-            raise UsageError("--mended writes an ONNX file, and here quantviz rounds a model; leave it out.")
-        samples = samples_of(pictures, limit, request.model)
-        request = _with_bits(request, bits)
-        with working(cache_dir) as opened:
-            first, tried = _simulated(*opened, request, samples, trial, drifts, by_channel)
-        found = [first]
+    files = _files_of(pairs, request)
+    asked = Asked(drifts, trial, by_channel, request.cam.method)
+    _check_mended(mended_path, files, trial)
+    if files is not None and bits is not None:
+        raise UsageError("--bits goes with a model that quantviz rounds, not with ONNX files; leave it out.")
+    samples = samples_of(pictures, limit, "" if files is not None else request.model)
+    request = _with_bits(request, bits)
+    with working(cache_dir) as (bench, progress):
+        if files is not None:
+            answer = ask_files(bench, files, samples, asked, progress)
+        else:
+            answer = ask_network(bench, request, samples, asked, progress)
+    found = answer.diagnoses
+    if mended_path is not None and answer.mended is not None:
+        write_file(mended_path, answer.mended)
     for tool, path in wanted:
         data = mended_bits(found[0], request.quant, request.model) if tool == "bits" else export(found[0], tool)
         write_file(path, data)
     if html_path is not None:
         write_file(html_path, html_of(found))
-    _put_out(found, tried, json_path, csv_path, by_channel)
+    _put_out(found, answer.trial, json_path, csv_path, by_channel)
 
 
-def _simulated(
-    bench: Workbench,
-    progress: Progress,
-    request: CompareRequest,
-    samples: Sequence[ImageSample],
-    trial: str | None,
-    drifts: int | None,
-    by_channel: bool,
-) -> tuple[Diagnosis, Trial | None]:
-    """Return the diagnosis of a network that quantviz rounds, and what a remedy did where one was to be tried."""
-    tried = None
-    if trial is not None:
-        tensor, _, remedy = trial.partition("=")
-        chosen = None if tensor == "auto" else tensor
-        found, tried = try_remedy(bench, request, samples, chosen, remedy or None, progress)
-    else:
-        found = diagnose(bench, request, samples, progress, by_channel=by_channel)
-    if drifts is not None:
-        found = with_drift(bench, request, found, samples, progress, most=drifts or None)
-    return found, tried
-
-
-@dataclass(frozen=True, slots=True)
-class _FileWish:
-    """What is asked of a pair of ONNX files."""
-
-    trial: str | None
-    drifts: int | None
-    by_channel: bool
-    method: str
-    mended: Path | None
-
-
-def _diagnosed(
-    bench: Workbench, progress: Progress, files: FilesRequest, samples: Sequence[ImageSample], wish: _FileWish
-) -> tuple[list[Diagnosis], Trial | None]:
-    """Return the diagnosis of each quantized file, and what a remedy did where one was to be tried."""
-    # Both import torch.
-    from quantviz.layerwise.diagnosis.files import diagnose_files
-    from quantviz.layerwise.diagnosis.files_drift import FileDrifts, with_file_drift
-    from quantviz.layerwise.diagnosis.files_remedies import try_file_remedy
-
-    if wish.mended is not None and wish.trial is None:
+def _check_mended(path: Path | None, files: FilesRequest | None, trial: str | None) -> None:
+    if path is not None and files is None:
+        raise UsageError("--mended writes an ONNX file, and here quantviz rounds a model; leave it out.")
+    if path is not None and trial is None:
         raise UsageError("--mended writes the file that --try made; give --try, too, `--try auto` say.")
-    tried = None
-    if wish.trial is not None:
-        tensor, _, remedy = wish.trial.partition("=")
-        chosen = None if tensor == "auto" else tensor
-        made = try_file_remedy(files, samples, chosen, remedy or None, progress, method=wish.method, store=bench.store)
-        found, tried = {made.diagnosis.network: made.diagnosis}, made.trial
-        if wish.mended is not None:
-            write_file(wish.mended, made.model)
-    else:
-        found = diagnose_files(files, samples, progress, by_channel=wish.by_channel)
-    if wish.drifts is None:
-        return list(found.values()), tried
-    pairs = pairs_of(files)
-    return [
-        with_file_drift(
-            FileDrifts(files, name, pairs[name], tuple(samples), wish.method, bench.store),
-            diagnosis,
-            progress,
-            most=wish.drifts or None,
-        )
-        for name, diagnosis in found.items()
-    ], tried
 
 
 def _put_out(

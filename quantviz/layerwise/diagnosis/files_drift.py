@@ -225,11 +225,9 @@ def with_file_drift(
 
 
 def ranked(diagnosis: Diagnosis) -> list[TensorFigures]:
-    """Return the tensors, worst first; biases without a cause last, since 32 bits of them move no map."""
+    """Return the tensors, worst first."""
     known = {entry.name: entry for entry in diagnosis.tensors}
-    named = {cause.tensor for cause in diagnosis.causes}
-    ranked = [known[name] for name in diagnosis.ranking if name in known]
-    return sorted(ranked, key=lambda entry: entry.site.role == "bias" and entry.name not in named)
+    return [known[name] for name in diagnosis.ranking if name in known]
 
 
 def _notes(drifts: FileDrifts, rest: Drift) -> list[str]:
