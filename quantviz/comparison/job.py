@@ -96,7 +96,7 @@ def comparison_of(job: Job, record: StoredRecord, started: float, *, cached: boo
         quantized_backend=record.metadata.get("quantized_backend", "torch"),
         backend_note=record.metadata.get("backend_note", ""),
         deployed=deployed_of(record),
-        notes=job.subject.calibration.notes,
+        notes=(*job.subject.calibration.notes, *job.saliency.notes(job.sample, job.preprocessing)),
     )
 
 

@@ -350,7 +350,8 @@ def _comparison(job: _Job, record: StoredRecord) -> Comparison:
 
 
 def _notes(job: _Job, first: CamResult, second: CamResult) -> tuple[str, ...]:
-    notes = [*job.reference.notes, *job.quantized.notes]
+    told = job.saliency.notes(job.sample, job.reference.weights.preprocessing)
+    notes = [*job.reference.notes, *job.quantized.notes, *told]
     grids = [" x ".join(map(str, result.native.values.shape)) for result in (first, second)]
     if grids[0] != grids[1]:
         notes.append(

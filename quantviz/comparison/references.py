@@ -21,7 +21,16 @@ from quantviz.specs import (
     Saliency,
     TruthKind,
 )
-from quantviz.truth import fixations_from_map, pair, read_boxes, read_fixations, same_aspect, to_mask, to_truth
+from quantviz.truth import (
+    check_lossy_mask,
+    fixations_from_map,
+    pair,
+    read_boxes,
+    read_fixations,
+    same_aspect,
+    to_mask,
+    to_truth,
+)
 
 SPECTRAL_RESIDUAL = "spectral_residual"
 MOST_OTHERS = 8
@@ -59,8 +68,26 @@ class SaliencySource:
             return self.predict(crop)
         if self.data is None:
             return None
-        values = images.read_map(self.data, name=self.name)
+        values, _ = self._upright(self.data, sample, preprocessing)
         return saliency.to_heatmap(images.align_map(values, sample.rgb.shape[:2], preprocessing))
+
+    def notes(self, sample: ImageSample, preprocessing: Preprocessing) -> tuple[str, ...]:
+        """Return what was decided about a supplied map of a picture that is stored turned; () for all else.
+
+        Raises:
+            ImageError: as ``heatmap``.
+        """
+        if self.data is None or sample.orientation == 1:
+            return ()
+        note = self._upright(self.data, sample, preprocessing)[1]
+        return (f"Saliency {self.name}: {note}.",) if note else ()
+
+    def _upright(self, data: bytes, sample: ImageSample, preprocessing: Preprocessing) -> tuple[npt.NDArray[Any], str]:
+        """Return a supplied map's values in the upright picture's pixels, or the network input's, and a note."""
+        values = images.read_map(data, name=self.name)
+        if values.shape != sample.rgb.shape[:2] and values.shape == preprocessing.size:
+            return values, ""
+        return _upright_map(values, sample)
 
     def described(self, heatmap: Heatmap) -> Saliency:
         """Return the heatmap with its source."""
@@ -158,9 +185,8 @@ class TruthSource:
         lying = turn >= 5 and size[0] != size[1]
         if lying and self.kind in ("map", "mask"):
             array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
-            if same_aspect(array.shape, stored) and not same_aspect(array.shape, size):
-                return images.turned_map(array, turn), (*notes, _TURNED_WITH)
-            return array, (*notes, _AS_UPRIGHT)
+            array, note = _upright_map(array, sample)
+            return array, (*notes, note)
         try:
             array, notes = read_truth(self.data, self.name, self.kind, size, sample.name)
         except ImageError:
@@ -170,6 +196,17 @@ class TruthSource:
             turned = images.turned_boxes if self.kind == "boxes" else images.turned_points
             return turned(array, stored, turn), (*notes, _TURNED_WITH)
         return array, (*notes, _AS_UPRIGHT) if turn > 1 else notes
+
+
+def _upright_map(values: npt.NDArray[Any], sample: ImageSample) -> tuple[npt.NDArray[Any], str]:
+    """Return a map (h, w) in the upright picture's pixels, and what was decided; "" where the picture was not turned.
+
+    Where a picture was stored lying, the map's own size says of which of the two it is.
+    """
+    size, turn = sample.rgb.shape[:2], sample.orientation
+    if turn >= 5 and same_aspect(values.shape, size[::-1]) and not same_aspect(values.shape, size):
+        return images.turned_map(values, turn), _TURNED_WITH
+    return values, _AS_UPRIGHT if turn > 1 else ""
 
 
 def read_truth(
@@ -197,7 +234,11 @@ def read_truth(
             return fixations_from_map(images.read_map(data, name=name), size, name=name)
         return read_fixations(data, size, name=name, image=image)
     values = images.read_map(data, name=name, indexed=kind == "mask")
-    return (values, ()) if kind == "map" else to_mask(values)
+    if kind == "map":
+        return values, ()
+    if lossy := images.is_lossy(data):
+        check_lossy_mask(values, name)
+    return to_mask(values, lossy=lossy)
 
 
 def truth_source(path: Path, kind: TruthKind, image: Path | None = None) -> TruthSource:

@@ -27,7 +27,7 @@ from quantviz.images.decode import (
     decode_picture,
     read_bytes,
 )
-from quantviz.images.forms import FORMATS, OTHER_SUFFIXES, looks_like_picture
+from quantviz.images.forms import FORMATS, OTHER_SUFFIXES, is_lossy, looks_like_picture
 from quantviz.images.geometry import (
     align_map,
     align_mask,
@@ -64,6 +64,7 @@ __all__ = [
     "digest",
     "folder",
     "from_pixels",
+    "is_lossy",
     "left_out",
     "load",
     "normalize",

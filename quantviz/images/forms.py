@@ -34,6 +34,7 @@ _FORM = re.compile(
     r"invalid mode|not implemented|too large|too many|exceeds|limit|may not be safe",
     re.IGNORECASE,
 )
+_WEBP_HEAD: Final = 1 << 16  # where its first frame begins, behind a colour profile
 _INSTEAD: Final = "save it again as PNG, JPEG, WebP, BMP, GIF or TIFF of 8 or 16 bits"
 
 
@@ -61,6 +62,13 @@ def looks_like_picture(start: bytes) -> bool:
     return any(start.startswith(sign) for sign in _STARTS if sign != b"BM") or (
         start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     )
+
+
+def is_lossy(data: bytes) -> bool:
+    """Return whether a picture's file is of a lossy format: JPEG, or WebP with a lossy first frame."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return b"VP8 " in data[12:_WEBP_HEAD]
+    return data.startswith(b"\xff\xd8")
 
 
 def failed(name: str, reason: str, form: str = "") -> str:

@@ -26,6 +26,7 @@ from quantviz.truth.boxes import read_boxes
 from quantviz.truth.files import MAX_BYTES, same_aspect
 from quantviz.truth.fixations import fixations_from_map, read_fixations
 from quantviz.truth.imagenet import devkit_numbers, devkit_synsets, localized_synsets, object_synset
+from quantviz.truth.lossy import check_lossy_mask
 from quantviz.truth.masks import to_mask
 from quantviz.truth.pairing import SUFFIXES, Pairing, pair
 
@@ -33,6 +34,7 @@ __all__ = [
     "MAX_BYTES",
     "SUFFIXES",
     "Pairing",
+    "check_lossy_mask",
     "devkit_numbers",
     "devkit_synsets",
     "fixations_from_map",

@@ -26,7 +26,7 @@ _MOST_INSTANCES = 4096
 _SMALL = 40  # edges of a soft mask take levels up to its own; levels as low as this throughout are class numbers
 
 
-def to_mask(values: npt.NDArray[Any]) -> tuple[FloatMap, tuple[str, ...]]:
+def to_mask(values: npt.NDArray[Any], *, lossy: bool = False) -> tuple[FloatMap, tuple[str, ...]]:
     """Make a mask of a map: 1 where the object is.
 
     - Of two values the larger is object, whatever they are (0 and 1, 0 and 255, ...); of one value, all is object
@@ -45,6 +45,7 @@ def to_mask(values: npt.NDArray[Any]) -> tuple[FloatMap, tuple[str, ...]]:
 
     Args:
         values: real (h, w), finite.
+        lossy: they are of a JPEG or lossy WebP file, whose levels are not exact: no class numbers and no trimap.
 
     Returns:
         float32 (h, w) of 0 and 1, NaN where a pixel is left out; and notes.
@@ -53,10 +54,10 @@ def to_mask(values: npt.NDArray[Any]) -> tuple[FloatMap, tuple[str, ...]]:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return np.asarray(values != 0, np.float32), ()
-    found = _two_values(values, low, high) or _trimap(values, low, high)
+    found = _two_values(values, low, high) or (None if lossy else _trimap(values, low, high))
     if found is not None:
         return found
-    labels = _labels(values)
+    labels = None if lossy else _labels(values)
     if labels is not None:
         return _labelled(values, *labels)
     middle, half = low / 2 + high / 2, high / 2 - low / 2  # halved first, so that huge values cannot overflow

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from quantviz import images
-from quantviz.comparison.references import TruthSource
+from quantviz.comparison.references import TruthSource, saliency_source
 from quantviz.specs import Preprocessing
 
 PREP = Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.5,) * 3)
@@ -78,3 +78,25 @@ def test_what_the_size_cannot_tell_is_said(orientation):
     truth = TruthSource(annotation(STORED, BOX), "a.xml", "boxes").read(picture(orientation), PREP)
     assert "taken as of the upright picture" in truth.notes[-1]
     assert not TruthSource(annotation(STORED, BOX), "a.xml", "boxes").read(picture(1), PREP).notes
+
+
+@pytest.mark.parametrize("orientation", LYING)
+def test_a_saliency_map_of_the_stored_picture_is_turned_with_it(orientation):
+    sample = picture(orientation)
+    stored = np.zeros(STORED)
+    stored[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 1
+    sources = [saliency_source(npy(values), "a.npy") for values in (stored, images.turned_map(stored, orientation))]
+    maps = [source.heatmap(sample, images.crop(sample.rgb, PREP), PREP).values for source in sources]
+    assert maps[0].max() == 1
+    assert np.array_equal(*maps)
+    (turned,), (upright,) = (source.notes(sample, PREP) for source in sources)
+    assert "turned upright with the picture" in turned
+    assert "taken as of the upright picture" in upright
+    of_the_input = saliency_source(npy(np.eye(224)), "a.npy")
+    assert of_the_input.notes(sample, PREP) == ()
+    assert np.array_equal(of_the_input.heatmap(sample, sample.rgb, PREP).values, np.eye(224))
+
+
+def test_a_saliency_map_says_nothing_of_a_picture_that_was_not_turned():
+    for source in (saliency_source(npy(np.eye(300, 400)), "a.npy"), saliency_source("spectral_residual")):
+        assert source.notes(picture(1), PREP) == ()
