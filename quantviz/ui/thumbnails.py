@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from quantviz import images
 from quantviz.specs import ImageSample
@@ -35,7 +36,7 @@ def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[
         show_link(study)
         return study.read, ()
     returns = "image" not in st.session_state and not st.query_params.get("image")
-    if kept_upload() is not None and (returns or _OWN in st.query_params):
+    if kept_upload() is not None and (returns or (_went_back() and _OWN in st.query_params)):
         st.session_state["image"] = None
     st.html(f"<style>{_thumbnail_rules()}</style>")
     name = st.pills(
@@ -76,6 +77,16 @@ def keep_upload(data: bytes, name: str) -> None:
     """Keep a picture for the session, and let it be the one that Compare shows."""
     st.session_state.setdefault("kept_uploads", {})["picture"] = (data, name)
     st.session_state["image"] = None
+
+
+def _went_back() -> bool:
+    """Return whether this run follows Back or Forward.
+
+    In any other run the address may be an old one: what runs the page by itself sends the address that it knows, while
+    the browser is yet to hear of a choice that was just made.
+    """
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
 
 
 def _say_own(own: bool) -> None:
