@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from browsing import PAGES, WAIT, chromium, complete, served
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
 LINK = "compare?image=coffee&weight_bits=5&act_bits=5"
-WAIT = 180_000
 # Sums up what shifts without the visitor's doing: the greatest sum of a window of 5 s with gaps of less than 1 s.
 SHIFTS = """
 window.shifted = 0;
@@ -55,19 +49,6 @@ FRAMES = """() => {
   }
   return taken.sort((one, other) => one - other);
 }"""
-# Title in the menu -> path, and what is there when the page is complete.
-PAGES = {
-    "Home": ("/", ".viewer canvas:visible"),
-    "Compare": ("/compare", ".viewer .attention strong"),
-    "Your network": ("/yours", "h2:has-text('your own network')"),
-    "Your photographs": ("/photographs", "[data-testid=stFileUploader]"),
-    "Diagnose": ("/diagnose", ".st-key-example .js-plotly-plot .main-svg"),
-    "Study": ("/study", "[data-testid=stTabs] .js-plotly-plot .main-svg"),
-    "Paper": ("/paper", ".js-plotly-plot .main-svg"),
-    "Metrics": ("/metrics", "h1:has-text('Metrics')"),
-    "Method": ("/method", "h1:has-text('Method')"),
-    "Present": ("/present", "[data-testid=stMarkdown] h1"),
-}
 
 
 def main() -> None:
@@ -77,7 +58,7 @@ def main() -> None:
     parser.add_argument("--sources", action="store_true", help="print what shifted on each page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
         found = [_run(browser, Path(folder), options.sources) for _ in range(options.runs)]
         browser.close()
     print("| measured | median | least to most |\n| --- | --- | --- |")
@@ -89,27 +70,27 @@ def main() -> None:
 def _run(browser: Browser, home: Path, sources: bool) -> dict[str, float]:
     """Return one run's figures, the first of which are of a server that has just started."""
     found: dict[str, float] = {}
-    with _served(home) as address:
+    with served(home) as address:
         with _page(browser) as (page, received):
             page.goto(address)
-            _complete(page, "Home")
+            complete(page, "Home")
             found["Home complete after the server's first answer, s"] = _since_answer(page)
             found["Home, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
             _frames(page, found, "Home")
         with _page(browser) as (page, _):  # so that it is in the cache, with its neighbours
             page.goto(f"{address}/{LINK}")
-            _complete(page, "Compare")
+            complete(page, "Compare")
             page.wait_for_selector(".strip .pending", state="detached", timeout=WAIT)
         with _page(browser) as (page, received):
             started = time.perf_counter()
             page.goto(f"{address}/{LINK}")
-            _complete(page, "Compare")
+            complete(page, "Compare")
             found["cached Compare link in a fresh browser, s"] = time.perf_counter() - started
             found["Compare, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
             _frames(page, found, "Compare")
         with _page(browser) as (page, _):
             page.goto(address)
-            _complete(page, "Home")
+            complete(page, "Home")
             # By way of Method, whose page has nothing that the others are complete by. The first time modules are
             # imported, and the browser fetches what draws.
             for _ in ("first", "again"):
@@ -118,7 +99,7 @@ def _run(browser: Browser, home: Path, sources: bool) -> dict[str, float]:
         for name, (path, _) in PAGES.items():
             with _page(browser) as (page, _):
                 page.goto(address + path)
-                _complete(page, name)
+                complete(page, name)
                 page.wait_for_timeout(1500)  # what comes later shifts, too
                 found[f"{name}, layout shift"] = page.evaluate("window.shifted")
                 if sources:
@@ -132,11 +113,6 @@ def _frames(page: Page, found: dict[str, float], name: str) -> None:
     found[f"bit change while scrubbing on {name}, 95th percentile, ms"] = taken[int(0.95 * len(taken))]
 
 
-def _complete(page: Page, name: str) -> None:
-    page.wait_for_selector(PAGES[name][1], state="visible", timeout=WAIT)
-    page.wait_for_selector("[data-test-script-state=notRunning]", timeout=WAIT)
-
-
 def _since_answer(page: Page) -> float:
     entry = "performance.getEntriesByType('navigation')[0]"
     return float(page.evaluate(f"(performance.now() - {entry}.responseStart) / 1000"))
@@ -146,7 +122,7 @@ def _switch(page: Page, name: str) -> float:
     """Return how long a page takes to be complete after a click on its name in the menu."""
     started = time.perf_counter()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
-    _complete(page, name)
+    complete(page, name)
     return time.perf_counter() - started
 
 
@@ -171,36 +147,6 @@ def _page(browser: Browser) -> Iterator[tuple[Page, Any]]:
     page.on("response", note)
     yield page, lambda: sum(len(gzip.compress(part)) for part in parts)
     context.close()
-
-
-@contextmanager
-def _served(home: Path) -> Iterator[str]:
-    """Start a server on a free port and yield its address, once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "quantviz", "serve", "--port", str(port)]
-    environment = os.environ | {"QUANTVIZ_CACHE": str(home / "cache"), "TORCH_HOME": str(home / "torch")}
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)
-    try:
-        while server.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
-def _chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if found is None:
-        sys.exit("There is no Chromium on the PATH; install one (Debian: apt-get install chromium).")
-    return found
 
 
 if __name__ == "__main__":
