@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,10 +21,10 @@ from quantviz.study.specs.plan import Piece, StudyPlan
 from quantviz.study.specs.progress import StudyProgress
 from quantviz.study.specs.row import StudyRow
 from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
+from quantviz.study.watching import ELSEWHERE
 
 _PLAN, _PIECES, _RESULTS, _LOCK, _PROGRESS = "plan.json", "pieces", "results.parquet", "lock", "progress.json"
 _UNFINISHED = ".part"
-_SILENT = 30.0  # seconds after which a sweep on another machine is taken to have ended
 
 
 class StudyFolder:
@@ -113,16 +112,18 @@ class StudyFolder:
     def progress(self) -> StudyProgress | None:
         """Return how far the sweep is that is running here, or None where there is none.
 
-        What a killed sweep left is known by its process, which is no more; one of another machine by its silence.
+        What a killed sweep left is known by its process, which is no more; one of another machine by its silence, as
+        ``watching`` says.
         """
         try:
             with (self.path / _PROGRESS).open("rb") as file:
                 found = read_json(file.read(limits.PROGRESS_BYTES + 1), most=limits.PROGRESS_BYTES)
             told = StudyProgress(**{entry.name: found[entry.name] for entry in fields(StudyProgress)})
+            float(told.updated)
             if told.host == process.host():
                 alive = bool(told.process_started) and process.started(int(told.pid)) == told.process_started
             else:
-                alive = time.time() - told.updated < _SILENT
+                alive = ELSEWHERE.still_changes(self.path / _PROGRESS, told)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return told if alive else None

@@ -117,7 +117,8 @@ def test_a_sweep_that_is_cancelled_before_it_has_a_plan_is_shown_as_stopped(tmp_
     with pytest.raises(UsageError, match=r"Another sweep is running \(one\.study\)"):
         start(tmp_path / "studies", order)
     cancel(begun.path)
-    assert waited(begun.path, "stopped", "failed").state is JobState.STOPPED
+    stopped = waited(begun.path, "stopped", "failed")
+    assert (stopped.state, stopped.message) == (JobState.STOPPED, "")  # as it was asked to
     assert not (begun.path / "plan.json").exists()
     assert [found.state for found in jobs(tmp_path / "studies")] == ["stopped"]
     forget(begun.path)
@@ -132,6 +133,9 @@ def test_another_dashboard_sees_and_cancels_a_sweep_that_is_starting(tmp_path, o
     cancel(begun.path)
     children[begun.path].wait(60)
     assert job(begun.path).state is JobState.STOPPED
+
+
+KILLED = "Its process was killed or the machine went down; start it again to go on."
 
 
 def state_file(path):
@@ -153,7 +157,7 @@ def test_the_state_is_read_from_its_file_and_never_from_the_words_of_the_log(tmp
     with subprocess.Popen(["sleep", "0"]) as ended:
         pass
     write_state(state_file(path), JobState.RUNNING, pid=ended.pid)
-    assert job(path).state is JobState.STOPPED  # it was killed
+    assert (job(path).state, job(path).message) == ("stopped", KILLED)
     write_state(state_file(path), JobState.FAILED, "Not written.", anew=True)
     assert job(path).state is JobState.STOPPED
     assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []

@@ -31,6 +31,7 @@ from quantviz.study.sweep.state import JobState, read_state, write_state
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _TAIL = 4096  # bytes of a log that its last line is looked for in
 _PROGRAM: Final = "quantviz: "
+_KILLED: Final = "Its process was killed or the machine went down; start it again to go on."
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 _starting = threading.Lock()  # held from the look for another sweep until this one is known
@@ -253,19 +254,22 @@ def _process(path: Path) -> tuple[int, str] | None:
     known, state = _started.get(path), read_state(_state(path))
     if known is not None and known.poll() is None:
         return known.pid, process.host()
-    return (state.pid, state.host) if state is not None and state.at_work else None
+    return (state.pid, state.host) if state is not None and state.at_work(_state(path)) else None
 
 
 def _end(path: Path) -> tuple[JobState, None, str]:
     """Return how a sweep ended that runs no more and left no results, as fields of ``SweepJob``."""
     state, known = read_state(_state(path)), _started.get(path)
     if state is None:  # of a version that wrote none, or begun on the command line
-        resumable = (path / "plan.json").exists()
-        return JobState.STOPPED if resumable else JobState.FAILED, None, _last_line(path)
+        resumable, killed = (path / "plan.json").exists(), (path / "progress.json").exists()
+        return JobState.STOPPED if resumable else JobState.FAILED, None, _KILLED if killed else _last_line(path)
     if state.state is JobState.FAILED:
         return JobState.FAILED, None, state.message
-    if state.state in (JobState.STARTING, JobState.RUNNING) and known is not None and (known.returncode or 0) > 0:
-        return JobState.FAILED, None, _last_line(path)  # before it could write so
+    if state.state in (JobState.STARTING, JobState.RUNNING):
+        if known is not None and (known.returncode or 0) > 0:
+            return JobState.FAILED, None, _last_line(path)  # before it could write so
+        asked = known is not None and known.returncode == -signal.SIGTERM  # by ``cancel``, before it listened
+        return JobState.STOPPED, None, "" if asked else _KILLED
     return JobState.STOPPED, None, state.message
 
 

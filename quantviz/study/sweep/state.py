@@ -13,8 +13,7 @@ from pathlib import Path
 
 from quantviz.specs import QuantvizError, limits, read_json
 from quantviz.study import process
-
-_SILENT = 30.0  # seconds after which a process of another machine, which cannot be looked for, counts as ended
+from quantviz.study.watching import ELSEWHERE
 
 
 class JobState(StrEnum):
@@ -51,13 +50,16 @@ class SweepState:
     process_started: str
     updated: float
 
-    @property
-    def at_work(self) -> bool:
-        """Whether the process is there and has not written how it ended."""
+    def at_work(self, file: Path) -> bool:
+        """Return whether the process is there and has not written how it ended.
+
+        Args:
+            file: that this was read from.
+        """
         if self.state not in (JobState.STARTING, JobState.RUNNING):
             return False
         if self.host != process.host():
-            return time.time() - self.updated < _SILENT
+            return ELSEWHERE.still_changes(file, self)
         return bool(self.process_started) and process.started(self.pid) == self.process_started
 
 
