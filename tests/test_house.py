@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "guard": {*VALUES, "layerwise", "study", "study.sweep", "comparison", *STEPS},
     "report": {*VALUES, "layerwise", "study"},
     "bench.specs": {"specs"},
-    "bench": {*VALUES, "comparison", "study", "study.sweep", *STEPS},
+    "bench": {*VALUES, "comparison", "layerwise.diagnosis", "study", "study.sweep", *STEPS},
     "figures.data": VALUES,
     "figures.interactive": {*VALUES, "figures.data"},
     "figures.print": {*VALUES, "figures.data"},

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from quantviz import cam, images
+from quantviz.bench.diagnosis import DIAGNOSIS, DIAGNOSIS_PASSES, PICTURES
 from quantviz.cam import Locked, one_thread
 from quantviz.cam.peers import Peer, library_maps, peers
 from quantviz.comparison.calibration import calibration_set
@@ -71,6 +72,8 @@ TITLES = {
     BARE: "bare forwards of what a sweep runs",
     SWEPT: "quantviz, a picture of a sweep, decoded",
     SWEPT_BACKEND: "quantviz, a picture of a sweep, decoded, ONNX Runtime",
+    DIAGNOSIS_PASSES: f"bare float and simulated passes of {PICTURES} pictures",
+    DIAGNOSIS: f"quantviz, diagnosis of {PICTURES} pictures, tensor by tensor",
 }
 
 Calls = dict[str, Callable[[], Any]]

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from quantviz import networks
+from quantviz.bench.diagnosis import DIAGNOSIS, DIAGNOSIS_PASSES, PICTURES, diagnosis_calls
 from quantviz.bench.files import file_calls
 from quantviz.bench.paths import (
     BACKEND_FLOAT,
@@ -34,6 +35,7 @@ from quantviz.bench.paths import (
     NCNN_PAIR,
     PAIR,
     PLAIN,
+    QUANT,
     REPEATED,
     SIMULATED,
     SWEPT,
@@ -145,6 +147,7 @@ def _model(made: Bench, request: BenchRequest, pictures: Path, tell: Callable[[s
         timed = calls(made, inputs)
         if batch == 1:
             timed |= file_calls(made, inputs, pictures.parent)
+            timed |= diagnosis_calls(made.workbench, made.subject, QUANT, inputs_of(made, PICTURES))
         yield from _timings(made, batch, _rounds([timed] * (request.rounds + 1)))
     tell("timing comparisons and a sweep")
     forward = {PLAIN: calls(made, inputs_of(made, 1))[PLAIN]}
@@ -231,6 +234,7 @@ def targets(timings: Sequence[Timing]) -> tuple[SpeedTarget, ...]:
         SpeedTarget("maps of two ONNX files / their two bare runs", 1.15, True, median([FILES_PAIR], BARE_FILES)),
         SpeedTarget("bare forwards of a sweep / the sweep", 0.8, False, median([BARE], SWEPT)),
         SpeedTarget("a repeated comparison / its first computation", 0.05, True, median([REPEATED], FIRST)),
+        SpeedTarget("a diagnosis / its bare passes", 1.5, True, median([DIAGNOSIS], DIAGNOSIS_PASSES)),
     )
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from locked_support import opened
 from PIL import Image
 
+from quantviz.bench.diagnosis import DIAGNOSIS, DIAGNOSIS_PASSES
 from quantviz.bench.paths import (
     DEPLOYED_PAIR,
     FLOAT,
@@ -71,6 +72,7 @@ def test_every_path_is_timed_and_the_plain_forward_is_the_unit(report):
         ratios = {timing.path: timing.ratio for timing in report.timings if timing.batch == batch}
         assert ratios[PLAIN] == 1
         assert {PLAIN, LIBRARY, LIBRARY_QUANTIZED, FLOAT, PAIR} <= set(ratios)
+        assert ({DIAGNOSIS, DIAGNOSIS_PASSES} <= set(ratios)) == (batch == 1)
     # Which one is the faster is left to `quantviz bench`: what else a machine does can turn that round.
     assert all(timing.seconds > 0 and timing.ratio > 0 for timing in report.timings)
     assert {timing.path for timing in report.timings} == set(report.paths)
