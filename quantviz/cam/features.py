@@ -175,11 +175,12 @@ class Features:
             if self._integers:
                 raise UsageError(f"The target layer gives {self._integers}, which has no gradient; {_WITHOUT}.")
             raise _unused()
-        chosen = torch.zeros_like(self.logits)
-        for at, index in enumerate(classes):
-            chosen[at, index] = 1
+        with torch.enable_grad():
+            # A number, whose gradient is that of the logits with one 1 a row: of a tensor, torch asks for the shape's
+            # symbols, and imports sympy for it.
+            chosen = self.logits[range(len(classes)), list(classes)].sum()
         try:
-            return torch.autograd.grad(self.logits, self.leaf, chosen, retain_graph=True, allow_unused=True)[0]
+            return torch.autograd.grad(chosen, self.leaf, retain_graph=True, allow_unused=True)[0]
         except RuntimeError as error:  # an operation behind the target has none
             raise QuantvizError(f"There is no gradient behind the target layer ({error}); {_WITHOUT}.") from None
 

@@ -12,9 +12,10 @@ import torch
 
 from quantviz.networks import checkpoint
 from quantviz.networks.attention import separate
+from quantviz.networks.deferred import one_by_one
 from quantviz.networks.module import state_digest
 from quantviz.networks.origins import construct, load
-from quantviz.networks.skeleton import blank, drawn, looked_at, untrained
+from quantviz.networks.skeleton import blank, drawn, looked_at, untrained, without_weights
 from quantviz.networks.structure import Structure, structure_of
 from quantviz.networks.table import MODELS
 from quantviz.networks.weights import LocatedWeights, check_published, digest_with
@@ -63,6 +64,10 @@ def build(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module, We
     """
     spec = made_for(spec, located)
     model, ref = _weighted(spec, located)
+    if (spec.library, spec.constructor) in _TABLE:
+        # Nothing of what follows is in a network of convolutions, and torch's shapes of convolutions on the meta device
+        # take its compiler, which is a second to import.
+        return _frozen(model), ref
     separate(model)
     structure = _structure(spec)
     for grid in structure.layers:
@@ -194,7 +199,8 @@ def labels(classes: int) -> tuple[str, ...]:
     """
     if classes != 1000:
         return tuple(f"class {index}" for index in range(classes))
-    from torchvision.models import ResNet50_Weights
+    with one_by_one():
+        from torchvision.models.resnet import ResNet50_Weights
 
     return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
@@ -210,7 +216,7 @@ def _shapes(spec: ModelSpec, classes: int) -> dict[str, tuple[int, ...]]:
 def _empty(spec: ModelSpec, classes: int) -> torch.nn.Module:
     """Return a network whose weights are going to be replaced."""
     if spec.name in MODELS:
-        with torch.device("meta"):
+        with without_weights():
             return construct(spec, classes)
     # Others may hold tensors that are in no state dict, such as tables of relative positions.
     with drawn():

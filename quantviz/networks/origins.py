@@ -105,6 +105,10 @@ def construct(spec: ModelSpec, classes: int) -> nn.Module:
         from quantviz.networks import factory
 
         return factory.construct(spec, classes)
+    from quantviz.networks import from_table
+
+    if (spec.library, spec.constructor) in from_table.FILES:
+        return from_table.construct(spec, classes)
     return _library(spec.library).construct(spec, classes)
 
 

@@ -6,11 +6,13 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from quantviz.networks.deferred import one_by_one
 from quantviz.specs import QuantvizError
 
 T = TypeVar("T")
@@ -30,6 +32,33 @@ def drawn() -> Iterator[None]:
         yield
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out what draws weights, which a tensor without storage has none of.
+
+    Torch draws numbers on the meta device by its reference functions, which import its whole compiler.
+    """
+
+    _DRAWING = frozenset(
+        {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
+        | {nn.init.kaiming_normal_, nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_}
+    )
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        tensor = args[0] if args else (kwargs or {}).get("tensor")
+        if function in self._DRAWING and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Let networks be made on the meta device, without storage, for the length of a block."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
 def looked_at(make: Callable[[], nn.Module], look: Callable[[nn.Module], T]) -> T:
     """Return what is to be seen of a network: on the meta device, without weights and arithmetic, where it can be so.
 
@@ -41,7 +70,7 @@ def looked_at(make: Callable[[], nn.Module], look: Callable[[nn.Module], T]) -> 
         look: given the network in eval mode; it may run it on ``blank``.
     """
     try:
-        with torch.device("meta"), torch.no_grad():
+        with without_weights(), torch.no_grad():
             return look(make().eval())
     except QuantvizError:
         raise
@@ -89,7 +118,8 @@ def _keep_signal(model: nn.Module) -> None:
     torch.nn.init.kaiming_normal_(mode="fan_out") counts the fan of a grouped convolution as if it were dense,
     and squeeze-and-excitation gates start half shut; together they leave 1e-14 at the end of efficientnet_b0.
     """
-    from torchvision.ops import SqueezeExcitation
+    with one_by_one():
+        from torchvision.ops.misc import SqueezeExcitation
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

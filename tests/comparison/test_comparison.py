@@ -148,13 +148,18 @@ from quantviz.comparison import CompareRequest, Workbench, arrays
 from quantviz.store import TensorStore
 found = Workbench(TensorStore(Path(sys.argv[1]))).compare(CompareRequest(), images.bundled("chelsea"))
 digest = hashlib.sha256(b"".join(values.tobytes() for _, values in sorted(arrays(found).items()))).hexdigest()
-print(digest, found.cached, "torch" in sys.modules)
+print(digest, found.cached, "torch" in sys.modules, *(name for name in HEAVY if name in sys.modules))
 """
+# What takes long to import: torch's compiler, its symbols of shapes, what timm and torchvision have beside a network.
+HEAVY = ("torch._dynamo", "sympy", "timm.models.beit", "torchvision.models.vgg", "torchvision.datasets", "onnxruntime")
 
 
 def fresh_process(directory):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", FRESH, str(directory)], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", f"HEAVY = {HEAVY}\n{FRESH}", str(directory)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stderr == ""
     return run.stdout.split()
