@@ -61,6 +61,11 @@ def tensors_of(
     named = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name): value for name, value in named if isinstance(value, torch.Tensor)}
     if not tensors:
+        if within := [key for key, value in named if _holds_tensors(value)]:
+            choices = " or ".join(f"{file}#{key}" for key in within[:8])
+            raise CheckpointError(
+                f"{file} holds state dicts under names that say nothing of them; name one: {choices}."
+            )
         raise CheckpointError(
             f"{file} holds no state dict (a {type(content).__name__} without tensors); "
             "save one with torch.save(model.state_dict(), path)."
@@ -198,6 +203,10 @@ def _unwrapped(content: Any, notes: list[str]) -> Any:
             notes.append(f"entry {inner[0]!r} taken, not {', '.join(map(repr, inner[1:]))}")
         content = content[inner[0]]
     return content
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(inner, torch.Tensor) for inner in value.values())
 
 
 def _inner(content: Any, keys: tuple[str, ...]) -> list[str]:

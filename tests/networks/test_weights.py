@@ -351,3 +351,12 @@ def test_a_file_that_changes_after_it_was_found_is_not_loaded(tmp_path, seeded):
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         build(SQUEEZENET, located)
+
+
+def test_state_dicts_under_names_of_ones_own_are_named(tmp_path, seeded):
+    tensors = seeded("squeezenet1_1")
+    torch.save({"teacher": tensors, "student": {k: v + 1 for k, v in tensors.items()}}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match=r"name one: two\.pth#teacher or two\.pth#student\."):
+        load(SQUEEZENET, tmp_path / "two.pth")
+    _, ref = build(SQUEEZENET, resolve(SQUEEZENET, f"{tmp_path / 'two.pth'}#teacher"))
+    assert ref.name == "two.pth#teacher"
