@@ -36,8 +36,11 @@ NOISE = tuple(f"/{page}/_stcore/" for page in PAGES)
 
 
 @contextlib.contextmanager
-def served(home):
-    """Start the server as make run does, on a free port, with its cache in a folder; yield its address."""
+def served(home, *words):
+    """Start the server on a free port, with its cache in a folder; yield its address.
+
+    It is Streamlit's own command, or with words ``quantviz serve`` with these.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,6 +51,8 @@ def served(home):
     }
     log = (home / "server.log").open("w")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless=true"]
+    if words:
+        command = [sys.executable, "-m", "quantviz", "serve", *words, "--port", str(port)]
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_until_healthy(port, server)
