@@ -55,11 +55,12 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", choices=["speed", "shifts"], help="half of the figures, in half of the time")
     parser.add_argument("--sources", action="store_true", help="print what shifted on each page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        found = [_run(browser, Path(folder), options.sources) for _ in range(options.runs)]
+        found = [_run(browser, Path(folder), options) for _ in range(options.runs)]
         browser.close()
     print("| measured | median | least to most |\n| --- | --- | --- |")
     for name in found[0]:
@@ -67,44 +68,54 @@ def main() -> None:
         print(f"| {name} | {statistics.median(values):.3g} | {values[0]:.3g} to {values[-1]:.3g} |")
 
 
-def _run(browser: Browser, home: Path, sources: bool) -> dict[str, float]:
+def _run(browser: Browser, home: Path, options: argparse.Namespace) -> dict[str, float]:
     """Return one run's figures, the first of which are of a server that has just started."""
     found: dict[str, float] = {}
     with served(home) as address:
-        with _page(browser) as (page, received):
-            page.goto(address)
-            complete(page, "Home")
-            found["Home complete after the server's first answer, s"] = _since_answer(page)
-            found["Home, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
-            _frames(page, found, "Home")
-        with _page(browser) as (page, _):  # so that it is in the cache, with its neighbours
-            page.goto(f"{address}/{LINK}")
-            complete(page, "Compare")
-            page.wait_for_selector(".strip .pending", state="detached", timeout=WAIT)
-        with _page(browser) as (page, received):
-            started = time.perf_counter()
-            page.goto(f"{address}/{LINK}")
-            complete(page, "Compare")
-            found["cached Compare link in a fresh browser, s"] = time.perf_counter() - started
-            found["Compare, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
-            _frames(page, found, "Compare")
-        with _page(browser) as (page, _):
-            page.goto(address)
-            complete(page, "Home")
-            # By way of Method, whose page has nothing that the others are complete by. The first time modules are
-            # imported, and the browser fetches what draws.
-            for _ in ("first", "again"):
-                for name in ("Method", "Paper", "Method", "Compare", "Method", "Home"):
-                    found[f"page switch to {name}, s"] = _switch(page, name)
-        for name, (path, _) in PAGES.items():
-            with _page(browser) as (page, _):
-                page.goto(address + path)
-                complete(page, name)
-                page.wait_for_timeout(1500)  # what comes later shifts, too
-                found[f"{name}, layout shift"] = page.evaluate("window.shifted")
-                if sources:
-                    print(name, page.evaluate("window.sources"), file=sys.stderr)
+        if options.only != "shifts":
+            _speeds(browser, address, found)
+        if options.only != "speed":
+            _shifts(browser, address, found, options.sources)
     return found
+
+
+def _speeds(browser: Browser, address: str, found: dict[str, float]) -> None:
+    with _page(browser) as (page, received):
+        page.goto(address)
+        complete(page, "Home")
+        found["Home complete after the server's first answer, s"] = _since_answer(page)
+        found["Home, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
+        _frames(page, found, "Home")
+    with _page(browser) as (page, _):  # so that it is in the cache, with its neighbours
+        page.goto(f"{address}/{LINK}")
+        complete(page, "Compare")
+        page.wait_for_selector(".strip .pending", state="detached", timeout=WAIT)
+    with _page(browser) as (page, received):
+        started = time.perf_counter()
+        page.goto(f"{address}/{LINK}")
+        complete(page, "Compare")
+        found["cached Compare link in a fresh browser, s"] = time.perf_counter() - started
+        found["Compare, beyond Streamlit's own files, gzipped, kB"] = received() / 1000
+        _frames(page, found, "Compare")
+    with _page(browser) as (page, _):
+        page.goto(address)
+        complete(page, "Home")
+        # By way of Method, whose page has nothing that the others are complete by. The first time modules are
+        # imported, and the browser fetches what draws.
+        for _ in ("first", "again"):
+            for name in ("Method", "Paper", "Method", "Compare", "Method", "Home"):
+                found[f"page switch to {name}, s"] = _switch(page, name)
+
+
+def _shifts(browser: Browser, address: str, found: dict[str, float], sources: bool) -> None:
+    for name, (path, _) in PAGES.items():
+        with _page(browser) as (page, _):
+            page.goto(address + path)
+            complete(page, name)
+            page.wait_for_timeout(1500)  # what comes later shifts, too
+            found[f"{name}, layout shift"] = page.evaluate("window.shifted")
+            if sources:
+                print(name, page.evaluate("window.sources"), file=sys.stderr)
 
 
 def _frames(page: Page, found: dict[str, float], name: str) -> None:
