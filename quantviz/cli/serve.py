@@ -20,6 +20,9 @@ from quantviz.networks.onnx_files.files import MAX_BYTES
 from quantviz.specs import QuantvizError, UsageError
 from quantviz.study.presentation import read_presentation
 
+# A thread for each visitor gives glibc a heap for each, and all of them get holes; it reads this when it starts.
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
+
 
 @click.command("serve")
 @click.option(
@@ -115,7 +118,7 @@ def serve_command(port: int, address: str, upload_limit: int, **choices: Any) ->
     command = [sys.executable, "-P", "-m", "quantviz.ui.server", str(dashboard() / "app.py")]
     # The server takes this process's place, so that Ctrl-C and kill reach it.
     command += [f"--{name}={value}" for name, value in options.items()]
-    os.execve(sys.executable, command, os.environ | offered.environment() | presented)
+    os.execve(sys.executable, command, _ALLOCATOR | os.environ | offered.environment() | presented)
 
 
 def checked_base(path: str) -> str:

@@ -18,6 +18,7 @@ from streamlit.web.server.starlette import App
 from quantviz.comparison.serving import Serving
 from quantviz.ui import STYLE
 from quantviz.ui.headers import Guard
+from quantviz.ui.memory import keep_trimmed
 from quantviz.ui.observed import OBSERVED, JsonLines, resident_bytes
 from quantviz.ui.shell import Shell
 
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> None:
     offered = Serving.from_environment()
     if offered.json_log:
         _log_as_json()
+    keep_trimmed()
     sys.argv = [script]  # beside which Streamlit looks for its settings
     application(Path(script), offered).run(config=_settings(options))
 

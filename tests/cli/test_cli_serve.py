@@ -33,6 +33,12 @@ def test_usual_settings(started):
     assert Serving.from_environment({}) == Serving()
 
 
+def test_the_server_is_started_with_few_heaps_unless_told_otherwise(started, monkeypatch):
+    assert started()[1]["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "5")
+    assert started()[1]["MALLOC_ARENA_MAX"] == "5"
+
+
 def test_an_address_that_others_reach_needs_a_word_on_whom_it_is_for(started):
     for address in ("0.0.0.0", "::", "192.0.2.1", "a.name.example"):
         said = started("--address", address)
