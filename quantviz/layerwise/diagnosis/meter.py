@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,8 @@ from quantviz.layerwise.diagnosis.specs import (
 SAMPLED = 2048
 """Values of each picture that the histogram counts."""
 BINS = 256
+_PART = 1 << 16
+"""Values that are summed at a time: few enough for a core's cache, so that each is fetched once for all the sums."""
 _SEED = 0
 
 
@@ -59,16 +62,10 @@ class Meter:
         """
         reference, before, after = _alike(reference, before, after)
         flat, rounded = _flat(reference), _flat(after)
-        difference = flat - rounded
-        self._signal += float(torch.dot(flat, flat))
-        self._noise += float(torch.dot(difference, difference))
-        self._after += float(torch.dot(rounded, rounded))
-        if before is not None:
-            given = _flat(before)
-            torch.sub(given, rounded, out=difference)
-            self._own_signal += float(torch.dot(given, given))
-            self._own_noise += float(torch.dot(difference, difference))
-            self._has_own = True
+        if before is None:
+            self._add(flat, rounded)
+        else:
+            self._add_both(flat, _flat(before), rounded)
         self._values += flat.numel()
         self._pictures += 1
         self._see_extremes(reference)
@@ -76,6 +73,26 @@ class Meter:
             self._see_channels(reference, after)
         picked = _places(flat.numel()) if self.site.role == "activation" else slice(None)
         self._histogram.add(flat[picked].numpy(), rounded[picked].numpy())
+
+    def _add(self, flat: Tensor, rounded: Tensor) -> None:
+        for float_part, part in _parts(flat, rounded):
+            difference = float_part - part
+            self._signal += torch.dot(float_part, float_part).item()
+            self._noise += torch.dot(difference, difference).item()
+            self._after += torch.dot(part, part).item()
+
+    def _add_both(self, flat: Tensor, given: Tensor, rounded: Tensor) -> None:
+        self._has_own = True
+        difference = torch.empty(min(_PART, flat.numel()))
+        for one, own, part in _parts(flat, given, rounded):
+            left = difference[: one.numel()]
+            torch.sub(one, part, out=left)
+            self._signal += torch.dot(one, one).item()
+            self._noise += torch.dot(left, left).item()
+            torch.sub(own, part, out=left)
+            self._own_noise += torch.dot(left, left).item()
+            self._own_signal += torch.dot(own, own).item()
+            self._after += torch.dot(part, part).item()
 
     def _see_extremes(self, reference: Tensor) -> None:
         low, high = channel_extremes(reference, channel_axis(reference, self.site.role))
@@ -196,13 +213,12 @@ def channel_axis(values: Tensor, role: str) -> int:
 
 
 def channel_extremes(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest value of each channel, in one pass where the layout in memory allows it."""
+    """Return the least and greatest value of each channel, read in the order in which they lie in memory."""
     if values.ndim == 4 and axis == 1 and not values.is_contiguous():
         rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])  # a view where channels lie last
         return rows.amin(0), rows.amax(0)
     rows = values.movedim(axis, 0).reshape(values.shape[axis], -1)
-    low, high = torch.aminmax(rows, dim=1)
-    return low, high
+    return rows.amin(1), rows.amax(1)  # aminmax along an axis takes four times as long as both
 
 
 def _flat(values: Tensor) -> Tensor:
@@ -210,6 +226,12 @@ def _flat(values: Tensor) -> Tensor:
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
         return values.permute(0, 2, 3, 1).reshape(-1)
     return values.reshape(-1)
+
+
+def _parts(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the same ``_PART`` places of each row after each other."""
+    for start in range(0, rows[0].numel(), _PART):
+        yield tuple(row[start : start + _PART] for row in rows)
 
 
 def _alike(reference: Tensor, before: Tensor | None, after: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
