@@ -1,7 +1,8 @@
-"""What the steps share: the layers that are quantized, and hooks that do not outlive their block."""
+"""What the steps share: the layers that are quantized, copies, and hooks that do not outlive their block."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,15 @@ def quantized_layers(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]
     """
     named = model.named_modules()
     return [(name, module) for name, module in named if isinstance(module, QUANTIZED) and not hasattr(module, UNUSED)]
+
+
+def sharing(model: nn.Module) -> nn.Module:
+    """Return a copy whose parameters lie in the original's memory, until one of either is replaced.
+
+    They ask for no gradient and must not be written to. Buffers are copied.
+    """
+    shared = {id(value): nn.Parameter(value.detach(), requires_grad=False) for value in model.parameters()}
+    return copy.deepcopy(model, dict[int, Any](shared))
 
 
 @contextmanager

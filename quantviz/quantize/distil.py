@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.gptq import execution_order, gptq
-from quantviz.quantize.network import LearnedLayer, assemble, without_weights
+from quantviz.quantize.network import LearnedLayer, assemble, put_weight, without_weights
 from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Phase, Progress, QuantSpec, no_progress
 
@@ -75,8 +75,7 @@ class _Tuned(nn.Module):
         super().__init__()
         self.rounded = rounded
         bias = layer.bias if rounded.bias is None else rounded.bias
-        with torch.no_grad():
-            layer.weight.copy_(rounded.grid.values(rounded.integers))
+        put_weight(layer, rounded.grid, rounded.integers)
         self.gain = nn.Parameter(torch.ones_like(rounded.grid.scale))
         self.bias = nn.Parameter(torch.zeros(len(layer.weight)) if bias is None else bias.detach().clone())
         self.columns = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)

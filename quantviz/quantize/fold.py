@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quantviz.quantize._hooks import hooks
+from quantviz.quantize._hooks import hooks, sharing
 from quantviz.specs import QuantvizError
 
 _TOLERANCE = 1e-3
@@ -17,6 +16,8 @@ _TOLERANCE = 1e-3
 
 def folded(model: nn.Module, example: Tensor, keep: str | None = None) -> nn.Module:
     """Return a copy of a float model, batch norm folded, in eval mode, without gradients for its parameters.
+
+    What is not folded lies in the memory of the model's own parameters (``sharing``).
 
     Args:
         model: float, in eval mode; left as it was.
@@ -26,7 +27,7 @@ def folded(model: nn.Module, example: Tensor, keep: str | None = None) -> nn.Mod
     Raises:
         QuantvizError: folding changed the model's output.
     """
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    copied = sharing(model).eval()
     fold_batch_norm(copied, example, keep)
     check_same(model, copied, example, "Folding batch norm", "use other weights")
     return copied

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from quantviz.quantize._hooks import hooks, quantized_layers
 from quantviz.quantize.grids import WeightGrid, weight_grid
-from quantviz.quantize.network import LearnedLayer, assemble, without_weights
+from quantviz.quantize.network import LearnedLayer, assemble, put_weight, without_weights
 from quantviz.quantize.ranges import Ranges
 from quantviz.specs import Phase, Progress, QuantSpec, QuantvizError, no_progress
 
@@ -67,7 +67,7 @@ def gptq(
         grid = weight_grid(module.weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
         weight = _rounded(name, module, grid, _second_moments(network, module, inputs))
         learned[name] = LearnedLayer(grid, grid.integers(weight))
-        module.weight.copy_(grid.values(learned[name].integers))
+        put_weight(module, grid, learned[name].integers)
     return learned
 
 

@@ -61,6 +61,12 @@ class WeightGrid:
         integers = (weight / self.scale.view(columns)).round().to(torch.int32) + self.zero_point.view(columns)
         return integers.clamp(self.quant_min, self.quant_max)
 
+    def of_rows(self, rows: slice) -> WeightGrid:
+        """Return the grid of some output channels."""
+        if len(self.scale) == 1:
+            return self
+        return WeightGrid(self.scale[rows], self.zero_point[rows], self.quant_min, self.quant_max)
+
     def values(self, integers: Tensor) -> Tensor:
         """Return the real values of integers (out_channels, ...), float32: scale * (integer - zero_point)."""
         columns = (-1, *[1] * (integers.ndim - 1))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from quantviz.quantize._hooks import quantized_layers
+from quantviz.quantize._hooks import quantized_layers, sharing
 from quantviz.quantize.equalize import equalized
 from quantviz.quantize.fold import check_same, folded
 from quantviz.quantize.grids import Grid, InputQuantizer, WeightGrid, activation_grid, weight_grid
@@ -18,6 +17,7 @@ from quantviz.quantize.reading import lead_through, readings
 from quantviz.specs import LayerBits, QuantSpec, UsageError, headroom
 
 _FINE_BITS = 8
+_AT_ONCE = 1 << 20  # weights that are rounded in one step: the steps between take several times their memory
 _ROUNDED = "_quantviz_rounded"
 
 
@@ -82,7 +82,7 @@ def assemble(
         QuantvizError: a layer was never calibrated.
         UsageError: ``spec`` gives bit-widths to a layer that does not exist.
     """
-    copied = copy.deepcopy(base)
+    copied = sharing(base)
     layers = quantized_layers(copied)
     unknown = sorted({bits.name for bits in spec.layer_bits} - {name for name, _ in layers})
     if unknown:
@@ -126,18 +126,48 @@ def input_grid(name: str, spec: QuantSpec, ranges: Ranges, act_bits: int) -> Gri
 
 def nearest(weight: Tensor, spec: QuantSpec, bits: int) -> LearnedLayer:
     """Return a weight (out_channels, ...) rounded to the nearest integers of the grid that ``spec`` declares."""
+    grid = _grid_of(weight, spec, bits)
+    return LearnedLayer(grid, _nearest_integers(grid, weight))
+
+
+def _grid_of(weight: Tensor, spec: QuantSpec, bits: int) -> WeightGrid:
     least_squares = spec.weight_ranges == "mse"
-    grid = weight_grid(weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
+    return weight_grid(weight, bits, spec.scheme, spec.granularity, least_squares=least_squares)
+
+
+def put_weight(module: nn.Conv2d | nn.Linear, grid: WeightGrid, integers: Tensor | None = None) -> None:
+    """Give a layer the values of integers on a grid as its weight, in memory of its own.
+
+    Args:
+        module: keeps its weight's layout in memory: another one may take another kernel, which rounds otherwise.
+        grid: of the weight.
+        integers: int32, the weight's shape; None: those nearest to the weight.
+    """
+    weight = module.weight.detach()
+    values = torch.empty_like(weight)
+    step = max(1, _AT_ONCE // max(1, weight[0].numel()))
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        part = grid.of_rows(rows)
+        values[rows] = part.values(_nearest_integers(part, weight[rows]) if integers is None else integers[rows])
+    module.weight = nn.Parameter(values, requires_grad=False)
+
+
+def _nearest_integers(grid: WeightGrid, weight: Tensor) -> Tensor:
     # Rounded first: where a quotient lies next to a half, dividing and the kernel's multiplying may part.
-    return LearnedLayer(grid, grid.integers(grid.round(weight)))
+    return grid.integers(grid.round(weight))
 
 
 def _round_weight(module: nn.Conv2d | nn.Linear, spec: QuantSpec, bits: int, learned: LearnedLayer | None) -> None:
-    rounded = nearest(module.weight, spec, bits) if learned is None else learned
-    module.weight.copy_(rounded.grid.values(rounded.integers))
-    if rounded.bias is not None:
-        module.bias = nn.Parameter(rounded.bias.clone(), requires_grad=False)
-    object.__setattr__(module, "weight_grid", rounded.grid)
+    if learned is None:
+        grid = _grid_of(module.weight, spec, bits)
+        put_weight(module, grid)
+    else:
+        grid = learned.grid
+        put_weight(module, grid, learned.integers)
+        if learned.bias is not None:
+            module.bias = nn.Parameter(learned.bias.clone(), requires_grad=False)
+    object.__setattr__(module, "weight_grid", grid)
 
 
 def quantize(model: nn.Module, spec: QuantSpec, ranges: Ranges, example: Tensor, layer: str | None = None) -> nn.Module:

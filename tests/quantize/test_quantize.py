@@ -13,8 +13,18 @@ from torch import nn
 from torch.nn import functional
 
 from quantviz import networks
-from quantviz.quantize import InputQuantizer, affine_grid, calibrate, fold_batch_norm, quantize, quantize_weight
-from quantviz.specs import MAX_BITS, MIN_BITS, QuantSpec, QuantvizError, UsageError
+from quantviz.quantize import (
+    InputQuantizer,
+    affine_grid,
+    assemble,
+    calibrate,
+    float_base,
+    fold_batch_norm,
+    quantize,
+    quantize_weight,
+)
+from quantviz.quantize.network import nearest, put_weight
+from quantviz.specs import MAX_BITS, MIN_BITS, LayerBits, QuantSpec, QuantvizError, UsageError
 
 BITS = range(MIN_BITS, MAX_BITS + 1)
 TINY = torch.finfo(torch.float32).tiny
@@ -287,10 +297,39 @@ def test_the_float_model_is_left_as_it_was(float_model, photograph, ranges):
     copied = quantize(model, QuantSpec(3, 3), ranges(name), image, "bn2")
     calibrate(model, [image])
     assert state() == before
-    theirs = {value.data_ptr() for value in copied.state_dict().values()}
-    assert not theirs & {value.data_ptr() for value in model.state_dict().values() if value.numel()}
+    # Nothing that was rounded or folded lies in the model's memory.
+    changed = {layer.weight.data_ptr() for layer in copied.modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    assert not changed & {value.data_ptr() for value in model.state_dict().values() if value.numel()}
     assert not any(value.requires_grad for value in copied.parameters())
     assert not any(module.training for module in copied.modules())
+
+
+def test_what_is_equal_lies_in_memory_once(float_model, photograph, ranges):
+    model, image = float_model("squeezenet1_1"), photograph("squeezenet1_1")
+    spec = QuantSpec(4, 4, layer_bits=(LayerBits("classifier.1", None, None),))
+    base = float_base(model, spec, image)
+    copied = assemble(base, spec, ranges("squeezenet1_1"))
+
+    def lies(network, name):
+        return network.get_submodule(name).weight.data_ptr()
+
+    assert lies(copied, "classifier.1") == lies(base, "classifier.1")
+    assert lies(copied, "features.0") != lies(base, "features.0")
+    assert copied.get_submodule("features.0").bias.data_ptr() == model.get_submodule("features.0").bias.data_ptr()
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
+def test_a_weight_rounded_in_steps_has_the_bits_of_one_rounded_at_once(granularity):
+    layer = nn.Linear(600, 4000, bias=False, device="meta")  # more than one step
+    drawn = torch.randn(4000, 600, generator=torch.Generator().manual_seed(0))
+    layer.weight = nn.Parameter(drawn, requires_grad=False)
+    spec = QuantSpec(5, 5, granularity=granularity)
+    whole = nearest(layer.weight.detach(), spec, 5)
+    put_weight(layer, whole.grid)
+    assert torch.equal(layer.weight, whole.grid.values(whole.integers))
+    put_weight(layer, whole.grid, whole.integers)
+    assert torch.equal(layer.weight, whole.grid.values(whole.integers))
+    assert not layer.weight.requires_grad
 
 
 def test_convolutions_that_pad_to_the_same_size_read_the_grid_and_pad_with_its_zero(photograph, quantized):
