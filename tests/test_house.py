@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "api": {"figures", "figures.data", "figures.print", *FACES},
     "cli": {"figures", "figures.print", "api", *FACES},
     "__init__": {"specs", "api"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "networks"},
     "pages": {"ui", "comparison"},
     "app": {"ui"},
 }

@@ -33,14 +33,30 @@ _IMPORTING = threading.RLock()
 _PATIENCE = 60.0  # seconds that a thread waits for another one's import
 
 
+_deferring = False
+
+
+def defer() -> None:
+    """Let packages be deferred in this process, which is that of one command.
+
+    Where several threads import, as in a server or a notebook, one of them could see what another is just importing.
+    """
+    global _deferring
+    _deferring = True
+
+
 @contextmanager
 def one_by_one() -> Iterator[None]:
     """Let modules of the packages of ``DEFERRED`` be imported without the rest of these, for the length of a block.
 
     A package that is not imported yet is put in place without what its ``__init__`` defines. That runs once anybody
     asks for one of its names, or imports one of its modules outside such a block: ``import timm; timm.list_models()``
-    does what it always does.
+    does what it always does. That is so in the main thread of a command alone (see ``defer``); others get the packages
+    whole.
     """
+    if not _deferring or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with _IMPORTING:
         for name in DEFERRED:
             if name not in sys.modules:

@@ -145,7 +145,9 @@ import hashlib, sys
 from pathlib import Path
 from quantviz import images
 from quantviz.comparison import CompareRequest, Workbench, arrays
+from quantviz.networks.deferred import defer
 from quantviz.store import TensorStore
+defer()
 found = Workbench(TensorStore(Path(sys.argv[1]))).compare(CompareRequest(), images.bundled("chelsea"))
 digest = hashlib.sha256(b"".join(values.tobytes() for _, values in sorted(arrays(found).items()))).hexdigest()
 print(digest, found.cached, "torch" in sys.modules, *(name for name in HEAVY if name in sys.modules))

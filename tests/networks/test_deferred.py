@@ -1,6 +1,7 @@
 """Networks of our table come without the rest of their libraries, which are whole for whoever asks them."""
 
 import sys
+import threading
 
 import pytest
 import timm
@@ -36,6 +37,7 @@ def parcel(tmp_path, monkeypatch):
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(deferred, "_deferring", True)
     monkeypatch.setattr(deferred, "DEFERRED", {"parcel": "parcel.constants"})
     yield "parcel"
     for name in [name for name in sys.modules if name.partition(".")[0] == "parcel"]:
@@ -67,6 +69,28 @@ def test_what_others_import_finds_the_whole_package(parcel):
     assert constants.SIZE == 7
 
     assert "whole" in vars(sys.modules["parcel"])
+
+
+def test_another_thread_than_the_main_one_imports_the_whole_package(parcel):
+    found = []
+
+    def work():
+        with deferred.one_by_one():
+            from parcel.part import part
+        found.append((part(), "parcel.other" in sys.modules, sys.modules["parcel"].whole))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(7, True, True)]
+
+
+def test_only_a_command_has_packages_without_the_rest(parcel, monkeypatch):
+    monkeypatch.setattr(deferred, "_deferring", False)
+    with deferred.one_by_one():
+        from parcel.part import part
+    assert part() == 7
+    assert "parcel.other" in sys.modules
 
 
 def test_a_package_whose_init_fails_says_so_every_time(parcel, tmp_path):
