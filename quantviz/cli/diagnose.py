@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from quantviz.api.files import write_file
 from quantviz.cli.exports import export_of, export_option
@@ -22,7 +20,7 @@ from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.output import FORMAT, csv_of, html_of, report_diagnosis, report_trial
 from quantviz.layerwise.diagnosis.remedies import Trial
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorFigures
-from quantviz.specs import UsageError, parse_bits
+from quantviz.specs import UsageError
 
 _SHOWN, _SENTENCES = 12, 2
 
@@ -31,9 +29,6 @@ _SHOWN, _SENTENCES = 12, 2
 @click.argument("pictures", nargs=-1, required=True, metavar="IMAGE_OR_DIR...")
 @request_options(protocol=False, files=True)
 @file_options
-@click.option(
-    "--bits", metavar="W8A8", help="Bits of weights and activations in short: W8A8; W8, weights only; A8, activations."
-)
 @click.option("--by-channel", is_flag=True, help="With the range and SQNR of every channel, in the JSON.")
 @click.option(
     "--drift",
@@ -67,7 +62,6 @@ def diagnose_command(
     pictures: tuple[str, ...],
     pairs: Pairs | None,
     request: CompareRequest,
-    bits: str | None,
     by_channel: bool,
     drifts: int | None,
     trial: str | None,
@@ -89,10 +83,7 @@ def diagnose_command(
     files = _files_of(pairs, request)
     asked = Asked(drifts, trial, by_channel, request.cam.method)
     _check_mended(mended_path, files, trial)
-    if files is not None and bits is not None:
-        raise UsageError("--bits goes with a model that quantviz rounds, not with ONNX files; leave it out.")
     samples = samples_of(pictures, limit, "" if files is not None else request.model)
-    request = _with_bits(request, bits)
     with working(cache_dir) as (bench, progress):
         if files is not None:
             answer = ask_files(bench, files, samples, asked, progress)
@@ -163,18 +154,6 @@ def _files_of(pairs: Pairs | None, request: CompareRequest) -> FilesRequest | No
     if pairs.card is None or pairs.card.float_file is None:
         return None
     return files_of_card(pairs.card, request.cam.layer, pairs.classes)
-
-
-def _with_bits(request: CompareRequest, bits: str | None) -> CompareRequest:
-    """Return the request at these bits."""
-    if bits is None:
-        return request
-    context = click.get_current_context()
-    for name, option in (("weight_bits", "--weight-bits"), ("act_bits", "--act-bits"), ("bits_file", "--bits-file")):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"--bits and {option} exclude each other; leave one out.")
-    weight, act = parse_bits(bits)
-    return replace(request, quant=replace(request.quant, weight_bits=weight, act_bits=act))
 
 
 def _show(found: Diagnosis) -> None:

@@ -32,6 +32,7 @@ from quantviz.specs import (
     Progress,
     QuantSpec,
     UsageError,
+    parse_bits,
     spec_of,
 )
 
@@ -45,6 +46,13 @@ _IN_FILE = {
     "scheme": "--scheme",
     "ranges": "--ranges",
 }
+
+# What says bits in another way than --bits does.
+_OTHER_BITS = {"weight_bits": "--weight-bits", "act_bits": "--act-bits", "bits_file": "--bits-file"}
+
+_BITS = click.option(
+    "--bits", help="Both widths in one word: 8 for W8A8, W4A8, W4 for weights only, A8 for activations only."
+)
 
 _MODEL = (
     click.option(
@@ -94,7 +102,7 @@ def request_options(
     command's own options.
 
     Args:
-        weight_bits: with ``--weight-bits``; else the request has the default.
+        weight_bits: with ``--weight-bits`` and ``--bits``; else the request has the default.
         protocol: with ``--protocol``; else the request is of the calibrated one.
         bits_file: with ``--bits-file``.
         files: the command takes cards of ONNX files as well.
@@ -110,18 +118,15 @@ def request_options(
             method: str,
             layer: str | None,
             calibration: Path | None,
-            act_bits: int | None,
             scheme: str,
             ranges: Any,
-            weight_bits: int | None = 8,
             protocol: str = CALIBRATED,
             bits_file: Path | None = None,
             **rest: Any,
         ) -> None:
             model = _checked_model(model, card, files)
-            quant = spec_of(scheme, weight_bits, act_bits, ranges=ranges, protocol=protocol)
-            if bits_file is not None:
-                quant = _from_file(bits_file, model, weights, protocol)
+            quant = spec_of(scheme, *_widths(rest), ranges=ranges, protocol=protocol)
+            quant = quant if bits_file is None else _from_file(bits_file, model, weights, protocol)
             request = CompareRequest(model, weights, quant, CamSpec(method, layer), calibration=calibration)
             command(request=request, **rest)
 
@@ -233,7 +238,7 @@ def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[An
             show_default=True,
             help="2 to 16, or none for activations only.",
         )
-        found = [bits, *found]
+        found = [_BITS, bits, *found]
     if protocol:
         found.append(
             click.option(
@@ -253,6 +258,18 @@ def _quantization(weight_bits: bool, protocol: bool, bits_file: bool) -> list[An
             )
         )
     return found
+
+
+def _widths(given: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Take the options of bits out of what is given; return the (weight bits, activation bits)."""
+    weight_bits, act_bits, bits = given.pop("weight_bits", 8), given.pop("act_bits"), given.pop("bits", None)
+    if bits is None:
+        return weight_bits, act_bits
+    context = click.get_current_context()
+    for name, option in _OTHER_BITS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--bits {bits} and {option} exclude each other; leave one out.")
+    return parse_bits(bits)
 
 
 def _from_file(path: Path, model: str, weights: str | None, protocol: str) -> QuantSpec:

@@ -52,6 +52,7 @@ _OF_MODELS = {
     "model": "--model",
     "card": "--card",
     "weights": "--weights",
+    "bits": "--bits",
     "weight_bits": "--weight-bits",
     "act_bits": "--act-bits",
     "scheme": "--scheme",
@@ -69,7 +70,7 @@ _OF_MODELS = {
 
 # What is given of one simulated network alone.
 _OF_ONE = ("metrics", "truth", "faithful", "backend", "deployed")
-_BITS = ("weight_bits", "act_bits", "bits_file")
+_BITS = ("bits", "weight_bits", "act_bits", "bits_file")
 
 
 @dataclass(frozen=True, slots=True)

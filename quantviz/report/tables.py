@@ -172,7 +172,7 @@ def model_title(model: StudyModel) -> str:
 
 def comparison_title(comparison: str, setting: str = "quantized") -> str:
     """Return what is compared in words: ``"W8A8 v saliency"``."""
-    return comparison.replace("_v_", " v ").replace("quantized", setting).replace("_", " ")
+    return comparison.replace("_v_", " v ").replace("_", " ").replace("quantized", setting)
 
 
 def metric_title(metric: str) -> str:

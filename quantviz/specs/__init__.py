@@ -80,7 +80,7 @@ from quantviz.specs.settings import (
     WeightsRef,
     sides,
 )
-from quantviz.specs.text import brief, cell, csv_bytes, one_form, printable, utf8
+from quantviz.specs.text import brief, cell, counted, csv_bytes, one_form, printable, utf8
 from quantviz.specs.variants import (
     DEPLOYED,
     GIVEN,
@@ -165,6 +165,7 @@ __all__ = [
     "brief",
     "cell",
     "check_deployable",
+    "counted",
     "csv_bytes",
     "digest_of",
     "files_below",

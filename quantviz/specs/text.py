@@ -15,6 +15,9 @@ LONGEST_WORD: Final = 600
 LONGEST_MESSAGE: Final = 4000
 """Signs of a whole message above which it is cut in its middle."""
 
+# Signs that steer nothing although they count as unprintable: line breaks, tabs and the space that does not break.
+_HARMLESS = "\n\t\u00a0"
+
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # spreadsheets read the wide signs as the others
 
@@ -98,17 +101,27 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count in words: ``"1 model"``, ``"2 models"``.
+
+    Args:
+        count: how many.
+        what: one of them, a noun whose plural ends in s.
+    """
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def printable(text: str) -> str:
     r"""Return text for a terminal: signs that would steer it, and lone surrogates, are written as ``\x1b``.
 
     Args:
-        text: any; line breaks and tabs stay.
+        text: any; line breaks, tabs and no-break spaces stay.
 
     Example:
         >>> printable("\x1b[31mred.jpg")
         '\\x1b[31mred.jpg'
     """
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else _escaped(sign) for sign in text)
+    return "".join(sign if sign.isprintable() or sign in _HARMLESS else _escaped(sign) for sign in text)
 
 
 def _escaped(sign: str) -> str:

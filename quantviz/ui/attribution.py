@@ -11,9 +11,9 @@ import streamlit as st
 from quantviz import figures
 from quantviz.layerwise.intervals import RESAMPLES
 from quantviz.layerwise.specs import Attribution
-from quantviz.specs import DEVIATIONS
+from quantviz.specs import DEVIATIONS, counted
 from quantviz.ui.charts import show_chart
-from quantviz.ui.choices import counted, segments
+from quantviz.ui.choices import segments
 from quantviz.ui.plain import plain
 
 _INTERVALS: Final = (

@@ -40,16 +40,6 @@ def chosen_one(
     return str(st.selectbox(label, options, index, key=key, bind="query-params", format_func=shown_as))
 
 
-def counted(count: int, what: str) -> str:
-    """Return a count in words: ``"1 model"``, ``"2 models"``.
-
-    Args:
-        count: how many.
-        what: one of them, a noun whose plural ends in s.
-    """
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def choose_limits() -> tuple[int, int]:
     """Draw the two limits by which a precision is safe; return the labels that may flip, in %, and the drift in floors.
 

@@ -16,13 +16,12 @@ from quantviz.layerwise.attribution import attribution, stored_attribution
 from quantviz.layerwise.pictures import dataset
 from quantviz.layerwise.sensitivity import only_layer, sensitivity, stored_sensitivity
 from quantviz.layerwise.specs import LayerDrift, Sensitivity
-from quantviz.specs import DEVIATIONS, ImageSample, WeightsRef
+from quantviz.specs import DEVIATIONS, ImageSample, WeightsRef, counted
 from quantviz.study.examples import shipped_example
 from quantviz.study.published import shipped_attributions
 from quantviz.ui import guarded, visible_progress, workbench
 from quantviz.ui.attribution import show_attribution_of
 from quantviz.ui.charts import PLAIN, name_picked, show_chart
-from quantviz.ui.choices import counted
 from quantviz.ui.controls import choose_request
 from quantviz.ui.example import example
 from quantviz.ui.links import Linked, show_ignored

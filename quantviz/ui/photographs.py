@@ -14,10 +14,10 @@ from quantviz import figures, images
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.precision import Precision, precision_of, smallest_within
-from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec
+from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec, counted
 from quantviz.ui import workbench
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
-from quantviz.ui.choices import choose_limits, counted
+from quantviz.ui.choices import choose_limits
 from quantviz.ui.controls import choose_request
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import scheme_query

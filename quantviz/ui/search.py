@@ -14,11 +14,10 @@ from quantviz.layerwise.bits_file import bits_bytes
 from quantviz.layerwise.drift import layers_of
 from quantviz.layerwise.search import candidate_quant, search, stored_search
 from quantviz.layerwise.specs import Candidate, SearchResult
-from quantviz.specs import ImageSample, LayerCost, no_progress
+from quantviz.specs import ImageSample, LayerCost, counted, no_progress
 from quantviz.study.examples import shipped_example
 from quantviz.ui import workbench
 from quantviz.ui.charts import show_chart
-from quantviz.ui.choices import counted
 from quantviz.ui.example import EXAMPLE, example
 from quantviz.ui.layers import ids_of, show_untrained
 from quantviz.ui.once import once

@@ -10,9 +10,9 @@ import streamlit as st
 from quantviz import figures
 from quantviz.layerwise.precision import Precision, smallest_within
 from quantviz.report.tables import headline
-from quantviz.specs import GIVEN
+from quantviz.specs import GIVEN, counted
 from quantviz.study.specs.summary import StudyCell
-from quantviz.ui.choices import choose_limits, counted, segments
+from quantviz.ui.choices import choose_limits, segments
 from quantviz.ui.plain import code
 from quantviz.ui.study import Opened
 

@@ -9,10 +9,10 @@ from urllib.parse import quote, unquote
 
 import streamlit as st
 
+from quantviz.specs import counted
 from quantviz.study.classes import became, pictures_of
 from quantviz.study.filters import extremes, picture_drift
 from quantviz.ui.charts import custom
-from quantviz.ui.choices import counted
 from quantviz.ui.plain import plain
 from quantviz.ui.study import Cell, Opened
 from quantviz.ui.study_pictures import show_cards

@@ -172,7 +172,7 @@ def test_untrained_is_labelled(run):
 
 
 def test_weight_only_and_a_chosen_class(run):
-    code, out, _ = run("compare", "coffee", "--weight-bits", 4, "--act-bits", "none", "--class", 504, "--json", "-")
+    code, out, _ = run("compare", "coffee", "--bits", "W4", "--class", 504, "--json", "-")
     assert code == 0
     found = json.loads(out)
     assert found["quantization"]["label"] == "W4"
@@ -187,6 +187,8 @@ def test_weight_only_and_a_chosen_class(run):
         (["compare", "coffee", "--model", "vgg"], ["'vgg'", "vgg16"]),
         (["compare", "coffee", "--weight-bits", "1"], ["'1'", "2 to 16"]),
         (["compare", "coffee", "--weight-bits", "few"], ["'few'", "2 to 16"]),
+        (["compare", "coffee", "--bits", "few"], ["'few'", "W4A8"]),
+        (["compare", "coffee", "--bits", "8", "--act-bits", "4"], ["--bits 8", "--act-bits", "exclude each other"]),
         (["compare", "coffee", "--act-bits", "17"], ["'17'", "2 to 16 or none"]),
         (["compare", "coffee", "--act-bits", "8.5"], ["'8.5'"]),
         (["compare", "coffee", "--cam", "cam"], ["'cam'", "gradcam++"]),

@@ -30,7 +30,7 @@ def study(run, pictures, cache):
     out = cache / "study"
     code, told, err = run("sweep", pictures, *MODEL, "--bits", "8,W3", "--ranges", "mse", "--seed", 2, "--out", out)
     assert (code, err) == (0, "")
-    assert "is finished (5 pictures, 1 models, 2 bit-widths" in told
+    assert "is finished (5 pictures, 1 model, 2 bit-widths" in told
     return out
 
 

@@ -56,7 +56,7 @@ def swept(run, folder, study, *options):
 def test_given_files_are_swept_with_their_labels(run, folder, study, cache):
     status, told, error = swept(run, folder, study, "--card", folder / "shapes.toml")
     assert status == 0, error
-    assert "4 pictures, 1 models, 2 variants" in told
+    assert "4 pictures, 1 model, 2 variants" in told
     plan = StudyFolder(study).plan()
     assert plan.cells == (("shapes", "shipped", GIVEN), ("shapes", "other", GIVEN))
     assert plan.models[0].weights.preprocessing.order == "BGR"

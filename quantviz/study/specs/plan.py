@@ -12,6 +12,7 @@ from quantviz.specs.errors import UsageError
 from quantviz.specs.metrics import TruthKind
 from quantviz.specs.quantization import QuantSpec
 from quantviz.specs.settings import CalibrationRef, CamSpec, WeightsRef
+from quantviz.specs.text import counted
 from quantviz.specs.variants import GIVEN, AnyVariant, FileVariant, Variant, variants_of
 
 COMPARISONS: Final = ("float_v_saliency", "quantized_v_saliency", "quantized_v_float")
@@ -261,7 +262,8 @@ class StudyPlan:
     @property
     def size(self) -> str:
         """How large the study is, in words: ``"10 pictures, 2 models, 3 bit-widths"``."""
-        return f"{len(self.images)} pictures, {len(self.models)} models, {len(self.settings)} {self.setting_word}s"
+        counts = ((self.images, "picture"), (self.models, "model"), (self.settings, self.setting_word))
+        return ", ".join(counted(len(every), what) for every, what in counts)
 
     def variants_of(self, protocol: str) -> tuple[AnyVariant, ...]:
         """Return the variants that run under one of the study's protocols, by bit-width; files by model."""
