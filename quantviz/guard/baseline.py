@@ -18,6 +18,8 @@ _FORMAT: Final = 1
 _KIND: Final = "quantviz check baseline"
 _MOST_BYTES = 1 << 30
 _COLUMNS = tuple(entry.name for entry in fields(Measured) if entry.name not in ("cell", "pictures", "floor", "size"))
+_LATER: Final = ("probability", "logit_noise")
+"""Columns that files of before do not have."""
 
 
 def baseline_bytes(cells: Sequence[Measured]) -> bytes:
@@ -94,7 +96,11 @@ def taken(values: Measured, places: npt.NDArray[np.intp]) -> Measured:
 def _measured(entry: Any) -> Measured:
     cell: Cell = (str(entry["model"]), str(entry["variant"]), str(entry["protocol"]))
     pictures, size = tuple(map(str, entry["pictures"])), entry["size"]
-    columns: dict[str, Any] = {name: np.array(entry[name], dtype=np.float64) for name in _COLUMNS}
+    unknown = [None] * len(pictures)  # of a column that files of before have not
+    columns: dict[str, Any] = {
+        name: np.array(entry.get(name, unknown) if name in _LATER else entry[name], dtype=np.float64)
+        for name in _COLUMNS
+    }
     for name, column in columns.items():
         if column.shape != (len(pictures),):
             raise ValueError(f"{name} has {column.size} values for {len(pictures)} pictures")

@@ -92,21 +92,36 @@ def _mean_drift(case: Case, limit: Limit, levels: Levels) -> Verdict:
 
 
 def _over_floor(case: Case, limit: Limit, levels: Levels) -> Verdict:
-    """Judge mean drift against a multiple of the noise floor: the mean of drift - limit * floor against 0.
-
-    So no ratio has to be bounded (Fieller's way, 1954, doi 10.1111/j.2517-6161.1954.tb00159.x).
-    """
+    """Judge mean drift against a multiple of the noise floor, of the change that makes the greater one."""
     name, floor = max(case.now.floor.items(), key=lambda entry: float(np.nan_to_num(entry[1]).mean()))
-    both = ~np.isnan(case.now.drift) & ~np.isnan(floor)
-    drift, floor = case.now.drift[both], floor[both]
-    base = float(floor.mean()) if floor.size else 0.0
-    bounds = mean_bounds(drift - limit.value * floor, levels)
-    zero = _judged(case.now.cell, replace(limit, value=0.0), bounds)
-    if base <= 0:
-        return replace(zero, limit=limit, estimate=None, low=None, high=None, note=f"the floor ({name}) is 0")
-    ends = [None if end is None else limit.value + end / base for end in (zero.low, zero.high)]
-    note = f"{drift.mean():.4g} over a floor of {base:.4g} ({name})"
-    return replace(zero, limit=limit, estimate=float(drift.mean()) / base, low=ends[0], high=ends[1], note=note)
+    return _over(case.now, limit, levels, case.now.drift, floor, f"the floor ({name})")
+
+
+def _over(now: Measured, limit: Limit, levels: Levels, values: Column, base: Column, what: str) -> Verdict:
+    """Judge the mean of values (n,) against so many times the mean of a base (n,), paired by picture.
+
+    A picture's value minus the limit times its base has a mean of at most 0 where the ratio of the means is at most the
+    limit: no ratio has to be bounded (Fieller's way, 1954, doi 10.1111/j.2517-6161.1954.tb00159.x), and what the two
+    have in common cancels.
+    """
+    both = ~np.isnan(values) & ~np.isnan(base)
+    values, base = values[both], base[both]
+    zero = _judged(now.cell, replace(limit, value=0.0), mean_bounds(values - limit.value * base, levels))
+    mean = float(base.mean()) if base.size else 0.0
+    if mean <= 0:
+        why = f"{what} is 0" if base.size else f"{what} is not known"
+        return replace(zero, limit=limit, estimate=None, low=None, high=None, note=why)
+    ends = [None if end is None else limit.value + end / mean for end in (zero.low, zero.high)]
+    note = f"{values.mean():.4g} over {mean:.4g}, {what}"
+    return replace(zero, limit=limit, estimate=float(values.mean()) / mean, low=ends[0], high=ends[1], note=note)
+
+
+def _probability(case: Case, limit: Limit, levels: Levels) -> Verdict:
+    return _judged(case.now.cell, limit, mean_bounds(_known(case.now.probability), levels))
+
+
+def _logit_noise(case: Case, limit: Limit, levels: Levels) -> Verdict:
+    return _judged(case.now.cell, limit, mean_bounds(_known(case.now.logit_noise), levels))
 
 
 def _flips(case: Case, limit: Limit, levels: Levels) -> Verdict:
@@ -184,6 +199,21 @@ def _mean_drift_rise(case: Case, limit: Limit, levels: Levels) -> Verdict:
     return _judged(case.now.cell, limit, mean_bounds(_known(rise), levels))
 
 
+def _over_baseline(case: Case, limit: Limit, levels: Levels) -> Verdict:
+    now, before = _pair(case)
+    return _over(now, limit, levels, now.drift, before.drift, "the baseline's")
+
+
+def _probability_over_baseline(case: Case, limit: Limit, levels: Levels) -> Verdict:
+    now, before = _pair(case)
+    return _over(now, limit, levels, now.probability, before.probability, "the baseline's")
+
+
+def _logit_noise_over_baseline(case: Case, limit: Limit, levels: Levels) -> Verdict:
+    now, before = _pair(case)
+    return _over(now, limit, levels, now.logit_noise, before.logit_noise, "the baseline's")
+
+
 def _flips_rise(case: Case, limit: Limit, levels: Levels) -> Verdict:
     now, before = _pair(case)
     return _judged(now.cell, limit, rise_bounds(*counts(now.flipped, before.flipped), levels))
@@ -219,6 +249,8 @@ _Judge = Callable[[Case, Limit, Levels], Verdict]
 _LIMITS: Mapping[str, _Judge] = {
     "mean_drift": _mean_drift,
     "drift_over_floor": _over_floor,
+    "probability": _probability,
+    "logit_noise": _logit_noise,
     "flips": _flips,
     "accuracy": _accuracy,
     "accuracy_drop": _accuracy_drop,
@@ -228,6 +260,9 @@ _LIMITS: Mapping[str, _Judge] = {
 }
 _CHANGES: Mapping[str, _Judge] = {
     "mean_drift": _mean_drift_rise,
+    "drift_over_baseline": _over_baseline,
+    "probability_over_baseline": _probability_over_baseline,
+    "logit_noise_over_baseline": _logit_noise_over_baseline,
     "flips": _flips_rise,
     "accuracy": _accuracy_fall,
     "worst_class_drop": _class_fall,

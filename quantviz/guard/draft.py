@@ -29,10 +29,12 @@ _CHANGE: Final = """
 # Against the last release, picture by picture: write its baseline by quantviz check {name} --write-baseline FILE.
 # baseline = "baseline.json"
 # [change]
-# mean_drift = 0.01          # the mean drift may rise by so much
-# flips = "2 %"              # so many more pictures may change their class
-# accuracy = "2 %"           # the accuracy may fall by so much
-# size = "5 %"               # the file may grow by so much
+# drift_over_baseline = 1.25          # the mean drift may be so many times the baseline's
+# probability_over_baseline = 1.5     # the same of how far top-1 probabilities move
+# logit_noise_over_baseline = 1.25    # the same of the logits; it needs the pictures
+# flips = "5 %"                       # so many more pictures may change their class
+# accuracy = "5 %"                    # the accuracy may fall by so much
+# size = "5 %"                        # the file may grow by so much
 """
 
 

@@ -37,6 +37,10 @@ def measured(table: StudyTable, row: int) -> Measured:
         float_correct=columns["float_correct"][seen],
         correct=np.where(failed & known, 0.0, columns["quantized_correct"])[seen],
         label=np.where(known, columns["label"], np.nan)[seen],
+        probability=np.where(failed, 1.0, np.abs(columns["quantized_probability"] - columns["float_probability"]))[
+            seen
+        ],
+        logit_noise=np.full(int(seen.sum()), np.nan),
     )
 
 

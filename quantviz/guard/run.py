@@ -20,6 +20,7 @@ from quantviz.guard.specs import CheckReport, Limit, Measured
 from quantviz.networks.classes import ClassNames
 from quantviz.specs import Progress, UsageError, no_progress
 from quantviz.store import TensorStore
+from quantviz.study.logits import picture_logits
 from quantviz.study.planning import plan_of
 from quantviz.study.specs.plan import StudyPlan
 from quantviz.study.specs.table import StudyTable
@@ -151,10 +152,16 @@ def _measured(
     asked = {limit.name: limit for limit in limits}
     try:
         if "drift_over_floor" in asked:
-            places = np.flatnonzero(~np.isnan(table.columns["float_probability"][row])).tolist()
-            values = replace(values, floor=picture_floors(store, plan, cell, places, progress))
+            values = replace(values, floor=picture_floors(store, plan, cell, _seen(table, row), progress))
     except UsageError as error:
         raise UsageError(f"Check file {file.where(asked['drift_over_floor'])}: {error}") from None
+    try:
+        if sized or {"logit_noise", "logit_noise_over_baseline"} & asked.keys():
+            values = replace(values, logit_noise=picture_logits(store, plan, cell, _seen(table, row), progress))
+    except UsageError as error:  # for a baseline alone it is not needed
+        limit = asked.get("logit_noise") or asked.get("logit_noise_over_baseline")
+        if limit is not None:
+            raise UsageError(f"Check file {file.where(limit)}: {error}") from None
     try:
         if sized or "size" in asked:
             values = replace(values, size=network_size(store, plan, cell, progress))
@@ -162,6 +169,12 @@ def _measured(
         if "size" in asked:
             raise UsageError(f"Check file {file.where(asked['size'])}: {error}") from None
     return values
+
+
+def _seen(table: StudyTable, row: int) -> list[int]:
+    """Return the places of the pictures that the float network has a result of."""
+    places: list[int] = np.flatnonzero(~np.isnan(table.columns["float_probability"][row])).tolist()
+    return places
 
 
 def _check_labels(file: CheckFile, limits: Sequence[Limit], cells: Sequence[Measured]) -> None:
@@ -181,7 +194,7 @@ def _check_labels(file: CheckFile, limits: Sequence[Limit], cells: Sequence[Meas
 def measure_study(
     study: Path, models: Sequence[str], variants: Sequence[str], store: TensorStore, progress: Progress = no_progress
 ) -> tuple[StudyTable, tuple[Measured, ...]]:
-    """Return a finished study and what is measured of networks of it, with their sizes where they can be counted.
+    """Return a finished study and what is measured of networks of it, with size and logits where its files are here.
 
     Args:
         study: its folder.
@@ -203,5 +216,8 @@ def measure_study(
         values = measured(table, row)
         with contextlib.suppress(UsageError):  # its weights or card may be elsewhere; then its size is not limited
             values = replace(values, size=network_size(store, table.plan, table.cells[row], progress))
+        with contextlib.suppress(UsageError):  # so may be its pictures
+            noise = picture_logits(store, table.plan, table.cells[row], _seen(table, row), progress)
+            values = replace(values, logit_noise=noise)
         cells.append(values)
     return table, tuple(cells)

@@ -42,14 +42,15 @@ class LimitKind:
     Attributes:
         name: its key in check files.
         title: what is limited, for a reader.
-        unit: ``"drift"``, ``"part"`` (of the pictures, 0 to 1), ``"times"`` or ``"bytes"``.
+        unit: ``"drift"``, ``"noise"`` (over signal, a ratio of squares), ``"part"`` (of the pictures, 0 to 1),
+            ``"times"`` or ``"bytes"``.
         least: True where the value may not fall below the limit; else it may not exceed it.
         labels: True where pictures need labels.
     """
 
     name: str
     title: str
-    unit: Literal["drift", "part", "times", "bytes"]
+    unit: Literal["drift", "noise", "part", "times", "bytes"]
     least: bool = False
     labels: bool = False
 
@@ -59,6 +60,8 @@ LIMITS: Final[Mapping[str, LimitKind]] = {
     for kind in (
         LimitKind("mean_drift", "mean drift", "drift"),
         LimitKind("drift_over_floor", "mean drift over the noise floor", "times"),
+        LimitKind("probability", "mean change of the top-1 probability", "part"),
+        LimitKind("logit_noise", "noise of the logits", "noise"),
         LimitKind("flips", "top-1 classes changed", "part"),
         LimitKind("accuracy", "top-1 accuracy", "part", least=True, labels=True),
         LimitKind("accuracy_drop", "drop of accuracy", "part", labels=True),
@@ -73,6 +76,9 @@ CHANGES: Final[Mapping[str, LimitKind]] = {
     kind.name: kind
     for kind in (
         LimitKind("mean_drift", "rise of mean drift", "drift"),
+        LimitKind("drift_over_baseline", "mean drift over the baseline's", "times"),
+        LimitKind("probability_over_baseline", "mean change of the top-1 probability over the baseline's", "times"),
+        LimitKind("logit_noise_over_baseline", "noise of the logits over the baseline's", "times"),
         LimitKind("flips", "rise of top-1 classes changed", "part"),
         LimitKind("accuracy", "drop of accuracy", "part", labels=True),
         LimitKind("worst_class_drop", "drop of the worst class", "part", labels=True),
@@ -215,6 +221,10 @@ class Measured:
         float_correct: 1 where the float network's top-1 is the label, else 0.
         correct: the same of the quantized network.
         label: class index.
+        probability: how far the quantized network's top-1 softmax probability lies from the float network's, 0 to 1; 1
+            where the quantized network gave no result.
+        logit_noise: noise over signal of the logits, as ``study.logits`` measures it; NaN throughout where it
+            was not asked for.
         floor: name of a change that nobody sees -> drift of the float network's own map under it; {} where it was not
             measured.
         size: bytes of the stored network, or None where it was not asked for.
@@ -227,5 +237,7 @@ class Measured:
     float_correct: Column
     correct: Column
     label: Column
+    probability: Column
+    logit_noise: Column
     floor: Mapping[str, Column] = field(default_factory=dict)
     size: int | None = None

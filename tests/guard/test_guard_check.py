@@ -4,8 +4,12 @@ import json
 from dataclasses import replace
 from xml.etree import ElementTree as Xml
 
+import numpy as np
+import onnxruntime
 import pytest
 from cli_support import assert_refused
+from onnx_support import SIDE, quantized, saved, small
+from PIL import Image
 from study_support import synthetic_plan, synthetic_study
 
 import quantviz as qv
@@ -57,10 +61,10 @@ def test_a_check_file_of_a_study_holds_on_it(run, study, tmp_path):
     data = json.loads(json_path.read_text())
     assert data["outcome"] == "holds"
     assert {entry["limit"]["name"] for entry in data["verdicts"]} == {
-        *("mean_drift", "flips", "accuracy", "accuracy_drop", "worst_picture")
+        *("mean_drift", "probability", "flips", "accuracy", "accuracy_drop", "worst_picture")
     }
     suite = Xml.parse(tmp_path / "own.xml").getroot()[0]
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "0", "0")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("6", "0", "0")
     assert_refused(run("check", str(path), "--init", str(study)), "exists")
 
 
@@ -152,3 +156,27 @@ def test_photos_are_swept_with_the_settings_of_the_file(tmp_path):
     assert [quant.label for quant in request.quants] == ["W8A8", "W4A8"]
     assert (request.dataset, request.limit, dict(request.weights)) == (tmp_path, 7, {"squeezenet1_1": "untrained"})
     assert request.command.startswith(f"quantviz sweep {tmp_path} --models squeezenet1_1 --weights")
+
+
+def test_the_noise_of_the_logits_is_that_of_onnx_runtime(run, tmp_path, noise_picture):
+    reference = saved(tmp_path, small())
+    files = [reference, quantized(reference, "int8.onnx")]
+    (tmp_path / "photos").mkdir()
+    for seed in range(2):
+        Image.fromarray(noise_picture(seed, SIDE, SIDE)).save(tmp_path / "photos" / f"{seed}.png")
+    size = f"[input]\nsize = {SIDE}\nresize = {SIDE}\nmean = 0\nstd = 1\n"
+    card = f'name = "net"\nfloat = "{reference.name}"\n[[variants]]\nname = "int8"\nfile = "{files[1].name}"\n{size}'
+    (tmp_path / "net.toml").write_text(card)
+    check = 'photos = "photos"\ncard = "net.toml"\nworst = 0\n[limits]\nlogit_noise = 1\nprobability = 0.5\n'
+    (tmp_path / "check.toml").write_text(check)
+    code, _, err = run("check", tmp_path / "check.toml", "--json", tmp_path / "out.json")
+    assert code == 3, err
+    sessions = [onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in files]
+    expected = []
+    for seed in range(2):
+        pixels = noise_picture(seed, SIDE, SIDE).transpose(2, 0, 1)[None].astype(np.float32) / 255
+        first, second = (one.run(None, {one.get_inputs()[0].name: pixels})[0].astype(float) for one in sessions)
+        expected.append(np.square(second - first).sum() / np.square(first).sum())
+    noise = json.loads((tmp_path / "out.json").read_text())["verdicts"][0]
+    assert (noise["limit"]["name"], noise["n"]) == ("logit_noise", 2)
+    assert noise["estimate"] == pytest.approx(np.mean(expected), rel=1e-4)

@@ -1,5 +1,6 @@
 """Limits decided by confidence bounds."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,8 @@ def sample(pictures, seed=0, *, drift=0.01, lost=0.02, classes=2):
         float_correct=right,
         correct=np.where(wrong_now, 0.0, right),
         label=np.arange(pictures) % float(classes),
+        probability=rng.lognormal(np.log(0.02), 0.8, pictures).clip(max=1),
+        logit_noise=rng.lognormal(np.log(0.01), 0.4, pictures),
         floor={"shift": np.full(pictures, 0.004)},
         size=1_000_000,
     )
@@ -156,6 +159,36 @@ def test_a_change_is_judged_on_the_same_pictures(tmp_path):
     assert (found["flips"].estimate, found["accuracy"].estimate, found["size"].estimate) == (0, 0, 0)
     with pytest.raises(UsageError, match="none of these pictures"):
         paired(sample(20, seed=5), [read])
+
+
+def test_a_ratio_to_the_baseline_is_judged_picture_by_picture():
+    before = sample(100)
+    worse = replace(before, logit_noise=1.3 * before.logit_noise, drift=before.drift[::-1].copy())
+    limits = [Limit(f"{name}_over_baseline", 1.25, "baseline") for name in ("drift", "probability", "logit_noise")]
+    drift, probability, noise = decide([Case(worse, (worse, before))], limits)
+    assert (noise.estimate, noise.outcome) == (pytest.approx(1.3), Outcome.BROKEN)
+    assert noise.low == pytest.approx(1.25 + 0.05 * mean_ratio(before.logit_noise, levels_of(0.95, 3).broken))
+    assert (probability.estimate, probability.outcome) == (1, Outcome.HOLDS)
+    assert (drift.estimate, drift.outcome) == (pytest.approx(1), Outcome.UNDECIDED)  # the same mean, of other pictures
+    assert drift.low < 1 < drift.high
+
+
+def mean_ratio(values, level):
+    """Return the lower bound of a mean over the mean."""
+    return mean_bounds(values, Levels(0.05, level)).low / values.mean()
+
+
+def test_a_baseline_of_before_is_read_and_says_what_it_lacks(tmp_path):
+    values = sample(100)
+    content = json.loads(baseline_bytes([values]))
+    for name in ("probability", "logit_noise"):
+        del content["cells"][0][name]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    (old,) = read_baseline(tmp_path / "old.json")
+    limits = [Limit("drift_over_baseline", 1.1, "baseline"), Limit("logit_noise_over_baseline", 9.0, "baseline")]
+    drift, noise = decide([Case(values, paired(values, [old]))], limits)
+    assert drift.outcome is Outcome.HOLDS
+    assert (noise.outcome, noise.n, noise.note) == (Outcome.UNDECIDED, 0, "the baseline's is not known")
 
 
 def test_size_takes_no_share_of_the_level():
