@@ -110,6 +110,26 @@ def photographs(folder, count):
     return paths
 
 
+def give(page, uploader, *paths):
+    """Give files to an upload as a visitor does: once more where the page was drawn anew while they were chosen.
+
+    Args:
+        page: the page.
+        uploader: the key of its widget.
+        paths: of the files; the first one's name is seen when they are there.
+    """
+    there = page.get_by_role("button", name=f"Remove {paths[0].name}")
+    for _ in range(5):
+        settled(page)
+        page.locator(f".st-key-{uploader} input[type=file]").set_input_files(paths)
+        try:
+            expect(there.first).to_be_visible(timeout=20_000)
+        except AssertionError:
+            continue
+        return
+    pytest.fail(f"{paths[0].name} was not taken")
+
+
 def verdict(page, words):
     """Wait until the viewer's verdict has these words."""
     expect(page.locator(".viewer .attention strong")).to_contain_text(re.compile(words), timeout=WAIT)

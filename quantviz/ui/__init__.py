@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import streamlit as st
 from PIL import Image, ImageDraw
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from quantviz import networks
 from quantviz.specs import Phase, Progress, QuantvizError, system_words
@@ -79,6 +80,11 @@ def begin_page() -> None:
         navigation()
         st.rerun()
     st.session_state["cancelling"] = st.session_state.pop("cancelled", False)
+    context = get_script_run_ctx()
+    at = None if context is None else context.page_script_hash
+    if st.session_state.get("at_page") != at:
+        st.session_state["at_page"] = at
+        st.session_state.pop("address_read", None)
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
 
 

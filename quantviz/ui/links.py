@@ -48,6 +48,19 @@ def _history() -> ComponentRenderer:
     return st.components.v2.component("quantviz_history", html="<span></span>", js=_HISTORY)
 
 
+def arrived(reader: str) -> bool:
+    """Return whether a reader of the address looks at it for the first time since the visitor came to the page.
+
+    Args:
+        reader: a name, another one for each part of a page that asks.
+    """
+    readers: set[str] = st.session_state.setdefault("address_read", set())
+    if reader in readers:
+        return False
+    readers.add(reader)
+    return True
+
+
 class Linked:
     """The values of the address that no widget took, on the first run of a session.
 

@@ -13,11 +13,12 @@ from quantviz import images
 from quantviz.specs import ImageSample
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import StudyLink, show_link
-from quantviz.ui.links import Linked
+from quantviz.ui.links import Linked, arrived
 from quantviz.ui.plain import code
 from quantviz.ui.viewer import photo_of
 
-_OWN: Final = "own_picture"  # in the address while the picture is one that no link carries; no widget's key
+_OWN: Final = "own_picture"  # in the address while the picture is one that no link carries
+_IMAGE: Final = "image"  # in the address: the photograph, where it is not the first one
 FIRST: Final = "chelsea"
 """The photograph of a first visit."""
 
@@ -35,13 +36,13 @@ def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[
     if study is not None:
         show_link(study)
         return study.read, ()
-    returns = "image" not in st.session_state and not st.query_params.get("image")
-    if kept_upload() is not None and (returns or (_went_back() and _OWN in st.query_params)):
-        st.session_state["image"] = None
+    _follow_address()
+    name, kept = _shown(), kept_upload()
     st.html(f"<style>{_thumbnail_rules()}</style>")
-    name = st.pills(
-        "Photograph", images.BUNDLED, default=FIRST, key="image", bind="query-params", wrap=True, on_change=_chosen
-    )
+    with st.container(key="image"):
+        key = _pills_key()
+        first = st.session_state.get("picture_first", FIRST)  # not ``name``: another default is another widget
+        st.pills("Photograph", images.BUNDLED, default=first, key=key, wrap=True, on_change=_chosen, args=(key,))
     file = st.file_uploader(
         "Or your own picture",
         type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
@@ -50,21 +51,20 @@ def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[
         on_change=_uploaded,
         label_visibility="collapsed",
     )
-    kept = kept_upload()
     if kept is None:
         linked.check_upload(_OWN, FIRST)
-        _say_own(False)
-        linked.check("image", name or FIRST)
+    linked.check(_IMAGE, name or FIRST)
+    _write_address(name)
+    if kept is None:
         return lambda: images.bundled(name or FIRST), ()
-    _say_own(name is None)
     data, file_name = kept
     if name is None:
         if file is None:
             st.markdown(f":material/image: {code(file_name)}, uploaded before")
-        st.button("Back to the bundled photographs", on_click=_named, args=(FIRST,), key="leave", width="stretch")
+        st.button("Back to the bundled photographs", on_click=_show, args=(FIRST,), key="leave", width="stretch")
         return lambda: decoded(data, file_name), (file_name,)
-    st.button(f"Back to {code(file_name)}", on_click=_named, args=(None,), key="own", width="stretch")
-    return lambda: images.bundled(str(name)), ()
+    st.button(f"Back to {code(file_name)}", on_click=_show, args=(None,), key="own", width="stretch")
+    return lambda: images.bundled(name), ()
 
 
 def kept_upload() -> tuple[bytes, str] | None:
@@ -76,25 +76,57 @@ def kept_upload() -> tuple[bytes, str] | None:
 def keep_upload(data: bytes, name: str) -> None:
     """Keep a picture for the session, and let it be the one that Compare shows."""
     st.session_state.setdefault("kept_uploads", {})["picture"] = (data, name)
-    st.session_state["image"] = None
+    _show(None)
 
 
-def _went_back() -> bool:
-    """Return whether this run follows Back or Forward.
+# What is shown is the session's own, and neither the address's nor the buttons'. Any run of the page may come with an
+# address from before a choice that was just made, and with buttons as they were then: Streamlit runs the page by
+# itself, and breaks runs off, before the browser has heard of it.
 
-    In any other run the address may be an old one: what runs the page by itself sends the address that it knows, while
-    the browser is yet to hear of a choice that was just made.
-    """
+
+def _shown() -> str | None:
+    """Return the photograph that is shown, or None for the visitor's own picture."""
+    name: str | None = st.session_state.get("picture_shown", FIRST)
+    return FIRST if name is None and kept_upload() is None else name
+
+
+def _show(name: str | None) -> None:
+    """Show a photograph, or for None the visitor's own picture, with buttons that know nothing of the choice before."""
+    st.session_state["picture_shown"] = st.session_state["picture_first"] = name
+    st.session_state["picture_buttons"] = st.session_state.get("picture_buttons", 0) + 1
+
+
+def _pills_key() -> str:
+    return f"photograph-{st.session_state.get('picture_buttons', 0)}"
+
+
+def _follow_address() -> None:
+    """Show what the address names, on arrival at the page by a link and after Back or Forward; only then it is true."""
     context = get_script_run_ctx()
-    return context is not None and context.is_history_navigation
+    went_back = context is not None and context.is_history_navigation
+    if not went_back and not arrived("picture"):
+        return
+    own, named = _OWN in st.query_params, st.query_params.get(_IMAGE)
+    if own and kept_upload() is not None:
+        wanted = None
+    elif named in images.BUNDLED:
+        wanted = named
+    elif went_back or own or named:  # the first photograph is in no address
+        wanted = FIRST
+    else:  # of the menu: what was shown before
+        return
+    if wanted != _shown():
+        _show(wanted)
 
 
-def _say_own(own: bool) -> None:
-    """Let the address say whether the picture is the visitor's own."""
-    if own and _OWN not in st.query_params:
-        st.query_params[_OWN] = "true"
-    elif not own and _OWN in st.query_params:
-        del st.query_params[_OWN]
+def _write_address(name: str | None) -> None:
+    """Let the address say which picture is shown."""
+    wanted = {_OWN: "true"} if name is None else {} if name == FIRST else {_IMAGE: name}
+    for key in (_OWN, _IMAGE):
+        if key in wanted and st.query_params.get(key) != wanted[key]:
+            st.query_params[key] = wanted[key]
+        elif key not in wanted and key in st.query_params:
+            del st.query_params[key]
 
 
 def _uploaded() -> None:
@@ -103,19 +135,20 @@ def _uploaded() -> None:
     if file is not None:
         keep_upload(file.getvalue(), file.name)
         return
+    own = _shown() is None
     st.session_state.get("kept_uploads", {}).pop("picture", None)
-    if st.session_state.get("image") is None:
-        _named(FIRST)
+    if own:
+        _show(FIRST)
 
 
-def _chosen() -> None:
-    _named(st.session_state["image"] or (FIRST if kept_upload() is None else None))
-
-
-def _named(name: str | None) -> None:
-    """Choose a photograph, or for None the visitor's own picture; a second click on one leaves none."""
-    st.session_state["image"] = name
-    _say_own(name is None)
+def _chosen(key: str) -> None:
+    if key != _pills_key():  # of buttons that have gone meanwhile
+        return
+    name = st.session_state[key]
+    if name is None:  # a second click on one leaves none
+        _show(FIRST if kept_upload() is None else None)
+    else:
+        st.session_state["picture_shown"] = name
 
 
 @lru_cache(maxsize=1)

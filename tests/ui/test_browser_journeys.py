@@ -11,6 +11,7 @@ from journey_support import (
     away,
     compare,
     controls,
+    give,
     opened,
     photographs,
     verdict,
@@ -38,7 +39,7 @@ def test_01_a_newcomer_sees_attention_leave_the_object(visitor, address, tmp_pat
     finished(visitor)
     controls(visitor)
     (path,) = photographs(tmp_path, 1)
-    visitor.locator("input[type=file]").first.set_input_files(path)
+    give(visitor, "upload", path)
     expect(visitor.get_by_text("a link cannot carry a file")).to_be_visible(timeout=WAIT)
     away(visitor)
     expect(visitor.locator(".explains")).to_contain_text("what the float network says")
@@ -109,7 +110,7 @@ def test_05_an_upload_is_never_under_another_pictures_address(visitor, address, 
     compare(visitor, address, f"{SQUEEZE}&image=coffee")
     controls(visitor)
     (path,) = photographs(tmp_path, 1)
-    visitor.locator("input[type=file]").first.set_input_files(path)
+    give(visitor, "upload", path)
     picture = visitor.locator(".viewer canvas[role=img]")
     expect(picture).to_have_attribute("aria-label", re.compile("on photograph 00"), timeout=WAIT)
     expect(visitor).not_to_have_url(re.compile("image=coffee"))
@@ -137,6 +138,11 @@ def test_05_an_upload_is_never_under_another_pictures_address(visitor, address, 
     controls(visitor)
     button(visitor, "^Back to .*photograph 00").click()
     expect(picture).to_have_attribute("aria-label", re.compile("on photograph 00"), timeout=WAIT)
+    visit(visitor, "Method")
+    visit(visitor, "Compare")
+    expect(picture).to_have_attribute("aria-label", re.compile("on photograph 00"), timeout=WAIT)
+    addressed(visitor, "own_picture=true")
+    expect(visitor).not_to_have_url(re.compile("image="))
     well(visitor)
 
 
@@ -146,7 +152,7 @@ def test_06_a_file_that_is_no_picture_is_one_sentence_and_the_choices_stay(visit
     controls(visitor)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    visitor.locator("input[type=file]").first.set_input_files(broken)
+    give(visitor, "upload", broken)
     expect(visitor.get_by_role("alert").filter(has_text="broken.png")).to_be_visible(timeout=WAIT)
     well(visitor)
     controls(visitor)
