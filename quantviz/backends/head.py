@@ -39,6 +39,7 @@ class HeadedSplit(Split):
         super().__init__(_replaced(network, head, lambda module: _Head(module, rows)), layer, outputs, front)
         self._rows = rows
         self._traced: dict[tuple[torch.Size, ...], _Gradient] = {}
+        self._met: set[tuple[torch.Size, ...]] = set()
 
     def before(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return what the rest reads, the target's activation first, and the logits (N, classes), float32.
@@ -66,7 +67,7 @@ class HeadedSplit(Split):
         """Return the gradient of each image's logit of its class with respect to the activation, of its shape, or None.
 
         None where the logits do not depend on it. The images of a batch do not see each other. Of one image, the
-        operations are noted the first time and repeated from then on, without the network's own code around them,
+        operations are noted the second time and repeated from then on, without the network's own code around them,
         which takes longer than they do.
 
         Args:
@@ -76,6 +77,9 @@ class HeadedSplit(Split):
         if len(classes) > 1:
             return _gradient(values, lambda moved: self.scores(moved, classes))
         rows, shapes = torch.tensor(list(classes)), tuple(value.shape for value in values)
+        if shapes not in self._met:  # noting is for what comes again: its import takes longer than one gradient
+            self._met.add(shapes)
+            return self._slope(*values, rows)
         if shapes not in self._traced:
             if len(self._traced) >= _MOST_TRACED:
                 self._traced.clear()

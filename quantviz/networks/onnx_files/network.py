@@ -82,6 +82,7 @@ class OnnxNetwork(nn.Module):
         self._read = [at for at, tap in enumerate(self._cut.beside, start=1) if tap.tensor not in fixed]
         self._single = self._single or bool(fixed)
         self._traced: dict[tuple[torch.Size, ...], tuple[Callable[..., Tensor | None], bool]] = {}
+        self._met: set[tuple[torch.Size, ...]] = set()
         self._slopes: dict[tuple[tuple[torch.Size, ...], int], Tensor] = {}
         self.tail: Tail | None = None
         self._rest: TailRunner | None = None
@@ -153,6 +154,10 @@ class OnnxNetwork(nn.Module):
         slope = self._slopes.get((shapes, classes[0]))
         if slope is None:
             rows = torch.tensor(list(classes))
+            if shapes not in self._met:  # tracing is for what comes again: its import takes longer than one gradient
+                self._met.add(shapes)
+                slope = self._slope(*values, rows)
+                return None if slope is None else slope.expand(values[0].shape)
             if shapes not in self._traced:
                 if len(self._traced) >= _MOST_TRACED:
                     self._traced.clear()
