@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantviz.confined import Tell, serve
+from quantviz.networks.deferred import defer
 from quantviz.specs import Crop, ImageSample
 
 
@@ -74,4 +75,5 @@ def _compared(job: Job, progress: Tell) -> bytes:
 
 
 if __name__ == "__main__":
+    defer()
     serve(lambda job, tell: _compared(Job(**job), tell))

@@ -25,6 +25,7 @@ from quantviz.cam import one_thread
 from quantviz.comparison.machine import KERNELS, PROCESSOR
 from quantviz.comparison.workbench import Workbench
 from quantviz.networks.card import is_card
+from quantviz.networks.deferred import defer
 from quantviz.specs import Phase, Progress, QuantvizError, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest, deciding
@@ -190,6 +191,7 @@ def serve(handle: int) -> None:
     Args:
         handle: the socket, over which come a ``Job`` and then pairs of a piece and a state.
     """
+    defer()
     link = Connection(handle)
     wanted: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
