@@ -114,8 +114,13 @@ def _weighted(spec: ModelSpec, located: LocatedWeights) -> tuple[torch.nn.Module
     if located.ref.source == "hub" and published is not None:
         model = load(spec, published, located.path).float()
         return model, replace(located.ref, classes=_classes(model, spec))
-    loaded = checkpoint.read(data, located.path.name, spec, lambda classes: _shapes(spec, classes), entry=located.entry)
-    model = _empty(spec, loaded.classes)
+    empty = lru_cache(lambda classes: _empty(spec, classes))
+
+    def shapes(classes: int) -> dict[str, tuple[int, ...]]:
+        return _shapes_in(empty(classes)) if spec.name in MODELS else _shapes(spec, classes)
+
+    loaded = checkpoint.read(data, located.path.name, spec, shapes, entry=located.entry)
+    model = empty(loaded.classes)
     # Assigned, not copied: the random initialisation and a second copy of the weights are saved.
     model.load_state_dict(dict(loaded.tensors), assign=True)
     return model, replace(located.ref, classes=loaded.classes, note=loaded.note, names=loaded.names)
@@ -207,10 +212,11 @@ def labels(classes: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=32)
 def _shapes(spec: ModelSpec, classes: int) -> dict[str, tuple[int, ...]]:
-    def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return looked_at(lambda: construct(spec, classes), _shapes_in)
 
-    return looked_at(lambda: construct(spec, classes), shapes)
+
+def _shapes_in(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def _empty(spec: ModelSpec, classes: int) -> torch.nn.Module:

@@ -20,13 +20,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from quantviz.quantize._hooks import QUANTIZED, hooks
 from quantviz.specs import QuantvizError
@@ -37,6 +36,8 @@ _MATMULS = (torch.matmul, torch.Tensor.matmul, torch.bmm, torch.Tensor.bmm)
 _ATTENTION = functional.scaled_dot_product_attention
 _NORM = re.compile(r"LayerNorm|RMSNorm|RmsNorm|GroupNorm")
 _RUNNING = threading.local()
+
+T = TypeVar("T")
 
 
 class Reading(nn.Module):
@@ -181,10 +182,9 @@ class _Leading(TorchFunctionMode):
         read, counts = self._next(), getattr(_RUNNING, "counts", None)
         if counts is None:
             return _product(read, func, args, kwargs)
-        with FlopCounterMode(display=False) as counter:
-            result = _product(read, func, args, kwargs)
         anchor = read[0].anchor
-        counts[anchor] = counts.get(anchor, 0) + counter.get_total_flops() // 2
+        result, products = _counted(lambda: _product(read, func, args, kwargs))
+        counts[anchor] = counts.get(anchor, 0) + products
         return result
 
     def _next(self) -> Any:
@@ -208,6 +208,14 @@ def counted_products() -> Iterator[dict[str, int]]:
         yield counts
     finally:
         _RUNNING.counts = None
+
+
+def _counted(product: Callable[[], T]) -> tuple[T, int]:
+    """Return what a product gives, and its multiply-accumulates."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, which networks of convolutions never need
+
+    with FlopCounterMode(display=False) as counter:
+        return product(), counter.get_total_flops() // 2
 
 
 def _product(read: Any, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
