@@ -4,7 +4,8 @@ import streamlit as st
 
 from quantviz.ui import begin_page, guarded, store_problem
 from quantviz.ui.diagnose import show_tensors
-from quantviz.ui.layers import show_atlas, show_attribution, show_parts
+from quantviz.ui.diagnose_own import show_page
+from quantviz.ui.layers import show_atlas, show_attribution
 from quantviz.ui.search import show_search
 
 PARTS = {
@@ -17,5 +18,5 @@ PARTS = {
 begin_page()
 st.header("Which tensor did it, and what mends it?", anchor=False)
 with guarded():
-    show_parts(PARTS)
+    show_page(PARTS)
 store_problem()

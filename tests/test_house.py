@@ -46,7 +46,10 @@ MAY_IMPORT = {
     "layerwise.specs": {"specs"},
     "layerwise": {"specs", "layerwise.specs", "comparison", *STEPS},
     "layerwise.diagnosis.specs": {"specs"},
-    "layerwise.diagnosis": {"specs", "layerwise.diagnosis.specs", "layerwise.specs", "layerwise", "comparison", *STEPS},
+    "layerwise.diagnosis": {
+        *("specs", "confined", "layerwise.diagnosis.specs", "layerwise.specs", "layerwise", "comparison"),
+        *STEPS,
+    },
     "study.specs": {"specs"},
     "study": {*VALUES, "comparison", *STEPS},
     "study.sweep": {"specs", "study.specs", "study", "comparison", *STEPS},

@@ -46,7 +46,7 @@ _ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
     "cards",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A network card that visitors may choose on the page Your network; repeat it for more.",
+    help="A network card that visitors may choose on the pages Your network and Diagnose; repeat it for more.",
 )
 @click.option(
     "--model",

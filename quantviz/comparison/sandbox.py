@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,11 @@ from quantviz.comparison.transfer import LARGEST, FilesResult, unpacked
 from quantviz.comparison.waiting import Line
 from quantviz.confined import Child, private_folder
 from quantviz.specs import CheckpointError, ImageSample, Progress, UsageError, limits, no_progress
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
 
 CLASSES_BYTES: Final = limits.CLASSES_BYTES
 """Largest file of class names."""
@@ -46,6 +52,21 @@ class UploadedFiles:
     classes_name: str = "classes.txt"
     layer: str | None = None
     input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFiles:
+    """Where a process finds the files.
+
+    Attributes:
+        reference: path of the float file.
+        quantized: path of the quantized file.
+        classes: path of the class names, or "".
+    """
+
+    reference: str
+    quantized: str
+    classes: str
 
 
 class Sandbox:
@@ -87,23 +108,55 @@ class Sandbox:
             UsageError: too many wait already; or as ``compare_files``.
             QuantvizError: as ``compare_files``.
         """
-        request = request or PairRequest()
+        chosen, key = request or PairRequest(), secrets.token_hex(32)
+
+        def job(folder: Path, saved: SavedFiles) -> Job:
+            return _job(folder, key, saved, files, sample, chosen)
+
+        return self.run(
+            "quantviz.comparison.sandboxed", files, job, lambda data: unpacked(data, key, sample), progress=progress
+        )
+
+    def run(
+        self,
+        module: str,
+        files: UploadedFiles,
+        job: Callable[[Path, SavedFiles], DataclassInstance],
+        read: Callable[[bytes], T],
+        *,
+        progress: Progress = no_progress,
+    ) -> T:
+        """Run a module on strangers' files in a process of its own, and return its result.
+
+        Args:
+            module: that is run; it calls ``confined.serve``.
+            files: the files.
+            job: takes the process's folder and the files' places there, and returns the module's job.
+            read: takes the result's bytes, of which nothing is trusted; ValueError where they are anything else.
+            progress: reports what is being done, several times a second; whatever it raises ends the process.
+
+        Raises:
+            as ``compare``.
+        """
         self._check(files)
         with self._line.turn(progress), private_folder() as folder:
-            key = secrets.token_hex(32)
-            job = self._job(folder, key, files, sample, request)
-            names = f"{Path(job.reference).name} and {Path(job.quantized).name}"
+            saved = _saved(folder, files)
             child = Child(
-                "quantviz.comparison.sandboxed",
-                asdict(job),
+                module,
+                asdict(job(folder, saved)),
                 folder,
                 self.limits.allowance(LARGEST),
                 self.limits.seconds,
-                self.limits.sentences(names),
+                self.limits.sentences(f"{Path(saved.reference).name} and {Path(saved.quantized).name}"),
                 self._threads,
             )
             child.run(progress)
-            return _result(child, key, sample)
+            try:
+                return read(child.result())
+            except (OSError, ValueError) as error:
+                raise CheckpointError(
+                    f"The process that opened the files left no result that can be read ({error}); try again."
+                ) from None
 
     def _check(self, files: UploadedFiles) -> None:
         most = self.limits.file_bytes
@@ -117,42 +170,55 @@ class Sandbox:
                 f"{CLASSES_BYTES >> 20} MiB."
             )
 
-    def _job(self, folder: Path, key: str, files: UploadedFiles, sample: ImageSample, request: PairRequest) -> Job:
-        def saved(part: str, name: str, data: bytes) -> str:
-            place = folder / part
-            place.mkdir()
-            (place / _plain_name(name, part)).write_bytes(data)
-            return str(place / _plain_name(name, part))
 
-        salient = request.saliency
-        if isinstance(salient, Path):
-            raise UsageError(f"Saliency {salient.name!r} is a path; give a map's bytes or a method's name.")
-        np.save(folder / "picture.npy", sample.rgb, allow_pickle=False)
-        return Job(
-            key=key,
-            reference=saved("float.onnx", files.reference_name, files.reference),
-            quantized=saved("quantized.onnx", files.quantized_name, files.quantized),
-            classes=saved("classes.txt", files.classes_name, files.classes) if files.classes else "",
-            layer=files.layer or "",
-            input=files.input,
-            picture=str(folder / "picture.npy"),
-            picture_id=sample.id,
-            method=request.method,
-            target=request.target,
-            saliency=salient if isinstance(salient, str) else "",
-            saliency_file=saved("saliency", request.saliency_name, salient) if isinstance(salient, bytes) else "",
-            saliency_name=request.saliency_name,
-            crop=request.crop.words,
-        )
+def _saved(folder: Path, files: UploadedFiles) -> SavedFiles:
+    return SavedFiles(
+        saved_file(folder, "float.onnx", files.reference_name, files.reference),
+        saved_file(folder, "quantized.onnx", files.quantized_name, files.quantized),
+        saved_file(folder, "classes.txt", files.classes_name, files.classes) if files.classes else "",
+    )
 
 
-def _result(child: Child, key: str, sample: ImageSample) -> FilesResult:
-    try:
-        return unpacked(child.result(), key, sample)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The process that compared the files left no result that can be read ({error}); try again."
-        ) from None
+def saved_file(folder: Path, part: str, name: str, data: bytes) -> str:
+    """Write a stranger's file into a folder of its own and return its path.
+
+    Args:
+        folder: of the process.
+        part: name of the folder within; and the file's where a stranger's name has nothing left that a file can have.
+        name: of the stranger's.
+        data: the bytes.
+    """
+    place = folder / part
+    place.mkdir()
+    (place / _plain_name(name, part)).write_bytes(data)
+    return str(place / _plain_name(name, part))
+
+
+def _job(
+    folder: Path, key: str, saved: SavedFiles, files: UploadedFiles, sample: ImageSample, request: PairRequest
+) -> Job:
+    salient = request.saliency
+    if isinstance(salient, Path):
+        raise UsageError(f"Saliency {salient.name!r} is a path; give a map's bytes or a method's name.")
+    np.save(folder / "picture.npy", sample.rgb, allow_pickle=False)
+    return Job(
+        key=key,
+        reference=saved.reference,
+        quantized=saved.quantized,
+        classes=saved.classes,
+        layer=files.layer or "",
+        input=files.input,
+        picture=str(folder / "picture.npy"),
+        picture_id=sample.id,
+        method=request.method,
+        target=request.target,
+        saliency=salient if isinstance(salient, str) else "",
+        saliency_file=(
+            saved_file(folder, "saliency", request.saliency_name, salient) if isinstance(salient, bytes) else ""
+        ),
+        saliency_name=request.saliency_name,
+        crop=request.crop.words,
+    )
 
 
 def _plain_name(name: str, otherwise: str) -> str:

@@ -53,9 +53,16 @@ class LayerChoices:
     ignored: tuple[str, ...]
 
 
-def show_parts(parts: Mapping[str, Callable[[CompareRequest, list[ImageSample]], None]]) -> None:
-    """Draw the sidebar, and a tab for each part; only the open one is drawn, and what fails in it stays in it."""
-    choices = choose()
+def show_parts(
+    parts: Mapping[str, Callable[[CompareRequest, list[ImageSample]], None]], linked: Linked | None = None
+) -> None:
+    """Draw the sidebar, and a tab for each part; only the open one is drawn, and what fails in it stays in it.
+
+    Args:
+        parts: words on a tab -> what draws it.
+        linked: the values of the address, where widgets before these have taken some.
+    """
+    choices = choose(linked)
     show_ignored(choices.ignored)
     samples = choices.pictures()
     tabs = st.tabs(list(parts), key="part", bind="query-params")
@@ -65,11 +72,11 @@ def show_parts(parts: Mapping[str, Callable[[CompareRequest, list[ImageSample]],
                 show(choices.request, samples)
 
 
-def choose() -> LayerChoices:
+def choose(linked: Linked | None = None) -> LayerChoices:
     """Draw the sidebar and return what is chosen; no picture is read yet."""
-    linked = Linked()
+    linked = linked or Linked()
     with st.sidebar:
-        pictures = _pictures(linked)
+        pictures = choose_pictures(linked)
         request = choose_request(linked, protocols=False, targets=False)
         choose_bits_file()
     return LayerChoices(request, pictures, tuple(linked.ignored))
@@ -151,7 +158,8 @@ def show_attribution(request: CompareRequest, samples: Sequence[ImageSample]) ->
         show_attribution_of(chosen)
 
 
-def _pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
+def choose_pictures(linked: Linked) -> Callable[[], list[ImageSample]]:
+    """Draw the choice of pictures and return what reads them."""
     st.subheader("Pictures", divider="gray")
     names = st.multiselect(
         "Bundled photographs", images.BUNDLED, images.BUNDLED, key="images", bind="query-params", placeholder="Choose"

@@ -63,7 +63,7 @@ def choose() -> YourChoices:
     with st.sidebar:
         st.subheader("Network", divider="gray")
         card = choose_card(linked)
-        files, key, names = (None, (), ()) if card is not None else _files()
+        files, key, names = (None, (), ()) if card is not None else choose_files()
         picture, own_picture = choose_picture(linked)
         st.subheader("Map", divider="gray")
         method = choose_method(linked)
@@ -99,8 +99,8 @@ def compared(choices: YourChoices, files: UploadedFiles, sample: ImageSample) ->
     return result
 
 
-def _files() -> tuple[UploadedFiles | None, tuple[Any, ...], tuple[str, ...]]:
-    """Draw the widgets of the files; return the files, their key, and their names."""
+def choose_files() -> tuple[UploadedFiles | None, tuple[Any, ...], tuple[str, ...]]:
+    """Draw the widgets of uploaded files; return the files, or None while one is missing, their key, and names."""
     most = serving().upload_bytes >> 20
     reference = _onnx("Float ONNX file", "float_file", most)
     quantized = _onnx("Quantized ONNX file", "quantized_file", most)

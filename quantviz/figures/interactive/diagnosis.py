@@ -49,10 +49,17 @@ def tensors_figure(diagnosis: Diagnosis, *, selected: str = "") -> go.Figure:
         if entry.name == selected:
             line = {"color": COLOURS["quantized"], "width": 1.5}
             figure.add_vline(x=entry.depth, line=line, layer="below")
-    figure.update_xaxes(**depth_axis([entry.site.layer for entry in diagnosis.tensors]))
+    figure.update_xaxes(**depth_axis([_dotted(entry.site.layer) for entry in diagnosis.tensors]))
     figure.update_yaxes(title=title("SQNR, dB"), zeroline=False, automargin=True)
     figure.update_layout(**frame(420), hovermode="closest", clickmode="event+select")
     return figure
+
+
+def _dotted(layer: str) -> str:
+    """Return a layer's dotted name; PyTorch's exporter calls ``features.3.relu`` ``/features/features.3/relu/Relu``."""
+    parts = [part for part in layer.split("/") if part]
+    follow = [*parts[1:], ""]
+    return ".".join(part for part, after in zip(parts, follow, strict=True) if not after.startswith(f"{part}."))
 
 
 def _own(entry: TensorFigures) -> float | None:

@@ -15,12 +15,24 @@ from quantviz.comparison.files import networks_of, target_of
 from quantviz.comparison.files_request import FilesRequest, preprocessing_of_files
 from quantviz.comparison.loaded import deciding_versions
 from quantviz.comparison.machine import backend_versions, integer_kernels
+from quantviz.comparison.pair import PairRequest, compare_pair
 from quantviz.layerwise.diagnosis.specs import Diagnosis, TensorDrift, TensorFigures
 from quantviz.layerwise.drift import Changes, MapAndLogits, answer
 from quantviz.layerwise.noise import grey_moved, is_wide, overlap
 from quantviz.layerwise.specs import Drift, NoiseFloor
 from quantviz.networks.onnx_files import FilePair, Opened
-from quantviz.specs import RGB, CamSpec, ImageSample, Phase, Progress, StoredRecord, UsageError, digest_of, no_progress
+from quantviz.specs import (
+    RGB,
+    CamSpec,
+    Comparison,
+    ImageSample,
+    Phase,
+    Progress,
+    StoredRecord,
+    UsageError,
+    digest_of,
+    no_progress,
+)
 from quantviz.store import TensorStore
 
 if TYPE_CHECKING:
@@ -131,6 +143,26 @@ class FileDrifts:
             return self.network(self.editor.without(names), names)
 
         return self._kept(sorted(names), make)
+
+    def compared(self, name: str, sample: ImageSample, progress: Progress = no_progress) -> Comparison:
+        """Compare the float file with the quantized one of which this tensor alone is on its grid, on one picture.
+
+        Args:
+            name: of ``editor.names``.
+            sample: the picture.
+            progress: reports what is being done.
+
+        Raises:
+            UsageError: the tensor cannot be taken out of its rounding; or as ``with_file_drift``.
+        """
+        if name not in self.editor.names:
+            raise UsageError(f"Tensor {name!r} is not rounded by itself, so that there is no map of it alone.")
+        others = [other for other in self.editor.names if other != name]
+        module = self.network(self.editor.without(others), others)
+        first, second = networks_of(self.files, self.name, self.pair)
+        alone = replace(second, name=f"{name} only", module=module, notes=())
+        request = PairRequest(self.method, saliency=None)
+        return compare_pair(first, alone, sample, request, progress=progress, same_classes=False)
 
     def of(self, opened: Opened) -> Changes:
         """Return what a changed copy changes, of which no tensor around the target is in float that was not."""
