@@ -308,6 +308,10 @@ class Workbench:
             return reference, self._result(job, variant, reference.class_index if of_float else target)
         for one in (None, variant):  # they are made of the same modules
             self._network(job, one)
+        from quantviz.networks.build import labels
+
+        # A command's main thread reads the names in one module; another thread would import all of torchvision.
+        _ = job.subject.ref.names or labels(job.subject.ref.classes)
         reference, quantized = together(
             lambda told: self._result(replace(job, progress=told), None, target),
             lambda told: self._result(replace(job, progress=told), variant, target),

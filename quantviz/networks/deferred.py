@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import MappingProxyType, ModuleType
@@ -158,7 +159,7 @@ class _Completing:
     """The thread that imports modules one by one."""
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        """Return None, for the next finder to answer."""
+        """Return None, for the next finder to answer; where the package has imported the module, what gives that."""
         package = sys.modules.get(name.rpartition(".")[0])
         if type(package) is _Deferred and self.resting != threading.get_ident():
             # A thread that is at it imports this very module, which cannot wait for it.
@@ -167,7 +168,26 @@ class _Completing:
                     _run(package)
                 finally:
                     _IMPORTING.release()
+                if (module := sys.modules.get(name)) is not None:
+                    # Python takes the module's own spec in place of what is returned here, and would run it again.
+                    module.__spec__ = ModuleSpec(name, _There(module))
+                    return module.__spec__
         return None
+
+
+class _There(Loader):
+    """Gives a module that is imported already, and does not run it a second time."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType:
+        """Return the module."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module back its own spec, in whose place Python has put that of this loader."""
+        module.__spec__ = self._spec
 
 
 _COMPLETING = _Completing()

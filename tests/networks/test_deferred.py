@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from importlib import import_module
 
 import pytest
 import timm
@@ -69,6 +70,21 @@ def test_what_others_import_finds_the_whole_package(parcel):
     assert constants.SIZE == 7
 
     assert "whole" in vars(sys.modules["parcel"])
+
+
+def test_a_module_is_run_once_though_its_package_imports_it_on_the_way(parcel, tmp_path):
+    part = tmp_path / "parcel" / "part.py"
+    ran = "import sys\nsys.modules['parcel.constants'].__dict__.setdefault('RAN', []).append(__name__)\n"
+    part.write_text(f"from parcel.constants import SIZE\n{ran}{part.read_text()}")
+    with deferred.one_by_one():
+        constants = import_module("parcel.constants")
+    assert "parcel.part" not in sys.modules
+    from parcel.part import Part
+
+    assert constants.RAN == ["parcel.part"]
+    module = sys.modules["parcel.part"]
+    assert Part is module.Part is sys.modules["parcel"].Part
+    assert module.__spec__.origin == module.__file__ == str(part)
 
 
 def test_another_thread_than_the_main_one_imports_the_whole_package(parcel):
