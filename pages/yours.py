@@ -9,7 +9,8 @@ from quantviz.ui.cards import compared_variant
 from quantviz.ui.links import show_ignored
 from quantviz.ui.plain import code
 from quantviz.ui.results import show_details, show_downloads, show_metrics, show_notes, show_scores
-from quantviz.ui.yours import choose, compared, formats
+from quantviz.ui.yours import choose, compared, sandbox
+from quantviz.ui.yours_files import show_first_state
 from quantviz.ui.yours_results import show_files, show_findings
 
 begin_page()
@@ -23,7 +24,7 @@ with guarded():
         result = compared(choices, choices.files, choices.picture())
         comparison = result.comparison
     else:
-        st.info(formats(), icon=":material/upload_file:")
+        show_first_state(sandbox().limits, choices.given)
         st.stop()
     show_findings(comparison)
     show_notes(comparison)
@@ -36,5 +37,5 @@ with guarded():
     show_details(comparison)
     if choices.uploaded:
         names = " and ".join(map(code, choices.uploaded))
-        st.info(f"The address holds every choice but the uploaded {names}: a link cannot carry a file.")
+        st.info(f"The address holds every choice but {names}: a link cannot carry a file.")
 store_problem()

@@ -116,14 +116,14 @@ def give(page, uploader, *paths):
     Args:
         page: the page.
         uploader: the key of its widget.
-        paths: of the files; the first one's name is seen when they are there.
+        paths: of the files; a button removes the first one when they are there, which may be folded away.
     """
-    there = page.get_by_role("button", name=f"Remove {paths[0].name}")
+    there = page.locator(f".st-key-{uploader} button[aria-label='Remove {paths[0].name}']")
     for _ in range(5):
         settled(page)
         page.locator(f".st-key-{uploader} input[type=file]").set_input_files(paths)
         try:
-            expect(there.first).to_be_visible(timeout=20_000)
+            expect(there).to_have_count(1, timeout=20_000)
         except AssertionError:
             continue
         return

@@ -78,7 +78,7 @@ def show_pair(comparison: Comparison) -> None:
     """Show the maps of two networks that were given as they are."""
     frames = [replace(_frame(comparison, None), name=_name(comparison))]
     show_maps(
-        replace(_view(comparison, frames), explains=explained(comparison), whole=whole_of(comparison)), key="maps"
+        replace(_view(comparison, frames), explains=explained(comparison), whole=whole_of(comparison)), key="pair"
     )
 
 

@@ -18,10 +18,16 @@ from quantviz.ui.layers import choose_pictures, show_parts
 from quantviz.ui.links import Linked, show_ignored
 from quantviz.ui.plain import code, plain
 from quantviz.ui.serving import serving
-from quantviz.ui.yours import choose_files, formats
+from quantviz.ui.yours import choose_files, sandbox
+from quantviz.ui.yours_files import show_first_state
 
 ROUNDED: Final = "a network that quantviz rounds"
 """The choice that stands for neither a card nor files."""
+
+_SEEN: Final = (
+    "Which tensor of the quantized file is harmed most, why, and what mends it: each tensor's own loss, from file to "
+    "file, and what it does to the map."
+)
 
 
 def show_page(parts: Mapping[str, Callable[[CompareRequest, list[ImageSample]], None]]) -> None:
@@ -70,18 +76,16 @@ def _show_card(linked: Linked, card: Card) -> None:
 
 
 def _show_uploaded(linked: Linked) -> None:
+    files, key, given = choose_files()
     with st.sidebar:
-        files, given, names = choose_files()
         pictures = choose_pictures(linked)
         method = _method(linked)
     if files is None:
         show_ignored(linked.ignored)
-        st.info(formats(), icon=":material/upload_file:")
+        show_first_state(sandbox().limits, given, _SEEN)
         return
-    _show(linked, lambda: Uploaded(files, given, pictures(), method))
-    st.info(
-        f"The address holds every choice but the uploaded {' and '.join(map(code, names))}: a link cannot carry a file."
-    )
+    _show(linked, lambda: Uploaded(files, key, pictures(), method))
+    st.info(f"The address holds every choice but {' and '.join(map(code, given.names))}: a link cannot carry a file.")
 
 
 def _method(linked: Linked) -> str:

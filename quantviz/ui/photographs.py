@@ -15,7 +15,7 @@ from quantviz.comparison import CompareRequest
 from quantviz.layerwise.noise import noise_floor
 from quantviz.layerwise.precision import Precision, precision_of, smallest_within
 from quantviz.specs import Comparison, ImageError, ImageSample, Progress, QuantSpec, counted
-from quantviz.ui import workbench
+from quantviz.ui import workbench, wrapping
 from quantviz.ui.bit_widths import SLOW_METHODS, of_width, view_of
 from quantviz.ui.choices import choose_limits
 from quantviz.ui.controls import choose_request
@@ -35,6 +35,8 @@ MOST: Final = 60
 _BITS: Final = ("16", "8", "7", "6", "5", "4", "3", "2")
 _USUAL: Final = ("8", "6", "5", "4")
 _SHOWN: Final = 12
+_BUNDLED: Final = f"the {len(images.BUNDLED)} photographs that come with quantviz"
+_AT_ONCE: Final = "judge_at_once"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +62,20 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
     with st.sidebar:
         request = choose_request(linked, protocols=False, targets=False)
         st.caption("The precisions on the right take the place of these bits; the rest of the scheme counts.")
+    samples, refused = photographs_given()
+    bits = st.pills(
+        "Bits to test, of weights and activations",
+        _BITS,
+        selection_mode="multi",
+        default=_USUAL,
+        key="precisions",
+        bind="query-params",
+    )
+    return request, tuple(sorted(map(int, bits), reverse=True)), samples, (*linked.ignored, *refused)
+
+
+def photographs_given() -> tuple[list[ImageSample], list[str]]:
+    """Draw the uploads; return the pictures, of now or from before on another page, and sentences about the others."""
     files = st.file_uploader(
         "Photographs",
         type=sorted(suffix.removeprefix(".") for suffix in images.SUFFIXES),
@@ -78,16 +94,44 @@ def choose() -> tuple[CompareRequest, tuple[int, ...], list[ImageSample], tuple[
             on_change=_forget,
         )
     st.caption(f"Up to {MOST} at once. They stay on this machine, are kept for this session only, and go with it.")
-    bits = st.pills(
-        "Bits to test, of weights and activations",
-        _BITS,
-        selection_mode="multi",
-        default=_USUAL,
-        key="precisions",
-        bind="query-params",
+    return _read([(file.getvalue(), file.name) for file in (*files, *folder)] or _kept())
+
+
+def show_first_state() -> None:
+    """Say what the page is for, what to bring and what comes of it, and offer an example."""
+    bring, limits, read = wrapping("first", "cards").columns(3, gap="medium")
+    with bring.container(border=True, height="stretch"):
+        st.markdown(
+            "**1. Bring photographs**  \nDrop about twenty photographs, of what your network will see: with fewer, "
+            "little can be said of all the others."
+        )
+    with limits.container(border=True, height="stretch"):
+        st.markdown(
+            "**2. Set your limits**  \nHow many labels may flip, and how far a map may drift, counted in changes that "
+            "nobody sees."
+        )
+    with read.container(border=True, height="stretch"):
+        st.markdown(
+            "**3. Read the answer**  \nWhich is the smallest precision within your limits, and which photographs "
+            "drift most, each a click from Compare."
+        )
+    st.button(
+        f"Try it with {_BUNDLED}", on_click=_take_bundled, key="example_photographs", icon=":material/play_arrow:"
     )
-    samples, refused = _read([(file.getvalue(), file.name) for file in (*files, *folder)] or _kept())
-    return request, tuple(sorted(map(int, bits), reverse=True)), samples, (*linked.ignored, *refused)
+    st.image(
+        [images.thumbnail(images.bundled(name).rgb, 160) for name in images.BUNDLED],
+        width=112,
+        caption=list(images.BUNDLED),
+    )
+
+
+def _take_bundled() -> None:
+    """Take the photographs that come with quantviz, and judge them at once."""
+    _forget()
+    for name in images.BUNDLED:
+        path = images.bundled_path(name)
+        _files()[images.bundled(name).id] = (path.read_bytes(), path.name)
+    st.session_state[_AT_ONCE] = True
 
 
 def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[ImageSample]) -> Judged | None:
@@ -107,7 +151,9 @@ def judged(request: CompareRequest, bits: Sequence[int], samples: Sequence[Image
         return results[key]
     place = st.empty()
     count = counted(len(samples), "photograph")
-    if not place.button(f"Test {count} at {counted(len(bits), 'precision')}", type="primary", key="judge"):
+    at_once = st.session_state.pop(_AT_ONCE, False)
+    asked = place.button(f"Test {count} at {counted(len(bits), 'precision')}", type="primary", key="judge")
+    if not asked and not at_once:
         return None
     place.empty()
     with computing(long=True) as progress:
@@ -174,7 +220,9 @@ def _kept() -> list[tuple[bytes, str]]:
     kept = list(_files().values())
     if kept:
         left, right = st.columns([3, 1], vertical_alignment="center")
-        left.markdown(f":material/photo_library: {counted(len(kept), 'photograph')}, uploaded before")
+        own = {name for _, name in kept} != {images.bundled_path(name).name for name in images.BUNDLED}
+        words = f"{counted(len(kept), 'photograph')}, uploaded before" if own else f"T{_BUNDLED[1:]}"
+        left.markdown(f":material/photo_library: {words}")
         right.button("Remove", on_click=_forget, key="forget_photographs", icon=":material/close:", width="stretch")
     return kept
 
@@ -268,8 +316,9 @@ def _tile(request: CompareRequest, comparison: Comparison) -> None:
     for column, (name, picture) in zip(st.columns(2, gap="small"), shown, strict=True):
         column.image(picture, width="stretch", alt=f"{comparison.sample.name}, {name}")
     before, after = comparison.reference.predictions[0], comparison.quantized.predictions[0]
+    sentence = comparison.verdict.sentence
     change = f"**{plain(before.label)} → {plain(after.label)}**" if comparison.flipped else plain(before.label)
-    st.markdown(f"{change}  \n{comparison.verdict.sentence.capitalize()}")
+    st.markdown(f"{change}  \n{sentence[0].upper()}{sentence[1:]}")
     st.caption(code(comparison.sample.name))
     _link_to_compare(request, comparison)
 

@@ -39,7 +39,7 @@ def choose_thumbnail(linked: Linked, study: StudyLink | None) -> tuple[Callable[
     _follow_address()
     name, kept = _shown(), kept_upload()
     st.html(f"<style>{_thumbnail_rules()}</style>")
-    with st.container(key="image"):
+    with st.container(key="thumbnails"):
         key = _pills_key()
         first = st.session_state.get("picture_first", FIRST)  # not ``name``: another default is another widget
         st.pills("Photograph", images.BUNDLED, default=first, key=key, wrap=True, on_change=_chosen, args=(key,))
@@ -160,5 +160,5 @@ def _thumbnail_rules() -> str:
         side = min(rgb.shape[:2])
         top, left = ((length - side) // 2 for length in rgb.shape[:2])
         small = photo_of(images.thumbnail(rgb[top : top + side, left : left + side], 96))
-        rules.append(f".st-key-image button:nth-of-type({place}) {{ background-image: url({small}); }}")
+        rules.append(f".st-key-thumbnails button:nth-of-type({place}) {{ background-image: url({small}); }}")
     return "\n".join(rules)

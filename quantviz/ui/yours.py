@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import streamlit as st
 
 from quantviz.comparison import PairRequest
-from quantviz.comparison.sandbox import CLASSES_BYTES, Sandbox, UploadedFiles
+from quantviz.comparison.sandbox import Sandbox, UploadedFiles
 from quantviz.comparison.sandbox_process import Limits
 from quantviz.comparison.transfer import FilesResult
 from quantviz.networks.card import Card
@@ -20,9 +20,7 @@ from quantviz.ui.cards import choose_card
 from quantviz.ui.controls import choose_method, choose_picture, choose_saliency, choose_target
 from quantviz.ui.links import Linked
 from quantviz.ui.serving import serving
-
-if TYPE_CHECKING:
-    from streamlit.runtime.uploaded_file_manager import UploadedFile
+from quantviz.ui.yours_files import GivenFiles, choose_uploads
 
 _DEFAULT_LAYER: Final = "the last spatial tensor before pooling"
 _MOST_RESULTS = 6
@@ -34,7 +32,8 @@ class YourChoices:
 
     Attributes:
         card: the card that is compared, or None for uploaded files.
-        files: what was uploaded, or None where a file is missing yet.
+        given: what was uploaded so far.
+        files: the same as it is compared, or None where a file is missing yet.
         key: of the uploaded files, their layer and their input: the same choices have the same key.
         request: what to compare by.
         picture: reads the picture; raises ImageError where an uploaded file is no usable one.
@@ -43,6 +42,7 @@ class YourChoices:
     """
 
     card: Card | None
+    given: GivenFiles
     files: UploadedFiles | None
     key: tuple[Any, ...]
     request: PairRequest
@@ -58,20 +58,22 @@ def sandbox() -> Sandbox:
 
 
 def choose() -> YourChoices:
-    """Draw the sidebar and return what is chosen; nothing is opened yet."""
+    """Draw the uploads and the sidebar, and return what is chosen; nothing is opened yet."""
     linked = Linked()
     with st.sidebar:
-        st.subheader("Network", divider="gray")
         card = choose_card(linked)
-        files, key, names = (None, (), ()) if card is not None else choose_files()
+    given = GivenFiles() if card is not None else choose_uploads(sandbox().limits)
+    with st.sidebar:
         picture, own_picture = choose_picture(linked)
         st.subheader("Map", divider="gray")
+        layer = _layer(given.key)
         method = choose_method(linked)
-        target = choose_target(linked, _classes(card, key))
+        target = choose_target(linked, _classes(card, given.key))
         salient, salient_name = choose_saliency(linked)
     request = PairRequest(method, target, salient, salient_name)
-    uploaded = (*names, *own_picture, *((salient_name,) if salient_name else ()))
-    return YourChoices(card, files, key, request, picture, uploaded, tuple(linked.ignored))
+    uploaded = (*given.names, *own_picture, *((salient_name,) if salient_name else ()))
+    files = _files(given, layer)
+    return YourChoices(card, given, files, given.key, request, picture, uploaded, tuple(linked.ignored))
 
 
 def compared(choices: YourChoices, files: UploadedFiles, sample: ImageSample) -> FilesResult:
@@ -99,48 +101,28 @@ def compared(choices: YourChoices, files: UploadedFiles, sample: ImageSample) ->
     return result
 
 
-def choose_files() -> tuple[UploadedFiles | None, tuple[Any, ...], tuple[str, ...]]:
-    """Draw the widgets of uploaded files; return the files, or None while one is missing, their key, and names."""
-    most = serving().upload_bytes >> 20
-    reference = _onnx("Float ONNX file", "float_file", most)
-    quantized = _onnx("Quantized ONNX file", "quantized_file", most)
-    classes = st.file_uploader(
-        "Class names",
-        type=["txt"],
-        key="classes_file",
-        max_upload_size=CLASSES_BYTES >> 20,
-        help="A text file with a name a line, in the order of the logits. 1,000 classes are taken for ImageNet's.",
-    )
-    words = st.text_input(
-        "Input",
-        key="input",
-        bind="query-params",
-        max_chars=500,
-        placeholder="resize=256,mean=0.5/0.5/0.5,std=0.5",
-        help="How a picture becomes the input, as `quantviz compare --input` takes it: resize, crop, interpolation, "
-        "mean, std, fit; crop=224x320 is height, then width. Left empty: as ImageNet networks usually take it.",
-    ).strip()
-    given = [file for file in (reference, quantized, classes) if file is not None]
-    key = tuple(file.file_id for file in given)
-    names = tuple(file.name for file in given)
-    if reference is None or quantized is None:
-        return None, key, names
-    layer = _layer(key)
-    files = UploadedFiles(
-        reference=reference.getvalue(),
-        reference_name=reference.name,
-        quantized=quantized.getvalue(),
-        quantized_name=quantized.name,
-        classes=b"" if classes is None else classes.getvalue(),
-        classes_name="" if classes is None else classes.name,
+def choose_files() -> tuple[UploadedFiles | None, tuple[Any, ...], GivenFiles]:
+    """Draw the uploads; return them as they are compared, or None while one is missing, their key, and themselves."""
+    given = choose_uploads(sandbox().limits)
+    with st.sidebar:
+        layer = _layer(given.key)
+    return _files(given, layer), given.key, given
+
+
+def _files(given: GivenFiles, layer: str | None) -> UploadedFiles | None:
+    """Return the files as they are compared, or None where one is missing yet."""
+    if given.reference is None or given.quantized is None:
+        return None
+    return UploadedFiles(
+        reference=given.reference.data,
+        reference_name=given.reference.name,
+        quantized=given.quantized.data,
+        quantized_name=given.quantized.name,
+        classes=b"" if given.classes is None else given.classes.data,
+        classes_name="" if given.classes is None else given.classes.name,
         layer=layer,
-        input=words,
+        input=given.input,
     )
-    return files, key, names
-
-
-def _onnx(label: str, key: str, most: int) -> UploadedFile | None:
-    return st.file_uploader(label, type=["onnx"], key=key, max_upload_size=most)
 
 
 def _layer(key: tuple[Any, ...]) -> str | None:
@@ -166,14 +148,3 @@ def _all_known() -> dict[tuple[Any, ...], dict[str, Any]]:
 
 def _known(key: tuple[Any, ...]) -> dict[str, Any]:
     return _all_known().get(key, {})
-
-
-def formats() -> str:
-    """Return what can be uploaded and what becomes of it, in a few sentences."""
-    limits = sandbox().limits
-    return (
-        f"Upload a float and a quantized ONNX file of one classifier, up to {limits.file_bytes >> 20} MiB each. Both "
-        "run by ONNX Runtime as they are, and their maps are compared. A process of its own opens them, with "
-        f"{limits.memory / 2**30:g} GiB of memory and {limits.seconds / 60:g} minutes; they are removed when it ends, "
-        "and no result is kept longer than your visit. Weights in further files and custom operators are not taken."
-    )

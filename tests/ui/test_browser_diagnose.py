@@ -25,10 +25,10 @@ def test_two_uploaded_files_are_diagnosed_down_to_a_map_and_mended(page, address
     path = saved(tmp_path, small())
     page.goto(f"{address}/diagnose?diagnosed=two+files+that+you+upload&images=coffee&images=chelsea&cam=gradcam")
     expect(page.get_by_text("up to 200 MiB each")).to_be_visible(timeout=WAIT)
-    for place, file in enumerate((path, quantized(path, "int8.onnx"))):
+    for key, file in (("float_file", path), ("quantized_file", quantized(path, "int8.onnx"))):
         settled(page)
-        page.locator("input[type=file]").nth(place).set_input_files(file)
-        expect(button(page, f"^Remove {file.name}")).to_be_visible(timeout=WAIT)
+        page.locator(f".st-key-{key} input[type=file]").set_input_files(file)
+        expect(page.locator(f".st-key-{key} button[aria-label='Remove {file.name}']")).to_have_count(1, timeout=WAIT)
     settled(page)
     button(page, "Diagnose").click(timeout=WAIT)
     expect(page.get_by_text("All tensors as CSV")).to_be_visible(timeout=WAIT)

@@ -6,7 +6,7 @@ import re
 import journey_support
 import pytest
 from browser_support import WAIT, addressed, button, downloaded, finished, settled
-from journey_support import SQUEEZE, VIEWER, away, compare, controls, opened, photographs, verdict, viewer, visit, well
+from journey_support import SQUEEZE, VIEWER, compare, give, opened, photographs, verdict, viewer, visit, well
 from onnx_support import quantized, saved, small
 from playwright.sync_api import expect
 
@@ -24,7 +24,7 @@ def pair(tmp_path_factory):
 def test_15_an_engineer_drops_twenty_photographs_and_reads_which_precision_is_safe(visitor, address, tmp_path):
     opened(visitor, address, "photographs?model=squeezenet1_1&weights=untrained&precisions=8&precisions=4")
     well(visitor)
-    visitor.locator("input[type=file]").first.set_input_files(photographs(tmp_path, 20))
+    give(visitor, "photographs", *photographs(tmp_path, 20))
     button(visitor, "^Test 20 photographs at 2 precisions$").click(timeout=WAIT)
     answer = visitor.get_by_text(re.compile("within your limits on these"))
     expect(answer).to_contain_text("W8A8 is the smallest", timeout=WAIT)
@@ -41,7 +41,7 @@ def test_15_an_engineer_drops_twenty_photographs_and_reads_which_precision_is_sa
     finished(visitor)
     expect(visitor.locator(".viewer canvas[role=img]")).to_have_attribute("aria-label", re.compile("on photograph"))
     visit(visitor, "Your photographs")
-    expect(visitor.get_by_text("Drop about twenty photographs").or_(answer)).to_be_visible(timeout=WAIT)
+    expect(answer).to_be_visible(timeout=WAIT)  # the photographs and their answer are kept for the session
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_16_a_folder_with_what_cannot_be_used_says_so_and_goes_on(visitor, addre
     (tmp_path / "again.jpg").write_bytes(paths[0].read_bytes())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     files = [*paths, tmp_path / "again.jpg", tmp_path / "broken.png"]
-    visitor.locator("input[type=file]").first.set_input_files(files)
+    give(visitor, "photographs", *files)
     expect(visitor.get_by_text("is the same picture as")).to_be_visible(timeout=WAIT)
     expect(button(visitor, "^Test 2 photographs at 1 precision")).to_be_visible(timeout=WAIT)
     well(visitor)
@@ -62,15 +62,19 @@ def test_17_two_files_of_ones_own_are_compared_and_taken_along(visitor, address,
     opened(visitor, address, "yours?saliency=none")
     expect(visitor.get_by_text("Upload a float and a quantized ONNX file")).to_be_visible()
     well(visitor)
-    controls(visitor)
-    for place, path in enumerate(pair):
-        visitor.locator("input[type=file]").nth(place).set_input_files(path)
-        expect(button(visitor, f"^Remove {path.name}")).to_be_visible(timeout=WAIT)
-    away(visitor)
+    give(visitor, "float_file", pair[0])
+    expect(visitor.get_by_text("The quantized ONNX file is still to come")).to_be_visible(timeout=WAIT)
+    well(visitor)
+    give(visitor, "quantized_file", pair[1])
     finished(visitor)
     expect(visitor.get_by_text("all of the same shape")).to_be_visible(timeout=WAIT)
     well(visitor)
     assert json.loads(downloaded(visitor, "^Result", tmp_path).read_text())["quantization"]["format"] == "QDQ"
+    # Another page and back: the files are still there.
+    visit(visitor, "Method")
+    visit(visitor, "Your network")
+    finished(visitor)
+    well(visitor)
 
 
 @pytest.mark.slow

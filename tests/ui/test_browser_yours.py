@@ -21,11 +21,12 @@ def pair(tmp_path_factory):
     return path, quantized(path, "int8.onnx")
 
 
-def upload(page, place, name, data):
-    """Give a file to one of the page's uploads: the float and the quantized network, the class names, the picture."""
-    settled(page)  # while the page is being drawn, another upload has the place
-    page.locator("input[type=file]").nth(place).set_input_files({"name": name, "mimeType": "", "buffer": data})
-    expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible(timeout=WAIT)
+def upload(page, key, name, data):
+    """Give a file to one of the page's uploads, which fold away once both networks are there."""
+    settled(page)
+    given = page.locator(f".st-key-{key} input[type=file]")
+    given.set_input_files({"name": name, "mimeType": "", "buffer": data})
+    expect(page.locator(f".st-key-{key} button[aria-label='Remove {name}']")).to_have_count(1, timeout=WAIT)
     settled(page)
 
 
@@ -34,9 +35,9 @@ def test_two_files_are_compared_and_their_names_are_only_names(page, address, pa
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(f"{address}/yours?cam=gradcam&saliency=none")
     expect(page.get_by_text("up to 200 MiB each")).to_be_visible(timeout=WAIT)
-    upload(page, 2, "names.txt", NAMES.encode())
-    upload(page, 0, EVIL, pair[0].read_bytes())
-    upload(page, 1, "int8.onnx", pair[1].read_bytes())
+    upload(page, "classes_file", "names.txt", NAMES.encode())
+    upload(page, "float_file", EVIL, pair[0].read_bytes())
+    upload(page, "quantized_file", "int8.onnx", pair[1].read_bytes())
     finished(page)
     expect(page.get_by_text("looks", exact=False).first).to_be_visible()
     expect(page.get_by_text("all of the same shape")).to_be_visible()
@@ -53,8 +54,8 @@ def test_two_files_are_compared_and_their_names_are_only_names(page, address, pa
 
 def test_a_file_that_is_none_costs_a_sentence(page, address, pair):
     page.goto(f"{address}/yours?saliency=none")
-    upload(page, 0, EVIL, pair[0].read_bytes()[:-500])
-    upload(page, 1, "int8.onnx", pair[1].read_bytes())
+    upload(page, "float_file", EVIL, pair[0].read_bytes()[:-500])
+    upload(page, "quantized_file", "int8.onnx", pair[1].read_bytes())
     message = page.get_by_role("alert").filter(has_text="is no ONNX file")
     expect(message).to_be_visible(timeout=WAIT)
     expect(message).to_contain_text("_x_(evil.png).onnx")
@@ -63,8 +64,8 @@ def test_a_file_that_is_none_costs_a_sentence(page, address, pair):
 
 def test_a_network_that_never_ends_costs_others_nothing_and_ends_with_its_visit(page, address, home, browser, pair):
     page.goto(f"{address}/yours?saliency=none")
-    upload(page, 0, "endless.onnx", endless())
-    page.locator("input[type=file]").nth(1).set_input_files(pair[1])
+    upload(page, "float_file", "endless.onnx", endless())
+    page.locator(".st-key-quantized_file input[type=file]").set_input_files(pair[1])
     expect(page.get_by_text("Reading the ONNX files")).to_be_visible(timeout=WAIT)
     wait_for_sandboxes(home, 1)
     context = browser.new_context()
