@@ -17,7 +17,7 @@ import streamlit as st
 from quantviz.figures import agreement_bars, agreement_lines, percent, triangle_marks
 from quantviz.specs import Verdict
 from quantviz.ui import wrapping
-from quantviz.ui.viewer import Frame, View, photo_of, show_maps
+from quantviz.ui.viewer import Frame, View, data_of, photo_of, show_maps
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -65,6 +65,15 @@ def show_doors() -> None:
         with place.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{label}**", icon=":material/arrow_forward:")
             st.markdown(words)
+
+
+def prepare() -> None:
+    """Make what the page shows, before the server answers anybody: its first visitor waits for no import."""
+    for name in ("pandas", "streamlit.material_icon_names", "quantviz.ui.serving"):  # that Streamlit's first run takes
+        import_module(name)
+    found = _data()["findings"]
+    data_of(_view())
+    agreement_lines(found["cc"]["calibrated"], found["families"])
 
 
 def warm_up() -> None:

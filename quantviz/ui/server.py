@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import streamlit
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from streamlit import runtime
-from streamlit.web.server.starlette import App
+from streamlit.web.server.starlette import App, starlette_server
 
 from quantviz.comparison.serving import Serving
 from quantviz.ui import STYLE
 from quantviz.ui.headers import Guard
+from quantviz.ui.home import prepare
 from quantviz.ui.memory import keep_trimmed
 from quantviz.ui.observed import OBSERVED, JsonLines, resident_bytes
 from quantviz.ui.shell import Shell
+from quantviz.ui.static_files import StaticFiles
 
 _LOG = logging.getLogger("quantviz.server")
 
@@ -34,7 +38,9 @@ def application(script: Path, offered: Serving) -> App:
     """
     routes = [Route("/health", _health), Route("/metrics", _metrics)] if offered.metrics else []
     guard = Middleware(Guard, session_bytes=offered.session_bytes, alive=_alive, noted=_noted, joined=_joined)
-    return App(script, routes=routes, middleware=[guard, Middleware(Shell, style=STYLE.read_text(encoding="utf-8"))])
+    kept = Middleware(StaticFiles, folder=Path(streamlit.__file__).parent / "static")
+    shell = Middleware(Shell, style=STYLE.read_text(encoding="utf-8"))
+    return App(script, routes=routes, middleware=[guard, kept, shell])
 
 
 def main(arguments: list[str]) -> None:
@@ -48,8 +54,28 @@ def main(arguments: list[str]) -> None:
     if offered.json_log:
         _log_as_json()
     keep_trimmed()
+    send_at_once()
+    prepare()
     sys.argv = [script]  # beside which Streamlit looks for its settings
     application(Path(script), offered).run(config=_settings(options))
+
+
+def send_at_once() -> None:
+    """Let what the server sends leave at once.
+
+    An answer is written in two parts, and by default (Nagle's algorithm) the second waits until the browser has told
+    that the first has come, which it does 40 ms later: for each of sixty scripts of a page, and for whatever a page
+    shows. asyncio turns that off for sockets that say they are of TCP, as Streamlit's listening one does not. The
+    connections that it accepts have its setting.
+    """
+    bind = starlette_server._bind_socket
+
+    def bound(address: str, port: int, backlog: int) -> socket.socket:
+        listening = bind(address, port, backlog)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+
+    starlette_server._bind_socket = bound
 
 
 def _settings(options: list[str]) -> Mapping[str, Any]:

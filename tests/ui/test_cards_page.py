@@ -55,7 +55,7 @@ def test_files_can_be_uploaded_beside_cards(page):
     choice = next(box for box in page.sidebar.selectbox if box.label == "What is compared")
     assert choice.options == ["net.toml", UPLOADED]
     page = choice.select(UPLOADED).run()
-    assert [entry.label for entry in page.sidebar.get("file_uploader")][:2] == [
+    assert [entry.label for entry in page.main.get("file_uploader")][:2] == [
         "Float ONNX file",
         "Quantized ONNX file",
     ]
