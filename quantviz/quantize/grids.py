@@ -47,13 +47,23 @@ class WeightGrid:
     quant_min: int
     quant_max: int
 
-    def round(self, weight: Tensor) -> Tensor:
-        """Return a weight (out_channels, ...) on the grid, float32, without a gradient; rounding is half to even."""
+    def round(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return a weight (out_channels, ...) on the grid, float32, without a gradient; rounding is half to even.
+
+        The same bits as ``values(integers(round(weight)))``: zeros have no sign.
+
+        Args:
+            weight: float32.
+            out: where to; the weight's shape. None: new memory.
+        """
         columns = (-1, *[1] * (weight.ndim - 1))
         scale, zero_point = self.scale.view(columns), self.zero_point.view(columns)
         with torch.no_grad():
-            steps = torch.mul(weight, scale.reciprocal()).round_()
-            return steps.clamp_(self.quant_min - zero_point, self.quant_max - zero_point).mul_(scale)
+            steps = torch.mul(weight, scale.reciprocal(), out=out).round_()
+            limits: Any = self.quant_min - zero_point, self.quant_max - zero_point
+            if not self.zero_point.any():  # numbers take a third of the time of tensors
+                limits = self.quant_min, self.quant_max
+            return steps.clamp_(*limits).mul_(scale).add_(0.0)
 
     def integers(self, weight: Tensor) -> Tensor:
         """Return the integers that stand for a weight on the grid: int32, the weight's shape."""

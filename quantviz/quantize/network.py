@@ -149,7 +149,10 @@ def put_weight(module: nn.Conv2d | nn.Linear, grid: WeightGrid, integers: Tensor
     for start in range(0, len(weight), step):
         rows = slice(start, start + step)
         part = grid.of_rows(rows)
-        values[rows] = part.values(_nearest_integers(part, weight[rows]) if integers is None else integers[rows])
+        if integers is None:
+            part.round(weight[rows], values[rows])
+        else:
+            values[rows] = part.values(integers[rows])
     module.weight = nn.Parameter(values, requires_grad=False)
 
 
