@@ -1,7 +1,7 @@
 """The memory that a sweep's worker takes at most: ``python -m quantviz.bench.memory vgg16 8 16 6 4``.
 
-A worker in a process of its own makes the networks of a model with untrained weights and computes the rows of one
-picture. The same with the float network alone, beside which it is to be read: both hold torch, the picture's passes
+A worker in a process of its own makes the networks of a model with untrained weights and computes the rows of two
+pictures. The same with the float network alone, beside which it is to be read: both hold torch, the picture's passes
 and what loading takes.
 """
 
@@ -15,7 +15,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from quantviz.store import TensorStore
 
 _MIB: Final = 1 << 20
 
@@ -37,6 +40,38 @@ def peak(model: str, bits: Sequence[int]) -> int:
 
 def work(model: str, bits: Sequence[int]) -> None:
     """Do what a worker does, and print the greatest memory that this process has had, bytes."""
+    from quantviz.store import TensorStore
+
+    with tempfile.TemporaryDirectory() as folder, TensorStore(Path(folder, "cache")) as store:
+        if bits:
+            _rows(model, bits, Path(folder), store)
+        else:
+            _float_map(model, store)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def _rows(model: str, bits: Sequence[int], folder: Path, store: TensorStore) -> None:
+    """Compute a piece of a study of two pictures."""
+    from PIL import Image
+
+    from quantviz import images
+    from quantviz.bench.paths import UNTRAINED
+    from quantviz.specs import QuantSpec
+    from quantviz.study.planning import SweepRequest, plan_of
+    from quantviz.study.sweep.worker import PieceWorker
+
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for name in ("chelsea", "coffee"):
+        Image.fromarray(images.bundled(name).rgb).save(pictures / f"{name}.png")
+    quants = tuple(QuantSpec(width, width) for width in bits)
+    request = SweepRequest(pictures, (model,), quants, {model: UNTRAINED})
+    plan = plan_of(request)
+    PieceWorker(plan, request, store).compute(plan.pieces[0], {}, lambda: None)
+
+
+def _float_map(model: str, store: TensorStore) -> None:
+    """Make one map of the float network."""
     import torch
 
     from quantviz import cam, images
@@ -44,19 +79,14 @@ def work(model: str, bits: Sequence[int]) -> None:
     from quantviz.comparison.request import CompareRequest
     from quantviz.comparison.workbench import Workbench
     from quantviz.specs import QuantSpec, no_progress
-    from quantviz.store import TensorStore
 
-    with tempfile.TemporaryDirectory() as folder, TensorStore(Path(folder)) as store:
-        bench = Workbench(store, float_models=1, quantized_models=max(1, len(bits)))
-        request = CompareRequest(model, UNTRAINED)
-        subject = bench.subject(request, no_progress)
-        networks = [bench.protocols.reference(subject, QuantSpec(), no_progress)]
-        networks += [bench.protocols.quantized(subject, QuantSpec(width, width), no_progress) for width in bits]
-        crop = images.crop(images.bundled("chelsea").rgb, subject.ref.preprocessing)
-        image = torch.from_numpy(images.normalize(crop, subject.ref.preprocessing))
-        for network in networks:
-            cam.explain(network, image, replace(request.cam, layer=subject.layer))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    bench = Workbench(store, float_models=1, quantized_models=1)
+    request = CompareRequest(model, UNTRAINED)
+    subject = bench.subject(request, no_progress)
+    network = bench.protocols.reference(subject, QuantSpec(), no_progress)
+    crop = images.crop(images.bundled("chelsea").rgb, subject.ref.preprocessing)
+    image = torch.from_numpy(images.normalize(crop, subject.ref.preprocessing))
+    cam.explain(network, image, replace(request.cam, layer=subject.layer))
 
 
 if __name__ == "__main__":

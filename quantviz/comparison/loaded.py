@@ -103,9 +103,9 @@ class LoadedNetworks:
 
     def __init__(self, store: TensorStore, *, float_models: int, quantized_models: int) -> None:
         self.store = store
-        self._floats: Pool[Loaded] = Pool(float_models, NETWORK_BYTES, lambda made: _bytes_of(made.network))
-        self._bases: Pool[Locked[nn.Module]] = Pool(float_models, NETWORK_BYTES, _bytes_of)
-        self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models, NETWORK_BYTES, _bytes_of)
+        self._floats: Pool[Loaded] = Pool(float_models, NETWORK_BYTES, lambda made: bytes_of(made.network))
+        self._bases: Pool[Locked[nn.Module]] = Pool(float_models, NETWORK_BYTES, bytes_of)
+        self._quantized: Pool[Locked[nn.Module]] = Pool(quantized_models, NETWORK_BYTES, bytes_of)
         self._kept: Pool[KeptFeatures] = Pool(1)
 
     def kept_features(self) -> KeptFeatures:
@@ -262,7 +262,7 @@ def deciding_versions() -> Mapping[str, str]:
     return {**{name: version(name) for name in libraries}, PROCESSOR: processor_kind()}
 
 
-def _bytes_of(network: Locked[nn.Module]) -> int:
+def bytes_of(network: Locked[nn.Module]) -> int:
     """Return the bytes of a network's parameters and buffers."""
     with network.locked() as module:
         return sum(values.nbytes for values in (*module.parameters(), *module.buffers()))

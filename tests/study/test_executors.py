@@ -10,14 +10,14 @@ import pytest
 import sweep_support
 from sweep_support import SQUEEZE, children, files_of, has_loaded, named, plan_with, sweeping, wait_for
 
-from quantviz.specs import QuantvizError, UsageError
+from quantviz.specs import QuantvizError, UsageError, spec_of
 from quantviz.store import TensorStore
 from quantviz.study.folder import StudyFolder
 from quantviz.study.planning import plan_of
 from quantviz.study.sweep.executor import Executor
 from quantviz.study.sweep.run import sweep
 from quantviz.study.sweep.schedule import Schedule, before
-from quantviz.study.sweep.worker import RemoteWorker, job_of
+from quantviz.study.sweep.worker import PieceWorker, RemoteWorker, job_of
 
 asked, study = sweep_support.asked, sweep_support.study
 
@@ -43,6 +43,19 @@ def test_several_processes_find_the_same_and_a_killed_one_is_replaced(study, ask
     assert len(killed) == 2
     assert not kill_workers()  # none is left
     assert files_of(tmp_path / "two") == files_of(study)
+
+
+def test_networks_that_do_not_fit_together_are_made_one_at_a_time(asked, cache, tmp_path, monkeypatch):
+    asked = replace(asked, quants=(spec_of("standard", 8, 8), spec_of("standard", 4, 4)), batch=3)
+    steps = []
+    with TensorStore(cache / "tensors") as store:
+        sweep(asked, tmp_path / "held", store)
+        monkeypatch.setattr("quantviz.study.sweep.networks.NETWORK_BYTES", 0)
+        worker = PieceWorker(plan_of(asked), asked, store)
+        worker.compute(worker.plan.pieces[0], {}, lambda: steps.append(1))
+        sweep(asked, tmp_path / "one", store)
+    assert len(steps) == 3
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "held")
 
 
 def test_a_piece_that_kills_every_worker_is_given_up(asked, cache, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from quantviz.comparison.cards import beside_file, card_of
 from quantviz.comparison.deploy import parted_layer
 from quantviz.comparison.files import networks_of, pairs_of
 from quantviz.comparison.files_request import files_of_card
-from quantviz.comparison.loaded import Subject
+from quantviz.comparison.loaded import NETWORK_BYTES, Subject, bytes_of
 from quantviz.comparison.protocols import subject_of
 from quantviz.comparison.request import CompareRequest
 from quantviz.comparison.workbench import Workbench
@@ -39,13 +40,31 @@ class PieceNetworks:
         reference: the float network.
         variants: label of a variant -> its network.
         simulated: label of a deployed variant -> its simulation.
+        one_at_a_time: together the variants would take too much memory, and each is made whenever it is asked for.
     """
 
     preprocessing: Preprocessing
     classes: int
     reference: AtLayer
-    variants: dict[str, AtLayer]
+    variants: Mapping[str, AtLayer]
     simulated: dict[str, AtLayer] = field(default_factory=dict)
+    one_at_a_time: bool = False
+
+
+class _MadeWhenAsked(Mapping[str, AtLayer]):
+    """Networks by their labels, none of which is held."""
+
+    def __init__(self, labels: Sequence[str], make: Callable[[str], AtLayer]) -> None:
+        self._labels, self._make = tuple(labels), make
+
+    def __getitem__(self, label: str) -> AtLayer:
+        return self._make(label)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
 
 
 def networks_of_piece(
@@ -74,17 +93,35 @@ def networks_of_piece(
     subject = study_subject(bench, plan, model, first, weights, request.calibration, progress, asked)
     if files:
         return _beside_files(bench, plan, subject, _card(asked), files, progress)
+    return _simulations(bench, plan, subject, simulated, progress)
+
+
+def _simulations(
+    bench: Workbench, plan: StudyPlan, subject: Subject, variants: list[Variant], progress: Progress
+) -> PieceNetworks:
+    """Return variants that quantviz rounds beside the float network in torch."""
     simulate = partial(_simulated, bench, plan, subject, progress=progress)
+    reference = _reference(bench, plan, subject, variants[0].quant, progress)
+    deployed = [variant for variant in variants if variant.deployed]
+    made = partial(
+        PieceNetworks,
+        subject.ref.preprocessing,
+        bench.networks.load(subject.spec, subject.located, progress).ref.classes,
+        reference,
+    )
+    if plan.backend == "torch" and not deployed and bytes_of(reference[0]) * len(variants) > NETWORK_BYTES:
+        named = {variant.label: variant for variant in variants}
+        lazy = _MadeWhenAsked(tuple(named), lambda label: simulate(named[label]))
+        for _ in lazy.values():  # their ranges and learned weights are in the store from then on
+            pass
+        return made(lazy, one_at_a_time=True)
     cam = replace(plan.cam, layer=subject.layer)
-    return PieceNetworks(
-        preprocessing=subject.ref.preprocessing,
-        classes=bench.networks.load(subject.spec, subject.located, progress).ref.classes,
-        reference=_reference(bench, plan, subject, first.quant, progress),
-        variants={
+    return made(
+        {
             variant.label: bench.network(subject, variant, cam, progress) if variant.deployed else simulate(variant)
-            for variant in simulated
+            for variant in variants
         },
-        simulated={variant.label: simulate(Variant(variant.quant)) for variant in simulated if variant.deployed},
+        {variant.label: simulate(Variant(variant.quant)) for variant in deployed},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,29 @@ class Truths:
         return {f"{side}_v_truth_{name}": value for name, value in columns.items()}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """A picture with what all variants are compared with.
+
+    Attributes:
+        index: its place in the plan.
+        picture: as ``RowMaker.load`` gave it.
+        reference: the float network's result, or a sentence on why there is none.
+        truth: as in ``Picture``.
+        of_float: columns of the float map against the ground truth.
+        faithful: columns on how faithful the float map is.
+        compared: its maps, ready to be compared.
+    """
+
+    index: int
+    picture: Picture | str
+    reference: CamResult | str
+    truth: GroundTruth | str | None
+    of_float: dict[str, float | None]
+    faithful: dict[str, float | None]
+    compared: _Compared
+
+
 class RowMaker:
     """Makes the rows of one model under one protocol: holds its networks, with what their observers have seen.
 
@@ -125,6 +148,7 @@ class RowMaker:
         self.labelled = plan.counts_labels(model, made.classes)
         self.preprocessing: Preprocessing = made.preprocessing
         self.float_network, self.networks, self.simulated = made.reference, made.variants, made.simulated
+        self.one_at_a_time, self._last = made.one_at_a_time, ""
 
     def load(self, image: StudyImage) -> Picture | str:
         """Return a picture ready for the networks, or a sentence on why it cannot be used.
@@ -154,34 +178,80 @@ class RowMaker:
             index: the picture's place in the plan.
             picture: from ``load``.
         """
-        image = self.plan.images[index]
-        label = image.label if self.labelled else None
+        begun = self._begun(index, picture)
+        return [self._row(begun, variant, self.networks[variant.label]) for variant in self.variants]
+
+    def rows_of(
+        self, pictures: Iterable[tuple[int, Picture | str]], state: ObserverState, step: Callable[[], None]
+    ) -> tuple[list[StudyRow], ObserverState]:
+        """Return the rows of pictures in a row, and the state of the observers after them.
+
+        Args:
+            pictures: (place in the plan, from ``load``) of each.
+            state: of the observers before them.
+            step: called as often as there are pictures, as the work goes on; whatever it raises ends the call.
+        """
+        if self.one_at_a_time:
+            return self._variant_by_variant(pictures, state, step)
+        for label in self.networks:
+            _restore(self.networks[label], state.get(label, {}))
+        rows: list[StudyRow] = []
+        for index, picture in pictures:
+            rows += self.rows(index, picture)
+            step()
+        return rows, _known({label: _state(network) for label, network in self.networks.items()})
+
+    def _variant_by_variant(
+        self, pictures: Iterable[tuple[int, Picture | str]], state: ObserverState, step: Callable[[], None]
+    ) -> tuple[list[StudyRow], ObserverState]:
+        """Return what ``rows_of`` does, with one network in memory beside the float one."""
+        begun = [self._begun(index, picture) for index, picture in pictures]
+        rows: dict[tuple[int, str], StudyRow] = {}
+        after: ObserverState = {}
+        done = 0
+        for variant in sorted(self.variants, key=lambda variant: variant.label != self._last):  # it is still there
+            self._last, network = variant.label, self.networks[variant.label]
+            _restore(network, state.get(variant.label, {}))
+            for at, one in enumerate(begun):
+                rows[at, variant.label] = self._row(one, variant, network)
+                if len(rows) // len(self.variants) > done:  # as large a part of the work as a picture is
+                    done += 1
+                    step()
+            after[variant.label] = _state(network)
+            del network  # before the next one is made
+        ordered = [rows[at, variant.label] for at in range(len(begun)) for variant in self.variants]
+        return ordered, _known(after)
+
+    def _begun(self, index: int, picture: Picture | str) -> _Begun:
+        """Return a picture with what the float network gives, which all variants are compared with."""
         reference = picture if isinstance(picture, str) else self._result(picture, self.float_network, None, None)
         truth = None if isinstance(picture, str) else picture.truth
         of_float = self.truths.scores("float", None if isinstance(reference, str) else reference.heatmap, truth)
-        faithful_float = self._faithful("float", picture, self.float_network, reference)
-        rows, compared = [], _Compared()
-        for variant in self.variants:
-            columns: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
-            heatmap = None
-            quantized: CamResult | str = ""
-            if isinstance(picture, str) or isinstance(reference, str):
-                columns["error"] = reference
-            else:
-                target = None if "own_class" in variant.quant.deviations else reference.class_index
-                quantized = self._result(picture, self.networks[variant.label], variant, target)
-                columns |= _columns(reference, quantized, picture.salient, label, compared)
-                if not isinstance(quantized, str):
-                    heatmap = quantized.heatmap
-                    columns["simulation"] |= self._simulation(picture, variant, quantized, compared)
-            of_quantized = self._faithful("quantized", picture, self.networks[variant.label], quantized)
-            columns["faithful"] = faithful_float | of_quantized
-            columns["truth"] = of_float | self.truths.scores("quantized", heatmap, truth)
-            columns["truth_error"] = truth if isinstance(truth, str) else ""
-            scheme = variant.bits if isinstance(variant, FileVariant) else scheme_name(variant.quant)
-            known = (index, image.sha256, self.model, variant.label, scheme, variant.protocol)
-            rows.append(StudyRow(*known, **columns))
-        return rows
+        faithful = self._faithful("float", picture, self.float_network, reference)
+        return _Begun(index, picture, reference, truth, of_float, faithful, _Compared())
+
+    def _row(self, begun: _Begun, variant: AnyVariant, network: AtLayer) -> StudyRow:
+        """Return the row of a picture and a variant."""
+        image, picture, reference = self.plan.images[begun.index], begun.picture, begun.reference
+        label = image.label if self.labelled else None
+        columns: dict[str, Any] = {"label": label, "simulation": dict.fromkeys(self.plan.simulation_columns)}
+        heatmap = None
+        quantized: CamResult | str = ""
+        if isinstance(picture, str) or isinstance(reference, str):
+            columns["error"] = reference
+        else:
+            target = None if "own_class" in variant.quant.deviations else reference.class_index
+            quantized = self._result(picture, network, variant, target)
+            columns |= _columns(reference, quantized, picture.salient, label, begun.compared)
+            if not isinstance(quantized, str):
+                heatmap = quantized.heatmap
+                columns["simulation"] |= self._simulation(picture, variant, quantized, begun.compared)
+        columns["faithful"] = begun.faithful | self._faithful("quantized", picture, network, quantized)
+        columns["truth"] = begun.of_float | self.truths.scores("quantized", heatmap, begun.truth)
+        columns["truth_error"] = begun.truth if isinstance(begun.truth, str) else ""
+        scheme = variant.bits if isinstance(variant, FileVariant) else scheme_name(variant.quant)
+        known = (begun.index, image.sha256, self.model, variant.label, scheme, variant.protocol)
+        return StudyRow(*known, **columns)
 
     def _simulation(
         self, picture: Picture, variant: AnyVariant, deployed: CamResult, compared: _Compared
@@ -228,27 +298,6 @@ class RowMaker:
             return str(error)
         return finished(result, (variant or self.variants[0]).quant, picture.size)
 
-    def state(self) -> ObserverState:
-        """Return the state of the observers; {} where the protocol has none."""
-        states: ObserverState = {}
-        for name, (network, _) in self.networks.items():
-            with network.locked() as module:
-                for place, quantizer in _observers(module):
-                    if quantizer.low is not None and quantizer.high is not None:
-                        states.setdefault(name, {})[place] = [float(quantizer.low), float(quantizer.high)]
-        return states
-
-    def restore(self, state: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-        """Let the observers go on from a state."""
-        import torch
-
-        for name, (network, _) in self.networks.items():
-            with network.locked() as module:
-                for place, quantizer in _observers(module):
-                    low, high = state.get(name, {}).get(place, (None, None))
-                    quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
-                    quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
-
 
 def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> bytes:
     """Return the bytes of a file that a study was planned with.
@@ -271,6 +320,32 @@ def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> byte
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise QuantvizError(f"{what} {file.path!r} changed since the study was planned; begin a new study.")
     return data
+
+
+def _state(network: AtLayer) -> dict[str, list[float]]:
+    """Return the state of a network's observers by their places; {} where it has none."""
+    with network[0].locked() as module:
+        return {
+            place: [float(quantizer.low), float(quantizer.high)]
+            for place, quantizer in _observers(module)
+            if quantizer.low is not None and quantizer.high is not None
+        }
+
+
+def _known(states: ObserverState) -> ObserverState:
+    """Return the states of the networks that have any."""
+    return {label: state for label, state in states.items() if state}
+
+
+def _restore(network: AtLayer, state: Mapping[str, Sequence[float]]) -> None:
+    """Let a network's observers go on from a state."""
+    import torch
+
+    with network[0].locked() as module:
+        for place, quantizer in _observers(module):
+            low, high = state.get(place, (None, None))
+            quantizer.low = None if low is None else torch.tensor(low, dtype=torch.float32)
+            quantizer.high = None if high is None else torch.tensor(high, dtype=torch.float32)
 
 
 def _observers(network: nn.Module) -> list[tuple[str, Any]]:

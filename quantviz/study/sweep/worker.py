@@ -127,15 +127,10 @@ class PieceWorker:
         self.open(piece, progress)
         maker = self._maker
         assert maker is not None
-        rows: list[StudyRow] = []
-        with one_thread():
-            maker.restore(state)
-            places = range(piece.start, piece.stop)
-            with closing(_ahead(places, lambda index: maker.load(self.plan.images[index]))) as pictures:
-                for index, picture in zip(places, pictures, strict=True):
-                    rows += maker.rows(index, picture)
-                    step()
-            return rows, maker.state()
+        places = range(piece.start, piece.stop)
+        loaded = _ahead(places, lambda index: maker.load(self.plan.images[index]))
+        with one_thread(), closing(loaded) as pictures:
+            return maker.rows_of(zip(places, pictures, strict=True), state, step)
 
 
 class RemoteWorker:
