@@ -198,6 +198,10 @@ class TruthSource:
         return array, (*notes, _AS_UPRIGHT) if turn > 1 else notes
 
 
+_OF_POINTS = (".csv", ".json", ".xml", ".mat", ".txt", ".tsv")
+"""Endings of files that hold points or boxes, and never a map or a mask."""
+
+
 def _upright_map(values: npt.NDArray[Any], sample: ImageSample) -> tuple[npt.NDArray[Any], str]:
     """Return a map (h, w) in the upright picture's pixels, and what was decided; "" where the picture was not turned.
 
@@ -233,6 +237,10 @@ def read_truth(
         if name.lower().endswith((".npy", ".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")):
             return fixations_from_map(images.read_map(data, name=name), size, name=name)
         return read_fixations(data, size, name=name, image=image)
+    if name.lower().endswith(_OF_POINTS):
+        raise ImageError(
+            f"{name} is no picture, as a ground truth of kind {kind} is; name its kind: fixations (points) or boxes."
+        )
     values = images.read_map(data, name=name, indexed=kind == "mask")
     if kind == "map":
         return values, ()

@@ -254,6 +254,9 @@ def test_compare_with_metrics_truth_and_another_saliency(run, first, tmp_path):
     assert "Zhu" in tables[1]["reference"]
     assert tables[2]["columns"]["float"]["energy_pointing"]["value"] > 0.4
     assert_refused(run("compare", "chelsea", "--truth", tmp_path, "--truth-kind", "boxes"), "no file", str(tmp_path))
+    assert_refused(
+        run("compare", "coffee", "--truth", tmp_path), "coffee.csv", "kind map", "fixations (points) or boxes"
+    )
     assert_refused(run("compare", "coffee", "--saliency", "none", "--metrics", "nss"), "fixations")
 
 
