@@ -64,13 +64,11 @@ def controls(page):
 
 def away(page):
     """Close a sidebar that lies over the page."""
-    if page.viewport_size["width"] > 768:
-        return
-    sidebar = page.get_by_test_id("stSidebar")
-    if sidebar.get_attribute("aria-expanded") == "true":
+    shut, sidebar = page.get_by_test_id("stExpandSidebarButton"), page.get_by_test_id("stSidebar")
+    if page.viewport_size["width"] <= 768 and sidebar.is_visible() and not shut.is_visible():
         sidebar.hover()
         page.get_by_test_id("stSidebarCollapseButton").locator("button").click()
-        expect(sidebar).to_have_attribute("aria-expanded", "false", timeout=WAIT)
+        expect(shut).to_be_visible(timeout=WAIT)
 
 
 def visit(page, name, exact=True):

@@ -118,11 +118,9 @@ def show_first_state() -> None:
     st.button(
         f"Try it with {_BUNDLED}", on_click=_take_bundled, key="example_photographs", icon=":material/play_arrow:"
     )
-    st.image(
-        [images.thumbnail(images.bundled(name).rgb, 160) for name in images.BUNDLED],
-        width=112,
-        caption=list(images.BUNDLED),
-    )
+    with st.container(horizontal=True, gap="small"):
+        for name in images.BUNDLED:
+            st.image(images.thumbnail(images.bundled(name).rgb, 224), width=112, alt=name)
 
 
 def _take_bundled() -> None:

@@ -109,6 +109,8 @@ def test_19_a_study_answers_and_its_parts_are_in_the_address(visitor, address):
 def test_20_a_point_of_a_chart_leads_to_pictures_and_to_compare(visitor, address):
     opened(visitor, address, "study?study=photographs")
     points = visitor.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
+    points.last.hover(force=True, timeout=WAIT)
+    expect(visitor.locator(".js-plotly-plot .hovertext").first).to_be_visible(timeout=WAIT)  # the chart listens now
     points.last.click(force=True, timeout=WAIT)
     addressed(visitor, "behind=")
     expect(visitor.get_by_text(re.compile("the largest drift first"))).to_be_visible(timeout=WAIT)
