@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from quantviz.cam import cores
 from quantviz.comparison.loaded import Subject
 from quantviz.comparison.workbench import Workbench
 from quantviz.layerwise.diagnosis.simulation import diagnose_modules
@@ -38,7 +39,8 @@ def diagnosis_calls(
                 second(picture)
 
     def diagnosed() -> None:
+        ahead = cores() > 1
         with reference.locked() as first, rounded.locked() as second:
-            diagnose_modules(first, second, pictures)
+            diagnose_modules(first, second, pictures, ahead=ahead)
 
     return {DIAGNOSIS_PASSES: bare, DIAGNOSIS: diagnosed}

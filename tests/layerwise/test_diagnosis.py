@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from quantviz.layerwise.diagnosis.exports import export, mended_bits
 from quantviz.layerwise.diagnosis.meter import Meter
 from quantviz.layerwise.diagnosis.output import csv_of, html_of, report_diagnosis
 from quantviz.layerwise.diagnosis.remedies import remedied
-from quantviz.layerwise.diagnosis.simulation import diagnose_modules
+from quantviz.layerwise.diagnosis.simulation import AHEAD, diagnose_modules
 from quantviz.layerwise.diagnosis.specs import Diagnosis, Site, TensorDrift
 from quantviz.layerwise.diagnosis.structure import blocks_of, module_findings
 from quantviz.quantize import assemble, calibrate, float_base
@@ -113,6 +114,23 @@ def test_isolated_is_the_rounding_of_what_the_quantized_network_reads(networks, 
     expected = sqnr(torch.stack(given), torch.stack(rounded))
     assert figures["mix.input"].sqnr_isolated == pytest.approx(expected, abs=1e-4)
     assert figures["mix.input"].sqnr_isolated > figures["mix.input"].sqnr
+
+
+def test_a_float_network_that_runs_ahead_gives_the_same_bits(networks, pictures, figures):
+    again = diagnose_modules(*networks, pictures, by_channel=True, ahead=True)
+    assert [entry.name for entry in again] == list(figures)
+    for entry in again:
+        before = figures[entry.name]
+        assert (entry.sqnr, entry.sqnr_isolated, entry.cosine) == (before.sqnr, before.sqnr_isolated, before.cosine)
+        assert np.array_equal(entry.by_channel.low, before.by_channel.low)
+        assert np.array_equal(entry.histogram.reference, before.histogram.reference)
+
+
+def test_what_goes_wrong_ahead_is_raised_and_ends_the_thread(networks):
+    pictures = [drawn(0, 1, 3, 12, 12), drawn(1, 1, 2, 12, 12)]
+    with pytest.raises(RuntimeError, match="channels"):
+        diagnose_modules(*networks, pictures, ahead=True)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(AHEAD)]
 
 
 def test_tensors_come_in_the_order_of_execution(figures):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,9 +18,11 @@ from quantviz.layerwise.diagnosis.specs import (
     TensorHistogram,
 )
 
-SAMPLED = 2048
+SAMPLED = 1024
 """Values of each picture that the histogram counts."""
 BINS = 256
+_WAITING = 8192
+"""Sampled values of either network that are counted at once."""
 _PART = 1 << 16
 """Values that are summed at a time: few enough for a core's cache, so that each is fetched once for all the sums."""
 _SEED = 0
@@ -45,6 +47,7 @@ class Meter:
         self._channel_signal: Tensor | None = None
         self._channel_noise: Tensor | None = None
         self._histogram = GrowingHistogram()
+        self._ends = None if site.bits is None else _Ends(site)
 
     @property
     def has_seen(self) -> bool:
@@ -60,49 +63,52 @@ class Meter:
             after: in the quantized network, rounded.
             by_channel: add up the SQNR of each channel, too, which takes as long again.
         """
-        reference, before, after = _alike(reference, before, after)
-        flat, rounded = _flat(reference), _flat(after)
-        if before is None:
-            self._add(flat, rounded)
-        else:
-            self._add_both(flat, _flat(before), rounded)
-        self._values += flat.numel()
-        self._pictures += 1
-        self._see_extremes(reference)
-        if by_channel:
-            self._see_channels(reference, after)
-        picked = _places(flat.numel()) if self.site.role == "activation" else slice(None)
-        self._histogram.add(flat[picked].numpy(), rounded[picked].numpy())
-
-    def _add(self, flat: Tensor, rounded: Tensor) -> None:
-        for float_part, part in _parts(flat, rounded):
-            difference = float_part - part
-            self._signal += torch.dot(float_part, float_part).item()
-            self._noise += torch.dot(difference, difference).item()
-            self._after += torch.dot(part, part).item()
-
-    def _add_both(self, flat: Tensor, given: Tensor, rounded: Tensor) -> None:
-        self._has_own = True
-        difference = torch.empty(min(_PART, flat.numel()))
-        for one, own, part in _parts(flat, given, rounded):
-            left = difference[: one.numel()]
-            torch.sub(one, part, out=left)
-            self._signal += torch.dot(one, one).item()
-            self._noise += torch.dot(left, left).item()
-            torch.sub(own, part, out=left)
-            self._own_noise += torch.dot(left, left).item()
-            self._own_signal += torch.dot(own, own).item()
-            self._after += torch.dot(part, part).item()
-
-    def _see_extremes(self, reference: Tensor) -> None:
-        low, high = channel_extremes(reference, channel_axis(reference, self.site.role))
-        least, greatest = float(low.min()), float(high.max())
+        axis = channel_axis(reference, self.site.role)
+        rows, along = _rows(_alike(reference, before, after), axis)
+        least, greatest = self._add(rows, along)
         span = max(greatest, 0.0) - min(least, 0.0)
         self._widest, self._spans = max(self._widest, span), self._spans + span
+        self._values += reference.numel()
+        self._pictures += 1
+        if self._ends is not None:
+            self._clipped += self._ends.beyond(reference, least, greatest)
+        if by_channel:
+            self._see_channels(reference, after)
+        self._histogram.add(rows[0].reshape(-1), rows[-1].reshape(-1), all_of=self.site.role != "activation")
+
+    def _add(self, rows: Sequence[Tensor], along: int) -> tuple[float, float]:
+        """Add up squares and extremes of the values in float, before rounding where that is there, and behind it.
+
+        Part by part, so that each value is fetched once for all the sums.
+
+        Args:
+            rows: of one shape, two dimensions.
+            along: which of them is that of the channels.
+
+        Returns:
+            The least and the greatest value in float.
+        """
+        self._has_own = self._has_own or len(rows) == 3
+        step = max(1, _PART // max(rows[0].shape[1], 1))
+        difference = torch.empty(min(step, len(rows[0])), rows[0].shape[1])
+        ends = []
+        for one, *others in zip(*(row.split(step) for row in rows), strict=True):
+            part, left = others[-1].reshape(-1), difference[: len(one)].view(-1)
+            ends.append((one.amin(1 - along), one.amax(1 - along)))  # aminmax takes four times as long as both
+            one = one.reshape(-1)
+            self._signal += torch.dot(one, one).item()
+            torch.sub(one, part, out=left)
+            self._noise += torch.dot(left, left).item()
+            self._after += torch.dot(part, part).item()
+            if len(others) == 2:
+                own = others[0].reshape(-1)
+                torch.sub(own, part, out=left)
+                self._own_noise += torch.dot(left, left).item()
+                self._own_signal += torch.dot(own, own).item()
+        low, high = (_joined([pair[at] for pair in ends], along, at) for at in (0, 1))
         self._low = low if self._low is None else torch.minimum(self._low, low)
         self._high = high if self._high is None else torch.maximum(self._high, high)
-        if self.site.bits is not None:
-            self._clipped += _beyond(reference, self.site, least, greatest)
+        return float(low.min()), float(high.max())
 
     def _see_channels(self, reference: Tensor, after: Tensor) -> None:
         axis = channel_axis(reference, self.site.role)
@@ -169,21 +175,40 @@ class GrowingHistogram:
     def __init__(self) -> None:
         self._width = 0.0
         self._counts = np.zeros((2, BINS), np.int64)
+        self._waiting: list[np.ndarray] = []
         self._sampled = 0
 
-    def add(self, reference: np.ndarray, quantized: np.ndarray) -> None:
-        """Count values of the float and of the quantized network, as many of either."""
-        reach = float(max(np.abs(reference).max(initial=0.0), np.abs(quantized).max(initial=0.0)))
+    def add(self, reference: Tensor, quantized: Tensor, *, all_of: bool = False) -> None:
+        """Count values of the float and of the quantized network, as many of either.
+
+        Args:
+            reference: in one row.
+            quantized: the same places.
+            all_of: count all of them, else ``SAMPLED`` of them.
+        """
+        values = torch.stack([reference, quantized]) if all_of else _sampled(reference, quantized)
+        self._waiting.append(values.numpy())
+        self._sampled += values.shape[1]
+        if sum(part.shape[1] for part in self._waiting) >= _WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        """Count the values that wait: many at once, as each call takes longer than some thousand values."""
+        if not self._waiting:
+            return
+        values = np.concatenate(self._waiting, axis=1)
+        self._waiting.clear()
+        reach = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
         if self._width == 0.0:
             if reach == 0.0:
                 reach = 1e-30
             self._width = 2.0 ** np.ceil(np.log2(reach * 2 / BINS))
         while reach >= self._width * BINS / 2:
             self._double()
-        for counts, values in zip(self._counts, (reference, quantized), strict=True):
-            places = np.floor(values / self._width).astype(np.int64) + BINS // 2
-            counts += np.bincount(places.clip(0, BINS - 1).ravel(), minlength=BINS)
-        self._sampled += reference.size
+        # The width is a power of two, and all values reach less far than the bins: neither rounds, nor leaves them.
+        places = np.floor(values * np.float32(1 / self._width)).astype(np.intp)
+        places += np.array([[BINS // 2], [BINS // 2 + BINS]])
+        self._counts += np.bincount(places.ravel(), minlength=2 * BINS).reshape(2, BINS)
 
     def _double(self) -> None:
         merged = self._counts.reshape(2, BINS // 2, 2).sum(axis=2)
@@ -193,6 +218,7 @@ class GrowingHistogram:
 
     def result(self) -> TensorHistogram:
         """Return the counts between the first and the last bin that hold any."""
+        self._count()
         filled = np.flatnonzero(self._counts.any(axis=0))
         first, last = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (BINS // 2, BINS // 2 + 1)
         edges = (np.arange(first, last + 1) - BINS // 2).astype(np.float64) * self._width
@@ -212,26 +238,26 @@ def channel_axis(values: Tensor, role: str) -> int:
     return 1 if values.ndim == 4 else values.ndim - 1
 
 
-def channel_extremes(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest value of each channel, read in the order in which they lie in memory."""
-    if values.ndim == 4 and axis == 1 and not values.is_contiguous():
-        rows = values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])  # a view where channels lie last
-        return rows.amin(0), rows.amax(0)
-    rows = values.movedim(axis, 0).reshape(values.shape[axis], -1)
-    return rows.amin(1), rows.amax(1)  # aminmax along an axis takes four times as long as both
+def _rows(tensors: Sequence[Tensor | None], axis: int) -> tuple[list[Tensor], int]:
+    """Return tensors with their channels along the first or the second of two dimensions, and which it is.
+
+    Without a copy where they lie in memory without gaps, of one picture.
+    """
+    known = [values for values in tensors if values is not None]
+    shape = known[0].shape
+    if axis == known[0].ndim - 1 and axis:
+        return [values.reshape(-1, shape[axis]) for values in known], 1
+    if axis == 1 and known[0].ndim == 4 and not known[0].is_contiguous():  # channels lie last
+        return [values.permute(0, 2, 3, 1).reshape(-1, shape[1]) for values in known], 1
+    return [values.movedim(axis, 0).reshape(shape[axis], -1) for values in known], 0
 
 
-def _flat(values: Tensor) -> Tensor:
-    """Return the values in one row, in the order in which they lie in memory where that is without gaps."""
-    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
-        return values.permute(0, 2, 3, 1).reshape(-1)
-    return values.reshape(-1)
-
-
-def _parts(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the same ``_PART`` places of each row after each other."""
-    for start in range(0, rows[0].numel(), _PART):
-        yield tuple(row[start : start + _PART] for row in rows)
+def _joined(ends: Sequence[Tensor], along: int, at: int) -> Tensor:
+    """Return the least (``at`` 0) or greatest value of each channel, from those of parts."""
+    if along == 0:
+        return ends[0] if len(ends) == 1 else torch.cat(list(ends))
+    stacked = torch.stack(list(ends))
+    return stacked.amax(0) if at else stacked.amin(0)
 
 
 def _alike(reference: Tensor, before: Tensor | None, after: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -256,22 +282,53 @@ def _places(count: int) -> Tensor:
     return torch.from_numpy(np.sort(np.random.default_rng(_SEED).integers(0, count, SAMPLED)))
 
 
+def _sampled(reference: Tensor, quantized: Tensor) -> Tensor:
+    """Return the values at the sampled places, (2, n)."""
+    if reference.numel() <= SAMPLED:
+        return torch.stack([reference, quantized])
+    picked = _places(reference.numel())
+    return torch.stack([reference.index_select(0, picked), quantized.index_select(0, picked)])
+
+
 def _shared(site: Site) -> bool:
     """Return whether the channels of ``channel_axis`` share one scale."""
     return site.bits is not None and site.axis is None
 
 
-def _beyond(values: Tensor, site: Site, least: float, greatest: float) -> int:
-    """Return how many values lie beyond the grid by more than half a step."""
-    low, high = site.low - site.scale / 2, site.high + site.scale / 2
-    if least >= low.max() and greatest <= high.min():
-        return 0
-    if site.axis is None:
-        return int((values < float(low[0])).count_nonzero() + (values > float(high[0])).count_nonzero())
-    shape = [1] * values.ndim
-    shape[site.axis] = -1
-    ends = [torch.from_numpy(end.astype(np.float32)).view(shape) for end in (low, high)]
-    return int((values < ends[0]).count_nonzero() + (values > ends[1]).count_nonzero())
+class _Ends:
+    """The ends of a grid, half a step beyond its least and its greatest value.
+
+    Args:
+        site: with the grid.
+    """
+
+    def __init__(self, site: Site) -> None:
+        ends = (site.low - site.scale / 2, site.high + site.scale / 2)
+        self._axis = site.axis
+        self._low, self._high = (torch.from_numpy(end.astype(np.float32)) for end in ends)
+        self._inner = float(self._low.max()), float(self._high.min())
+
+    def beyond(self, values: Tensor, least: float, greatest: float) -> int:
+        """Return how many values lie beyond the ends.
+
+        Args:
+            values: of one picture, or a weight's.
+            least: the least of them; an end that none passes is not looked at.
+            greatest: the greatest.
+        """
+        count = 0
+        if least < self._inner[0]:
+            count += int((values < self._along(self._low, values)).count_nonzero())
+        if greatest > self._inner[1]:
+            count += int((values > self._along(self._high, values)).count_nonzero())
+        return count
+
+    def _along(self, end: Tensor, values: Tensor) -> Tensor | float:
+        if self._axis is None:
+            return self._inner[0] if end is self._low else self._inner[1]
+        shape = [1] * values.ndim
+        shape[self._axis] = -1
+        return end.view(shape)
 
 
 def _outliers(low: Float64, high: Float64) -> tuple[float, tuple[int, ...]]:

@@ -94,6 +94,7 @@ def _measured(
     """Return the figures of every tensor, and the causes."""
     base = bench.networks.base(subject, quant, progress)
     quantized = bench.networks.quantized(subject, quant, progress)
+    from quantviz.cam import cores
     from quantviz.layerwise.diagnosis.simulation import diagnose_modules
     from quantviz.layerwise.diagnosis.structure import blocks_of, module_findings
 
@@ -102,8 +103,9 @@ def _measured(
 
     report(0)
     inputs = _inputs(subject, samples)
+    ahead = cores() > 1
     with base.locked() as first, quantized.locked() as second:
-        tensors = diagnose_modules(first, second, inputs, by_channel=by_channel, seen=report)
+        tensors = diagnose_modules(first, second, inputs, by_channel=by_channel, ahead=ahead, seen=report)
         example = bench.networks.example(subject)
         findings = module_findings(first, second, tensors, example, kept=subject.layer)
         return tensors, causes(tensors, findings, blocks_of(second, example))

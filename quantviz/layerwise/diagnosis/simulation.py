@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quantviz.cam import one_thread
 from quantviz.layerwise.diagnosis.meter import Meter
 from quantviz.layerwise.diagnosis.specs import Site, TensorFigures
 from quantviz.quantize import Grid, Reading, WeightGrid, hooks, quantized_layers, readings
@@ -16,6 +19,8 @@ from quantviz.specs import UsageError
 
 INPUT, WEIGHT, BIAS = ".input", ".weight", ".bias"
 """What a tensor's name ends in, behind its layer's."""
+AHEAD = "diagnosis, in float"
+"""Name of the thread that runs the float network ahead."""
 _BIAS_BITS = 32
 
 
@@ -37,6 +42,7 @@ def diagnose_modules(
     pictures: Iterable[Tensor],
     *,
     by_channel: bool = False,
+    ahead: bool = False,
     seen: Callable[[int], None] = lambda _count: None,
 ) -> list[TensorFigures]:
     """Return the figures of every weight, bias and layer input, in the order of execution.
@@ -49,6 +55,7 @@ def diagnose_modules(
             ``input_quantizer``.
         pictures: inputs (1, 3, H, W) float32, at least one.
         by_channel: with the SQNR of each channel.
+        ahead: run the float network on the next picture in a thread of its own meanwhile, to the same bits.
         seen: called with the number of pictures done.
 
     Raises:
@@ -59,8 +66,7 @@ def diagnose_modules(
     kept: set[str] = set()
     count = 0
     with torch.no_grad():
-        for picture in pictures:
-            values = _float_values(reference, first, picture, kept)
+        for picture, values in _in_float(pictures, lambda one: _float_values(reference, first, one, kept), ahead):
             order = _compare(quantized, second, picture, values, meters, by_channel)
             if not count:
                 meters = _ordered(reference, quantized, meters, order)
@@ -69,6 +75,29 @@ def diagnose_modules(
     if not count:
         raise UsageError("There is no picture to diagnose on; name one, or a folder of some.")
     return [meter.figures() for meter in meters.values()]
+
+
+def _in_float(
+    pictures: Iterable[Tensor], values_of: Callable[[Tensor], dict[str, Tensor]], ahead: bool
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Yield each picture with what the float network reads of it, two of them in memory at most."""
+    if not ahead:
+        yield from ((picture, values_of(picture)) for picture in pictures)
+        return
+
+    def alone(picture: Tensor) -> dict[str, Tensor]:
+        with one_thread(), torch.no_grad():
+            return values_of(picture)
+
+    with ThreadPoolExecutor(1, AHEAD) as pool:
+        waiting: deque[tuple[Tensor, Future[dict[str, Tensor]]]] = deque()
+        for picture in pictures:
+            waiting.append((picture, pool.submit(alone, picture)))
+            if len(waiting) > 1:
+                before, made = waiting.popleft()
+                yield before, made.result()
+        for picture, made in waiting:
+            yield picture, made.result()
 
 
 def _places(module: nn.Module) -> list[tuple[str, nn.Module]]:
