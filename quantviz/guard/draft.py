@@ -136,7 +136,7 @@ def _line(limit: Limit, verdicts: Sequence[Verdict]) -> str:
         value = f"{limit.value:.0f}" if limit.name == "size" else f"{limit.value:.6g}"
     measured = ", ".join(f"{one.estimate:.4g}" for one in shown)
     comment = f"{limit.kind.title}, at {'least' if limit.kind.least else 'most'}; measured {measured}"
-    return f"{limit.name} = {value}".ljust(44) + f"# {comment}"
+    return f"{limit.name} = {value}".ljust(46) + f"  # {comment}"
 
 
 def _recipe(plan: StudyPlan, cells: Sequence[Measured], path: Path) -> list[str]:

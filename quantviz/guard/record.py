@@ -26,9 +26,15 @@ def headline(report: CheckReport) -> str:
     total = len(report.verdicts)
     if report.outcome is Outcome.HOLDS:
         return f"Holds: all {total} limits hold on {report.pictures} pictures."
-    words = [f"{count} {outcome.value}" for outcome, count in counts.items() if count]
+    words = [_count_words(outcome, count) for outcome, count in counts.items() if count]
     named = next(one for one in report.verdicts if one.outcome is report.outcome)
     return f"{report.outcome.value.capitalize()}: of {total} limits {', '.join(words)}; {sentence(named)}"
+
+
+def _count_words(outcome: Outcome, count: int) -> str:
+    if outcome is Outcome.HOLDS:
+        return f"{count} hold{'s' if count == 1 else ''}"
+    return f"{count} {'is' if count == 1 else 'are'} {outcome.value}"
 
 
 def rule(report: CheckReport) -> str:

@@ -94,7 +94,7 @@ def test_python_checks_as_the_command_does(check):
     assert result.outcome == "broken"
     assert [verdict.outcome for verdict in result.verdicts] == ["broken", "holds"]
     assert result.to_dict()["exit_status"] == 1
-    assert "Broken: of 2 limits 1 holds, 1 broken" in repr(result)
+    assert "Broken: of 2 limits 1 holds, 1 is broken" in repr(result)
     assert "<table" in result._repr_html_()
 
 

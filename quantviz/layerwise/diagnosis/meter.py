@@ -92,7 +92,8 @@ class Meter:
         step = max(1, _PART // max(rows[0].shape[1], 1))
         difference = torch.empty(min(step, len(rows[0])), rows[0].shape[1])
         ends = []
-        for one, *others in zip(*(row.split(step) for row in rows), strict=True):
+        for start in range(0, len(rows[0]), step):
+            one, *others = (row[start : start + step] for row in rows)
             part, left = others[-1].reshape(-1), difference[: len(one)].view(-1)
             ends.append((one.amin(1 - along), one.amax(1 - along)))  # aminmax takes four times as long as both
             one = one.reshape(-1)
