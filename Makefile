@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ADDRESS ?= 127.0.0.1
 PORT ?= 8501
 
-.PHONY: run setup test long stress stress-files check lint docs clean lock home
+.PHONY: run setup test long bench stress stress-files check lint docs clean lock home
 
 run: setup  ## start the dashboard
 	$(BIN)/quantviz serve --address $(ADDRESS) --port $(PORT) $(SERVE)
@@ -27,6 +27,9 @@ stress-files: $(VENV)/.installed-dev  ## a thousand hostile pictures, other file
 
 stress: $(VENV)/.installed-dev  ## load one server as many visitors do; SHORT=1 takes three minutes on an idle machine
 	$(BIN)/python tests/stress/server.py --page docs/stress.md $(if $(SHORT),--sessions 3 --actions 6 --idle 5 --cached 20 --reruns 40 --settle 20 --models squeezenet1_1)
+
+bench: $(VENV)/.installed-dev  ## measure speed and memory of all models and of whole processes; half an hour on an idle machine
+	$(BIN)/quantviz bench --processes --rounds 7 --json bench.json --plot bench.png
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ from quantviz.bench.paths import (
     sweep_calls,
     write_pictures,
 )
+from quantviz.bench.processes import process_targets
 from quantviz.bench.specs import SpeedReport, SpeedTarget, Timing
 from quantviz.comparison.machine import KERNELS, integer_kernels, processor
 from quantviz.comparison.workbench import Workbench
@@ -76,6 +77,7 @@ class BenchRequest:
         batches: images in a call.
         rounds: how often each path is timed, after one that is not.
         threads: of torch; None: as many as it takes by itself.
+        processes: also what whole processes show (``process_targets``), which takes some minutes.
 
     Raises:
         UsageError: a model is unknown, something is named twice, or a number is out of range.
@@ -85,6 +87,7 @@ class BenchRequest:
     batches: tuple[int, ...] = (1,)
     rounds: int = ROUNDS
     threads: int | None = None
+    processes: bool = False
 
     def __post_init__(self) -> None:
         for name in self.models:
@@ -129,10 +132,11 @@ def bench(request: BenchRequest, progress: Progress = no_progress) -> SpeedRepor
 
                 timings += _model(made, request, pictures, tell)
             del made
+        of_processes = process_targets(request.rounds, progress) if request.processes else ()
     return SpeedReport(
         timings=tuple(timings),
         paths={path: TITLES[path] for path in TITLES if any(timing.path == path for timing in timings)},
-        targets=targets(timings),
+        targets=(*targets(timings), *of_processes),
         machine=_machine(threads),
         rounds=request.rounds,
         notes=_notes(timings),

@@ -23,10 +23,22 @@ from quantviz.specs import UsageError
 @click.option("--batch", default="1", show_default=True, help="Images in a call; several numbers, as in 1,16.")
 @click.option("--rounds", type=int, default=5, show_default=True, help="How often each path is timed.")
 @click.option("--threads", type=int, help="Torch's threads; as many as it takes by itself if not given.")
+@click.option(
+    "--processes",
+    is_flag=True,
+    help="Also measure whole processes: a command's start, a worker's memory, a sweep of 64 pictures on one and two "
+    "workers; some minutes more.",
+)
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a figure (PNG) to this path.")
 def bench_command(
-    models: str | None, batch: str, rounds: int, threads: int | None, json_path: str | None, plot: Path | None
+    models: str | None,
+    batch: str,
+    rounds: int,
+    threads: int | None,
+    processes: bool,
+    json_path: str | None,
+    plot: Path | None,
 ) -> None:
     """Measure how long maps take, here and by other libraries, side by side in one run.
 
@@ -37,7 +49,7 @@ def bench_command(
 
     check_outputs(json_path, plot)
     names = tuple(networks.MODELS) if models is None else tuple(name.strip() for name in models.split(","))
-    request = BenchRequest(names, _numbers(batch), rounds, threads)
+    request = BenchRequest(names, _numbers(batch), rounds, threads, processes)
     with progress_bar() as progress:
         report = bench(request, progress)
     if json_path != "-":

@@ -25,8 +25,9 @@ from quantviz.bench.paths import (
     calls,
     inputs_of,
 )
+from quantviz.bench.processes import process_targets, sweep_seconds
 from quantviz.bench.run import BenchRequest, bench, targets
-from quantviz.bench.specs import Timing
+from quantviz.bench.specs import SpeedTarget, Timing
 from quantviz.cam import explain
 from quantviz.cli import cli
 from quantviz.cli.bench import report_json
@@ -216,3 +217,28 @@ def test_whatever_progress_raises_ends_it_and_gives_the_threads_back():
     assert torch.get_num_threads() == before
     with pytest.raises(UsageError, match="No model is given"):
         BenchRequest(())
+
+
+@pytest.mark.slow
+def test_whole_processes_are_measured():
+    found = {target.what: target for target in process_targets(1)}
+    assert len(found) == 5
+    assert all(target.value > 0 and target.at_most for target in found.values())
+    # Which of them are met is left to `quantviz bench`, but for the memory, which hangs on nothing else that runs.
+    (memory,) = (target for what, target in found.items() if "memory" in what)
+    assert memory.met
+
+
+def test_a_sweep_is_timed_by_each_backend():
+    assert sweep_seconds("onnxruntime", 1, pictures=2) > 0
+
+
+def test_processes_are_measured_where_they_are_asked_for(monkeypatch):
+    asked, target = [], SpeedTarget("a start / the least", 1.3, True, 1.1)
+    monkeypatch.setattr("quantviz.bench.run.process_targets", lambda rounds, _: asked.append(rounds) or (target,))
+    monkeypatch.setattr("quantviz.bench.run.bench_of", lambda *_: None)
+    monkeypatch.setattr("quantviz.bench.run._model", lambda *_: [])
+    for processes in (False, True):
+        report = bench(BenchRequest((MODEL,), rounds=2, processes=processes))
+        assert (target in report.targets) == processes
+    assert asked == [2]
