@@ -17,6 +17,7 @@ import streamlit as st
 from quantviz.figures import agreement_bars, agreement_lines, percent, triangle_marks
 from quantviz.specs import Verdict
 from quantviz.ui import wrapping
+from quantviz.ui.memory import set_aside
 from quantviz.ui.viewer import Frame, View, data_of, photo_of, show_maps
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _warming() -> threading.Thread:
     def work() -> None:
         for name in ("quantviz.comparison.workbench", "quantviz.ui.controls", "quantviz.ui.results", "torch"):
             import_module(name)
+        set_aside()
 
     thread = threading.Thread(target=work, name="warm-up", daemon=True)
     thread.start()

@@ -7,11 +7,14 @@ holes are given back from time to time.
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
 _EVERY: Final = 20.0  # seconds
+_MANY: Final = 50  # modules, once as many have been imported they are set aside
 
 
 def trimmer() -> Callable[[], None] | None:
@@ -24,6 +27,16 @@ def trimmer() -> Callable[[], None] | None:
     return lambda: trim(0) and None
 
 
+def set_aside() -> None:
+    """Let what is in memory now, most of it modules, be looked at by no later search for garbage.
+
+    Streamlit searches all of it at the end of every run of a page: a third of a second, in which nothing else runs and
+    the page's last parts do not leave.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def keep_trimmed() -> None:
     """Give freed memory back from time to time, in a thread that ends with the process."""
     trim = trimmer()
@@ -31,8 +44,11 @@ def keep_trimmed() -> None:
         return
 
     def work() -> None:
-        waiting = threading.Event()
+        waiting, known = threading.Event(), len(sys.modules)
         while not waiting.wait(_EVERY):
+            if len(sys.modules) > known + _MANY:
+                known = len(sys.modules)
+                set_aside()
             trim()
 
     threading.Thread(target=work, name="memory", daemon=True).start()

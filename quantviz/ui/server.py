@@ -21,7 +21,7 @@ from quantviz.comparison.serving import Serving
 from quantviz.ui import STYLE
 from quantviz.ui.headers import Guard
 from quantviz.ui.home import prepare
-from quantviz.ui.memory import keep_trimmed
+from quantviz.ui.memory import keep_trimmed, set_aside
 from quantviz.ui.observed import OBSERVED, JsonLines, resident_bytes
 from quantviz.ui.shell import Shell
 from quantviz.ui.static_files import StaticFiles
@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> None:
     keep_trimmed()
     send_at_once()
     prepare()
+    set_aside()
     sys.argv = [script]  # beside which Streamlit looks for its settings
     application(Path(script), offered).run(config=_settings(options))
 

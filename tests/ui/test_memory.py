@@ -1,6 +1,7 @@
 """The server's freed memory: given back to the system."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 
@@ -33,3 +34,16 @@ def test_another_c_library_has_nothing_to_trim(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
     assert memory.trimmer() is None
     memory.keep_trimmed()
+
+
+def test_what_is_set_aside_is_searched_for_garbage_no_more():
+    gc.unfreeze()
+    held = [[] for _ in range(1000)]
+    before = len(gc.get_objects())
+    memory.set_aside()
+    try:
+        assert len(gc.get_objects()) < before - 900
+        assert gc.get_freeze_count() > 1000
+        assert len(held) == 1000
+    finally:
+        gc.unfreeze()
