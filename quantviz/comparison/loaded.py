@@ -157,6 +157,7 @@ class LoadedNetworks:
             base = self.base(subject, quant, progress)
             ranges = self.ranges(subject, quant, progress)
             learned = self.learned(subject, quant, progress)
+            self._quantized.make_room(bytes_of(base))
             progress(f"Quantizing to {quant.label}", None, Phase.QUANTIZING)
             with base.locked() as module:
                 return Locked(assemble(module, quant, ranges, learned))

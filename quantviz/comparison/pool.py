@@ -25,14 +25,12 @@ class Pool(Generic[V]):
 
     Args:
         limit: how many values are kept.
-        most: bytes that the values may have together; the longest unused go, but never the one just made. They go
-            before the next value is made, as far as that is as large as the last one.
+        most: bytes that the values may have together; the longest unused go, but never the one just made.
         weigh: returns the bytes of a value that was just made; None: only their number counts.
     """
 
     def __init__(self, limit: int, most: int = 0, weigh: Callable[[V], int] | None = None) -> None:
         self._limit, self._most, self._weigh = limit, most, weigh
-        self._last = 0  # bytes of the value that was made last
         self._guard = threading.Lock()
         self._entries: OrderedDict[Hashable, _Entry[V]] = OrderedDict()
 
@@ -45,11 +43,9 @@ class Pool(Generic[V]):
                 self._entries.popitem(last=False)
         with entry.lock:
             if not entry.values:
-                if self._weigh is not None:
-                    self._trim(entry, self._last)
                 entry.values.append(make())
                 if self._weigh is not None:
-                    entry.bytes = self._last = self._weigh(entry.values[0])
+                    entry.bytes = self._weigh(entry.values[0])
                     self._trim(entry)
             return entry.values[0]
 
@@ -59,9 +55,18 @@ class Pool(Generic[V]):
         with self._guard:
             return sum(entry.bytes for entry in self._entries.values())
 
-    def _trim(self, made: _Entry[V], coming: int = 0) -> None:
+    def make_room(self, coming: int) -> None:
+        """Let the longest unused values go before one of so many bytes is made, as they would after it."""
         with self._guard:
             total = coming + sum(entry.bytes for entry in self._entries.values())
+            for key, entry in list(self._entries.items()):
+                if total > self._most and entry.bytes:
+                    total -= entry.bytes
+                    del self._entries[key]
+
+    def _trim(self, made: _Entry[V]) -> None:
+        with self._guard:
+            total = sum(entry.bytes for entry in self._entries.values())
             for key, entry in list(self._entries.items()):
                 if total > self._most and entry is not made:
                     total -= entry.bytes

@@ -67,7 +67,7 @@ def test_options_are_those_of_the_command_with_its_defaults():
     parameters = {NAMES.get(entry.name, entry.name): entry for entry in cli.commands["compare"].params}
     written = {"image", "json_path", "png", "maps"}  # the command's own: the picture, and where to write
     ours = {entry.name: entry.default for kind in (FileOptions, PictureOptions) for entry in fields(kind)}
-    assert parameters.keys() - written == ours.keys() - {"bits", "progress"}
+    assert parameters.keys() - written == ours.keys() - {"progress"}
     for name in parameters.keys() - written - {"float_model"}:
         default = parameters[name].to_info_dict()["default"]
         assert ours[name] == default or str(ours[name]) == default or not (ours[name] or default), name

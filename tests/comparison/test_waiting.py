@@ -93,3 +93,20 @@ def test_a_pool_keeps_within_its_bytes_and_always_the_last():
     assert pool.get("b", lambda: "made anew") == "made anew"
     pool.get("e", lambda: "x" * 50)
     assert pool.nbytes == 50
+
+
+def test_a_pool_makes_room_before_a_value_is_made():
+    pool = Pool(9, 10, len)
+    for name in ("a", "b"):
+        pool.get(name, lambda: "x" * 4)
+    before = []
+
+    def make():
+        pool.make_room(5)
+        before.append(pool.nbytes)
+        return "x" * 5
+
+    assert pool.get("c", make) == "x" * 5
+    assert before == [4]
+    assert pool.nbytes == 9
+    pool.get("b", lambda: pytest.fail("it is there"))
