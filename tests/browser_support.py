@@ -71,13 +71,13 @@ def served(home, *words):
 
 
 def _wait_until_healthy(port, server):
-    for _ in range(120):
+    for _ in range(600):
         assert server.poll() is None, "the server ended"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1):
                 return
         except OSError:
-            time.sleep(0.5)
+            time.sleep(0.1)
     pytest.fail("the server did not start")
 
 
