@@ -92,7 +92,8 @@ class DiagnosisResult:
         """Write what another tool reads, and return where.
 
         Args:
-            tool: ``"onnxruntime"``, ``"nncf"``, ``"aimet"`` or ``"model-explorer"``; or ``"bits"``, a bits file for
+            tool: of ``exports.EXPORTS``: ``"onnxruntime"``, ``"nncf"``, ``"aimet"``, ``"model-explorer"`` (isolated
+                SQNR), ``"model-explorer-accumulated"``, ``"model-explorer-drift"``; or ``"bits"``, a bits file for
                 quantviz.
             path: of the file.
 

@@ -14,7 +14,10 @@ PICTURES = ("coffee", "chelsea")
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Return a float file and one whose weights share a scale for all channels, a card of them beside them."""
-    path = saved(tmp_path_factory.mktemp("pair"), small())
+    model = small()
+    for place, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{place}"
+    path = saved(tmp_path_factory.mktemp("pair"), model)
     files = path, quantized(path, "int8.onnx", per_channel=False)
     card = f'name = "net"\nfloat = "{path.name}"\n[[variants]]\nname = "by card"\nfile = "{files[1].name}"\n'
     path.with_name("net.toml").write_text(f"{card}[input]\nsize = {SIDE}\nresize = {SIDE}\n")
@@ -50,7 +53,9 @@ def check_json(data):
 def test_a_planted_tensor_is_ranked_first_with_its_cause_and_mended(run, planted, tmp_path):
     outputs = {name: tmp_path / f"out.{name}" for name in ("json", "html", "csv")}
     words = [word for name, path in outputs.items() for word in (f"--{name}", path)]
+    taken = tmp_path / "nodes.json"
     more = ("--drift", 1, "--try", "auto", "--mended", tmp_path / "mended.onnx", "--cam", "gradcam")
+    more += ("--export", f"onnxruntime={taken}")
     code, _, err = run("diagnose", *PICTURES, *options(planted), *words, *more)
     assert code == 0, err
     data = json.loads(outputs["json"].read_text())
@@ -64,6 +69,10 @@ def test_a_planted_tensor_is_ranked_first_with_its_cause_and_mended(run, planted
     assert (trial["tensor"], trial["held_out"]) == (worst["tensor"], 1)
     assert trial["after"]["sqnr_isolated"] > trial["before"]["sqnr_isolated"] + 10
     onnx.checker.check_model(onnx.load(tmp_path / "mended.onnx"))
+    named = {node.name for node in onnx.load(planted[1]).graph.node if "Linear" not in node.op_type}
+    excluded = json.loads(taken.read_text())
+    assert excluded
+    assert set(excluded) <= named
     rows = list(csv.DictReader(outputs["csv"].read_text().splitlines()))
     assert [row["tensor"] for row in rows] == [entry["name"] for entry in data["tensors"]]
     assert [row["cause"] for row in rows if row["rank"] == "1"] == ["clipping"]

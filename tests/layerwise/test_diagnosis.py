@@ -328,8 +328,14 @@ def test_other_tools_are_told_of_the_harmed_layer(harmed):
     (entry,) = encodings["activation_encodings"]
     tensor = harmed.tensor("mix.input")
     assert entry["scale"][0] * (255 + entry["offset"][0]) == pytest.approx(tensor.high, rel=0.01)
-    overlay = json.loads(export(harmed, "model-explorer"))
-    assert overlay["sqnr"]["results"]["mix.input"]["value"] == pytest.approx(tensor.sqnr)
+    overlay = json.loads(export(harmed, "model-explorer-accumulated"))
+    known = [harmed.tensor(name).sqnr for name in ("mix.input", "mix.weight")]
+    assert overlay["results"]["/mix/Conv_output_0"]["value"] == pytest.approx(min(filter(None, known)))
+    assert overlay["name"] == "SQNR, accumulated, dB"
+    with pytest.raises(UsageError, match="No drift was measured"):
+        export(
+            replace(harmed, tensors=tuple(replace(one, drift=None) for one in harmed.tensors)), "model-explorer-drift"
+        )
     assert '"mix": "float"' in mended_bits(harmed, QuantSpec(), "squeezenet1_1").decode()
     with pytest.raises(UsageError, match="Tool 'x' is unknown"):
         export(harmed, "x")

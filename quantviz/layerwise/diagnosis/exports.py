@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from quantviz.layerwise.bits_file import bits_bytes
@@ -48,10 +49,20 @@ def nodes_to_exclude(result: Diagnosis | SearchResult) -> bytes:
     Of files the names are the operators'; of our simulation the layers', and beside each what torch's exporters make of
     it, ``/features/features.3/squeeze/Conv``. Names that a file does not have do nothing.
     """
-    names = harmed_layers(result)
-    simulated = isinstance(result, SearchResult) or result.kind == "simulation"
-    spelled = [name for layer in names for name in ([layer, *_onnx_names(layer)] if simulated else [_node_of(layer)])]
-    return _json(spelled)
+    if not isinstance(result, SearchResult) and result.kind == "files":
+        return _json(_harmed_nodes(result))
+    return _json([name for layer in harmed_layers(result) for name in (layer, *_onnx_names(layer))])
+
+
+def _harmed_nodes(result: Diagnosis) -> list[str]:
+    """Return the operators of a file that read a tensor with a cause."""
+    known = {entry.name: entry.site for entry in result.tensors}
+    names: list[str] = []
+    for cause in result.causes:
+        if cause.cause not in _HARMLESS:
+            site = known.get(cause.tensor)
+            names += site.nodes if site is not None and site.nodes else [_node_of(cause.tensor)]
+    return list(dict.fromkeys(names))
 
 
 def _onnx_names(layer: str) -> list[str]:
@@ -72,7 +83,11 @@ def ignored_scope(result: Diagnosis | SearchResult) -> bytes:
     Of one layer it writes ``features/3/squeeze/conv2d/0``, ``Sequential[features]/Fire[3]/Conv2d[squeeze]/conv2d_0`` or
     ONNX's own name, by version and backend; a pattern fits all three.
     """
-    joined = [_BETWEEN.join(map(re.escape, re.split(r"[./]+", name.strip("/")))) for name in harmed_layers(result)]
+    if isinstance(result, SearchResult) or result.kind == "simulation":
+        names = harmed_layers(result)
+    else:
+        names = _harmed_nodes(result)
+    joined = [_BETWEEN.join(map(re.escape, re.split(r"[./]+", name.strip("/")))) for name in names]
     patterns = [rf"(?:.*\W)?{name}(?:\W.*)?" for name in joined]
     return _json({"patterns": patterns, "validate": False})
 
@@ -119,30 +134,60 @@ def _encoding(entry: TensorFigures) -> dict[str, Any]:
     return {**common, "enc_type": "PER_TENSOR", "is_sym": False, "scale": [step], "offset": [round(low / step)]}
 
 
-def node_data(result: Diagnosis | SearchResult) -> bytes:
+def node_data(result: Diagnosis | SearchResult, number: str = "sqnr_isolated") -> bytes:
     """Return node data for ai-edge-model-explorer, which colours a graph's nodes by our numbers.
 
-    One set for each number: SQNR accumulated and isolated in dB, drift over the floor where it was measured; of a
-    search, the weight bits. Nodes are named by what they give: tensors of files as they are called there.
+    A set of one number for the graph that is open, as its ``GraphNodeData``. Nodes are named by a tensor that they
+    give: of files an operator stands for the worse of what it gives and of its weight, of our simulation a layer for
+    the worse of its input and its weight, under the names that torch's exporter gives its output.
+
+    Args:
+        result: of a search, the weight bits.
+        number: of ``NUMBERS``.
+
+    Raises:
+        UsageError: the drift is asked for and was not measured.
     """
     if isinstance(result, SearchResult):
         bits = () if result.found is None else result.found.bits
-        return _json({"bits": _overlay({entry.name: entry.weight_bits or 32 for entry in bits})})
-    numbers: dict[str, Callable[[TensorFigures], float | None]] = {
-        "sqnr_isolated": lambda entry: entry.sqnr_isolated,
-        "sqnr": lambda entry: entry.sqnr,
-        "drift_over_floor": lambda entry: None if entry.drift is None else entry.drift.over_floor,
-    }
-    found = {}
-    for name, number in numbers.items():
-        values = {entry.name: value for entry in result.tensors if (value := number(entry)) is not None}
-        if values:
-            found[name] = _overlay(values)
-    return _json(found)
+        worst = {output: entry.weight_bits or 32 for entry in bits for output in _outputs(entry.name)}
+        return _json(_overlay("weight bits", {name: float(value) for name, value in worst.items()}))
+    of_entry, title, greater_is_worse = NUMBERS[number]
+    values: dict[str, float] = {}
+    for entry in result.tensors:
+        value, site = of_entry(entry), entry.site
+        if value is None or site.role == "bias":
+            continue
+        files = result.kind == "files"
+        own = site.role == "activation" and files
+        for name in [entry.name] if own else [site.layer] if files else _outputs(site.layer):
+            known = values.get(name, value)
+            values[name] = max(known, value) if greater_is_worse else min(known, value)
+    if not values and number == "drift_over_floor":
+        raise UsageError("No drift was measured; give --drift 10, for the 10 worst tensors.")
+    return _json(_overlay(title, values))
 
 
-def _overlay(values: Mapping[str, float]) -> dict[str, Any]:
+def _over_floor(entry: TensorFigures) -> float | None:
+    return None if entry.drift is None else entry.drift.over_floor
+
+
+NUMBERS: Final[Mapping[str, tuple[Callable[[TensorFigures], float | None], str, bool]]] = {
+    "sqnr_isolated": (lambda entry: entry.sqnr_isolated, "SQNR, isolated, dB", False),
+    "sqnr": (lambda entry: entry.sqnr, "SQNR, accumulated, dB", False),
+    "drift_over_floor": (_over_floor, "drift over the noise floor", True),
+}
+"""Number of a tensor -> how it is found, its title, and whether greater is worse."""
+
+
+def _outputs(layer: str) -> list[str]:
+    """Return the tensors by which a graph knows a layer: its own name, and what torch's exporter calls its output."""
+    return [layer, *(f"{name}_output_0" for name in _onnx_names(layer))]
+
+
+def _overlay(title: str, values: Mapping[str, float]) -> dict[str, Any]:
     return {
+        "name": title,
         "results": {name: {"value": float(value)} for name, value in values.items()},
         "gradient": _COLD_TO_HOT,
     }
@@ -153,6 +198,8 @@ EXPORTS: Final[Mapping[str, Callable[[Diagnosis | SearchResult], bytes]]] = {
     "nncf": ignored_scope,
     "aimet": aimet_encodings,
     "model-explorer": node_data,
+    "model-explorer-accumulated": partial(node_data, number="sqnr"),
+    "model-explorer-drift": partial(node_data, number="drift_over_floor"),
 }
 """Tool -> what makes its file."""
 

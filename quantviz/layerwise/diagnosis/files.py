@@ -157,16 +157,16 @@ def _meters(pair: FilePair, activations: Sequence[TappedTensor], own: Sequence[S
 
 def _activation_site(entry: TappedTensor) -> Site:
     if entry.grid is None:
-        return Site(entry.name, entry.reader, "activation")
-    return _site(entry.name, entry.reader, "activation", entry.grid)
+        return Site(entry.name, entry.reader, "activation", nodes=entry.nodes)
+    return _site(entry.name, entry.reader, "activation", entry.grid, entry.nodes)
 
 
 def _stored_site(entry: StoredTensor) -> Site:
-    return _site(entry.name, entry.reader, "weight" if entry.role == "weight" else "bias", entry.grid)
+    return _site(entry.name, entry.reader, "weight" if entry.role == "weight" else "bias", entry.grid, entry.nodes)
 
 
-def _site(name: str, layer: str, role: str, grid: Grid) -> Site:
+def _site(name: str, layer: str, role: str, grid: Grid, nodes: tuple[str, ...]) -> Site:
     scale: Float64 = grid.scale.astype(np.float64).ravel()
     zero = grid.zero_point.astype(np.int64).ravel()
     axis = None if grid.axis is None else grid.axis
-    return Site(name, layer, role, grid.bits, scale, zero, grid.quant_min, grid.quant_max, axis)  # type: ignore[arg-type]
+    return Site(name, layer, role, grid.bits, scale, zero, grid.quant_min, grid.quant_max, axis, nodes)  # type: ignore[arg-type]

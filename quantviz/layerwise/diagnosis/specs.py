@@ -28,6 +28,7 @@ class Site:
         quant_min: least integer.
         quant_max: greatest integer.
         axis: of the channels that have scales of their own; None where there is one scale.
+        nodes: of an ONNX file, names of the operators that read it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Site:
     quant_min: int = 0
     quant_max: int = 0
     axis: int | None = None
+    nodes: tuple[str, ...] = ()
 
     @property
     def low(self) -> Float64:

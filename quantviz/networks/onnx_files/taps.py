@@ -32,6 +32,8 @@ class TappedTensor:
         limits: least and greatest value that the float file's activation function lets through, which the quantizer
             may have fused into the rounding; None where the tensor is not of one.
         rounded: the integers that its QuantizeLinear gives.
+        nodes: names of the operators that read it, as quantizers are told them, or of an output the one that gives it;
+            () where they have none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class TappedTensor:
     integers: bool = False
     limits: tuple[float, float] | None = None
     rounded: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +61,7 @@ class StoredTensor:
             file has none; None where nothing stands for it.
         values: float32, what the integers stand for.
         output: the real values that its DequantizeLinear gives.
+        nodes: name of the operator that reads it; () where it has none.
     """
 
     name: str
@@ -67,6 +71,7 @@ class StoredTensor:
     reference: Array | None
     values: Array
     output: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 def tapped(pair: FilePair) -> list[TappedTensor]:
@@ -75,7 +80,7 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
     stands_for = {match.quantized_tensor: match.float_tensor for match in pair.matches}
     for first, second in zip(pair.reference.graph.inputs, graph.inputs, strict=False):
         stands_for[second] = first
-    moved = _moved(graph)
+    moved, names = _moved(graph), _names(pair.quantized)
     found: dict[str, TappedTensor] = {}
     for node in graph.nodes:
         if node.op != QUANTIZE or node.inputs[0] in graph.fixed:
@@ -98,8 +103,21 @@ def tapped(pair: FilePair) -> list[TappedTensor]:
             integers=not own,
             limits=limits_of(pair.reference.graph, reference),
             rounded=integers,
+            nodes=_read_by(graph, readers, names) or tuple(filter(None, [names.get(real)])),
         )
     return list(found.values())
+
+
+def _names(opened: Opened) -> dict[str, str]:
+    """Return tensor -> the name of the operator that gives it, without what ONNX Runtime's quantizer puts behind it."""
+    nodes = opened.file.model.graph.node
+    return {output: node.name.removesuffix("_quant") for node in nodes for output in node.output if node.name}
+
+
+def _read_by(graph: Graph, dequantizers: Sequence[Node], names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of the operators that read what these nodes give."""
+    found = (plain(node.outputs[0]) for one in dequantizers for node in graph.consumers.get(one.outputs[0], []))
+    return tuple(dict.fromkeys(names[output] for output in found if output in names))
 
 
 def _moved(graph: Graph) -> dict[str, list[Node]]:
@@ -133,7 +151,7 @@ def _reader(graph: Graph, node: Node) -> str:
 def stored(pair: FilePair) -> list[StoredTensor]:
     """Return the weights and biases that the quantized file stores on a grid, in its order."""
     graph, other = pair.quantized.graph, pair.reference.graph
-    operators = _operators(pair)
+    operators, names = _operators(pair), _names(pair.quantized)
     found = []
     for node in graph.nodes:
         if node.op not in WEIGHTED:
@@ -150,7 +168,8 @@ def stored(pair: FilePair) -> list[StoredTensor]:
             reference = _float_values(other, operators.get(plain(node.outputs[0])), name, place, integers.shape)
             values = dequantized(integers, grid)
             reader, output = plain(node.outputs[0]), source.outputs[0]
-            found.append(StoredTensor(name, role, reader, grid, reference, values, output))
+            nodes = (names[reader],) if names.get(reader) else ()
+            found.append(StoredTensor(name, role, reader, grid, reference, values, output, nodes))
     return found
 
 
