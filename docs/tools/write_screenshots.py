@@ -19,8 +19,6 @@ from browsing import PAGES, ROOT, WAIT, chromium, complete, served
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from quantviz import images
-
 ASSETS = ROOT / "docs" / "assets"
 WIDTH, HEIGHT = 1280, 800
 MOST_BYTES = 160_000
@@ -39,7 +37,7 @@ def main() -> None:
         for name in names:
             context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
             page = context.new_page()
-            SHOWN[name](page, address, Path(folder))
+            SHOWN[name](page, address)
             page.wait_for_function("document.fonts.status === 'loaded'")
             page.wait_for_timeout(1000)  # what is new on a page fades in
             data = small(page.screenshot())
@@ -61,29 +59,24 @@ def small(data: bytes) -> bytes:
     raise SystemExit(f"A screenshot takes {written.tell()} bytes in 64 colours; show less of the page.")
 
 
-def home(page: Page, address: str, folder: Path) -> None:
+def home(page: Page, address: str) -> None:
     """Show the finding."""
     page.goto(address)
     complete(page, "Home")
 
 
-def compare(page: Page, address: str, folder: Path) -> None:
+def compare(page: Page, address: str) -> None:
     """Show the tutorial's second step, once every bit-width of the film strip is there."""
     page.goto(f"{address}/compare?image=coffee&weight_bits=4")
     complete(page, "Compare")
     page.wait_for_selector(".strip .pending", state="detached", timeout=WAIT)
 
 
-def photographs(page: Page, address: str, folder: Path) -> None:
+def photographs(page: Page, address: str) -> None:
     """Show which precision is safe for the bundled photographs."""
-    paths = []
-    for name in images.BUNDLED:
-        paths.append(folder / f"{name}.png")
-        Image.fromarray(images.bundled(name).rgb).save(paths[-1])
     page.goto(address + PAGES["Your photographs"][0])
     complete(page, "Your photographs")
-    page.locator("[data-testid=stMain] input[type=file]").first.set_input_files(paths)
-    page.get_by_role("button", name=f"Test {len(paths)} photographs").click(timeout=WAIT)
+    page.get_by_role("button", name="Try it with").click(timeout=WAIT)
     answer = page.get_by_text("within your limits on these")
     answer.wait_for(timeout=WAIT)
     complete(page, "Your photographs")
@@ -92,19 +85,19 @@ def photographs(page: Page, address: str, folder: Path) -> None:
     page.locator("[data-testid=stMain]").evaluate("(one) => one.scrollBy(0, -96)")  # with the limits above it
 
 
-def study(page: Page, address: str, folder: Path) -> None:
+def study(page: Page, address: str) -> None:
     """Show drift against bits over the noise floor."""
     page.goto(address + PAGES["Study"][0])
     complete(page, "Study")
 
 
-def diagnose(page: Page, address: str, folder: Path) -> None:
+def diagnose(page: Page, address: str) -> None:
     """Show the shipped diagnosis."""
     page.goto(address + PAGES["Diagnose"][0])
     complete(page, "Diagnose")
 
 
-SHOWN: dict[str, Callable[[Page, str, Path], None]] = {
+SHOWN: dict[str, Callable[[Page, str], None]] = {
     "home": home,
     "compare": compare,
     "photographs": photographs,

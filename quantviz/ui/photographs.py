@@ -24,7 +24,7 @@ from quantviz.ui.from_study import scheme_query
 from quantviz.ui.links import Linked
 from quantviz.ui.plain import code, plain
 from quantviz.ui.quantization import IN_FLOAT
-from quantviz.ui.thumbnails import keep_upload
+from quantviz.ui.thumbnails import keep_upload, square_of
 from quantviz.ui.turns import computing
 from quantviz.ui.viewer import show_maps
 
@@ -120,7 +120,7 @@ def show_first_state() -> None:
     )
     with st.container(horizontal=True, gap="small"):
         for name in images.BUNDLED:
-            st.image(images.thumbnail(images.bundled(name).rgb, 224), width=112, alt=name)
+            st.image(square_of(name, 192), width=96, alt=name)
 
 
 def _take_bundled() -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from quantviz import images
-from quantviz.specs import ImageSample
+from quantviz.specs import RGB, ImageSample
 from quantviz.ui.decoded import decoded
 from quantviz.ui.from_study import StudyLink, show_link
 from quantviz.ui.links import Linked, arrived
@@ -151,14 +151,19 @@ def _chosen(key: str) -> None:
         st.session_state["picture_shown"] = name
 
 
+def square_of(name: str, side: int) -> RGB:
+    """Return the middle of a bundled photograph, (side, side, 3) uint8."""
+    rgb = images.bundled(name).rgb
+    shorter = min(rgb.shape[:2])
+    top, left = ((length - shorter) // 2 for length in rgb.shape[:2])
+    return images.thumbnail(rgb[top : top + shorter, left : left + shorter], side)
+
+
 @lru_cache(maxsize=1)
 def _thumbnail_rules() -> str:
     """Return the style that shows each photograph on its button."""
     rules = []
     for place, name in enumerate(images.BUNDLED, start=1):
-        rgb = images.bundled(name).rgb
-        side = min(rgb.shape[:2])
-        top, left = ((length - side) // 2 for length in rgb.shape[:2])
-        small = photo_of(images.thumbnail(rgb[top : top + side, left : left + side], 96))
+        small = photo_of(square_of(name, 96))
         rules.append(f".st-key-thumbnails button:nth-of-type({place}) {{ background-image: url({small}); }}")
     return "\n".join(rules)
