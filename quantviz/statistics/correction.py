@@ -35,10 +35,13 @@ def holm(p_values: Values) -> Float64:
     if wrong.size:
         raise UsageError(f"p-value {wrong[0]:g} is outside [0, 1].")
     adjusted = np.full(values.shape, np.nan)
-    if tested.any():
-        from statsmodels.stats.multitest import multipletests  # here, because it takes a second to import
-
-        adjusted[tested] = multipletests(values[tested], method="holm")[1]
+    # statsmodels' multipletests gives the same, but makes Python search all memory for garbage: 0.3 s beside torch.
+    known = values[tested]
+    order = np.argsort(known, kind="stable")
+    steps = np.maximum.accumulate(known[order] * np.arange(known.size, 0, -1))
+    corrected = np.empty_like(known)
+    corrected[order] = np.minimum(steps, 1.0)
+    adjusted[tested] = corrected
     return adjusted
 
 
