@@ -215,6 +215,8 @@ def tabbed(page, words, most=80, key="Tab"):
 @pytest.mark.slow
 def test_25_a_whole_journey_by_the_keyboard_alone(visitor, address, tmp_path):
     opened(visitor, address)
+    expect(visitor.get_by_role("link", name="Your own network")).to_be_visible(timeout=WAIT)
+    settled(visitor)  # what is drawn anew forgets where a key moved to
     tabbed(visitor, "^Maps")
     visitor.keyboard.press("ArrowRight")
     expect(visitor.locator(".readout")).to_contain_text("difference")
