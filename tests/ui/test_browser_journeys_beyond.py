@@ -31,6 +31,7 @@ def test_15_an_engineer_drops_twenty_photographs_and_reads_which_precision_is_sa
     slider = visitor.get_by_role("slider", name=re.compile("^Drift allowed"))
     slider.focus()
     slider.press("Home")
+    addressed(visitor, "most_multiple=1")
     flips = visitor.get_by_role("slider", name=re.compile("^Labels that may flip"))
     flips.focus()
     flips.press("Home")
