@@ -10,7 +10,7 @@ import streamlit as st
 from quantviz import figures
 from quantviz.comparison import CompareRequest
 from quantviz.layerwise.diagnosis.asked import Answer
-from quantviz.layerwise.diagnosis.causes import REMEDIES
+from quantviz.layerwise.diagnosis.causes import REMEDIES, manual
 from quantviz.layerwise.diagnosis.output import csv_of
 from quantviz.layerwise.diagnosis.remedies import Trial
 from quantviz.layerwise.diagnosis.specs import Cause, Diagnosis, TensorFigures
@@ -93,6 +93,9 @@ def _show_causes(found: Diagnosis) -> None:
     worst = found.causes[0]
     st.markdown(f"### {plain(worst.sentence)}")
     st.markdown(f"**{_titled(worst)}.** Remedy: {plain(worst.advice)}. {plain(worst.reference)}.")
+    _, _, section = manual()[worst.cause].partition("\n")
+    with st.expander("What it looks like, why it happens, and how other tools mend it", icon=":material/menu_book:"):
+        st.markdown(section)
     others = found.causes[1:]
     if others:
         with st.expander(f"{counted(len(others), 'more tensor')} with a cause"):

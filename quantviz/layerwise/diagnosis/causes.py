@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Final
 
 import numpy as np
@@ -12,6 +15,8 @@ from quantviz.layerwise.diagnosis.specs import Cause, Finding, TensorFigures
 
 MANUAL: Final = "howto/quantization_faults.html"
 """The troubleshooting manual, whose sections are called as the causes are."""
+
+_LABEL = re.compile(r"^\(([a-z0-9-]+)\)=\n", re.MULTILINE)
 
 CLIPPED: Final = 0.001
 """Part of the values beyond the grid from which on clipping is a cause."""
@@ -266,6 +271,14 @@ def _made(
     remedy = remedy or text.remedy
     page = f"{MANUAL}#{cause.replace('_', '-')}"
     return Cause(tensor, cause, sentence, figures, severity, remedy, REMEDIES[remedy], text.reference, page)
+
+
+@cache
+def manual() -> Mapping[str, str]:
+    """Return the sections of the troubleshooting manual by the cause: Markdown, its title first."""
+    text = resources.files("quantviz.layerwise.diagnosis").joinpath("manual.md").read_text(encoding="utf-8")
+    _, *parts = _LABEL.split(text)
+    return {label.replace("-", "_"): part.strip() for label, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _span(entry: TensorFigures) -> float:
