@@ -13,10 +13,11 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 
 # Over a hundred tests start a new interpreter, which is not to compile quantviz again.
 QUICKER := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
-# Two processes of one thread each are faster on two cores than one process of two threads, and than three (measured).
-# tests/conftest.py says which tests stay together; in its order, as by their number the slow files would come last.
+# One of three processes gets the page's tests, which wait for the browser half of their time: on two cores three are faster
+# than two (measured), with one thread each. tests/conftest.py says which tests stay together; in its order, as by their
+# number the slow files would come last.
 test: $(VENV)/.installed-dev  ## run every test
-	$(QUICKER) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(QUICKER) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.installed-dev  ## run what make test leaves out: more networks, learned rounding on real photographs, sweeps killed a hundred times
 	$(QUICKER) HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -m "slow or hypothesis" --numprocesses 2 --dist loadfile
