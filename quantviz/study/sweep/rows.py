@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy.typing as npt
 
 from quantviz import images, saliency, scores
 from quantviz.comparison.protocols import explained, finished, seed_of
-from quantviz.comparison.references import SPECTRAL_RESIDUAL, TruthSource
+from quantviz.comparison.references import SPECTRAL_RESIDUAL
 from quantviz.comparison.workbench import Workbench
 from quantviz.specs import (
     AnyVariant,
@@ -30,9 +28,10 @@ from quantviz.specs import (
     scheme_name,
 )
 from quantviz.study.planning import SweepRequest
-from quantviz.study.specs.plan import FAITHFUL_METRICS, Piece, StudyImage, StudyPlan, TruthFile
+from quantviz.study.specs.plan import FAITHFUL_METRICS, Piece, StudyImage, StudyPlan
 from quantviz.study.specs.row import StudyRow
 from quantviz.study.sweep.networks import AtLayer, networks_of_piece
+from quantviz.study.sweep.truths import Truths, planned_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,52 +58,6 @@ class Picture:
     input: npt.NDArray[np.float32]
     salient: Heatmap
     truth: GroundTruth | str | None = None
-
-
-class Truths:
-    """The user's ground truth of a study's pictures, and maps' scores against it.
-
-    Args:
-        plan: of the study.
-        folder: of ground truth; ignored where the plan has none.
-    """
-
-    def __init__(self, plan: StudyPlan, folder: Path | None) -> None:
-        self.truth, self.folder = plan.truth, folder or Path()
-        files = () if plan.truth is None else plan.truth.files
-        self.files = {image.path: file for image, file in zip(plan.images, files, strict=False) if file is not None}
-
-    def read(self, sample: ImageSample, preprocessing: Preprocessing) -> GroundTruth | str | None:
-        """Return a picture's ground truth in its crop's pixels, a sentence on why it cannot be used, or None.
-
-        Raises:
-            QuantvizError: the file is no longer the one that was planned, or can no longer be read.
-        """
-        file = self.files.get(sample.name)
-        if file is None or self.truth is None:
-            return None
-        name = PurePosixPath(file.path).name
-        try:
-            data = planned_bytes(self.folder, file, "Ground truth")
-            truth = TruthSource(data, name, self.truth.kind).read(sample, preprocessing)
-        except ImageError as error:
-            return str(error)
-        if truth.kind == "map" and truth.values is not None:
-            fault = scores.degenerate(truth.values)
-            return f"{name} carries no evidence ({fault})." if fault else truth
-        content = {"fixations": truth.points, "boxes": truth.boxes}.get(truth.kind, truth.values)
-        empty = content is None or not content.size or (truth.kind == "mask" and not (content == 1).any())
-        return f"{name}: {truth.notes[-1]}." if empty else truth
-
-    def scores(self, side: str, heatmap: Heatmap | None, truth: GroundTruth | str | None) -> dict[str, float | None]:
-        """Return the columns of one side's map: None where there is no map, no evidence or no ground truth."""
-        if self.truth is None:
-            return {}
-        columns: dict[str, float | None] = dict.fromkeys(self.truth.metrics)
-        if isinstance(truth, GroundTruth) and heatmap is not None and not heatmap.degenerate:
-            measured = scores.measure(heatmap.values, truth, self.truth.metrics)
-            columns |= {name: score.value for name, score in measured.items()}
-        return {f"{side}_v_truth_{name}": value for name, value in columns.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,29 +250,6 @@ class RowMaker:
         except QuantvizError as error:
             return str(error)
         return finished(result, (variant or self.variants[0]).quant, picture.size)
-
-
-def planned_bytes(folder: Path, file: StudyImage | TruthFile, what: str) -> bytes:
-    """Return the bytes of a file that a study was planned with.
-
-    Args:
-        folder: where it lies.
-        file: its path there and its digest.
-        what: the noun for messages.
-
-    Raises:
-        ImageError: it cannot be read, and could not when the study was planned.
-        QuantvizError: it is no longer the one that was planned, or can no longer be read.
-    """
-    try:
-        _, data = images.read_bytes(folder / file.path, file.path)
-    except ImageError as error:
-        if file.sha256:  # it could be read before; a broken disk or network is no property of the file
-            raise QuantvizError(f"{error} The sweep stops here; repeat its command once that is mended.") from None
-        raise ImageError(str(error).replace(str(folder / file.path), file.path)) from None
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise QuantvizError(f"{what} {file.path!r} changed since the study was planned; begin a new study.")
-    return data
 
 
 def _state(network: AtLayer) -> dict[str, list[float]]:
