@@ -83,12 +83,13 @@ def synthetic_study(path, plan, seed=0):
     with folder.locked():
         folder.begin(plan)
         for piece in plan.pieces:
-            folder.commit(plan, piece, _rows(plan, piece, random), {})
+            folder.commit(plan, piece, synthetic_rows(plan, piece, random), {})
         folder.finish(plan)
     return path
 
 
-def _rows(plan, piece, random):
+def synthetic_rows(plan, piece, random):
+    """Return the rows of a piece, as a sweep makes them."""
     count = piece.stop - piece.start
     variants = plan.variants_of(piece.protocol)
     own = {metric: random.beta(6, 3, count) for metric in _METRICS}

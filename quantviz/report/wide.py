@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from quantviz.report.faithful import faithful_tables
+from quantviz.report.properties import property_tables
 from quantviz.report.tables import Column, ReportTable, Value, cell_columns, model_title, study_tables
 from quantviz.study.specs.summary import DatasetWide, Estimate, StudyCell, StudySummary
 
@@ -16,8 +17,8 @@ _FEWEST = 2  # pictures of a class of which a table says something
 
 
 def all_tables(summary: StudySummary) -> tuple[ReportTable, ...]:
-    """Return the tables of a summary: those of ``study_tables``, ``faithful_tables`` and ``wide_tables``."""
-    return (*study_tables(summary), *faithful_tables(summary), *wide_tables(summary))
+    """Return all tables: ``study_tables``, ``property_tables``, ``faithful_tables`` and ``wide_tables``."""
+    return (*study_tables(summary), *property_tables(summary), *faithful_tables(summary), *wide_tables(summary))
 
 
 def wide_tables(summary: StudySummary) -> tuple[ReportTable, ...]:

@@ -12,13 +12,15 @@ import numpy.typing as npt
 from quantviz import statistics
 from quantviz.specs import Phase, Progress, no_progress
 from quantviz.statistics import Interval
-from quantviz.study.specs.plan import FAITHFUL_METRICS, STUDY_METRICS
-from quantviz.study.specs.summary import WILSON, DriftSplit, Estimate, Rate, SimulationCheck, StudyCell
+from quantviz.study.specs.plan import BRIGHTNESS, FAITHFUL_METRICS, OBJECT_SHARE, STUDY_METRICS
+from quantviz.study.specs.summary import WILSON, DriftSplit, Estimate, PropertyThird, Rate, SimulationCheck, StudyCell
 from quantviz.study.specs.table import Flags, StudyTable, Values
 
 MAPS: Final = ("float", "quantized", "saliency")
 """The maps that can be without evidence."""
 
+_CONFIDENCE = "confidence"
+_PROPERTIES = {BRIGHTNESS: BRIGHTNESS, OBJECT_SHARE: OBJECT_SHARE, _CONFIDENCE: "float_probability"}  # -> its column
 _RATES = ("flipped", "float_correct", "quantized_correct", "simulated_flipped")
 
 
@@ -100,7 +102,7 @@ class _Pictures:
 
 def _cell(pictures: _Pictures, rates_of: Mapping[str, Rate]) -> StudyCell:
     drift = 1 - pictures.values("quantized_v_float_cc")
-    terciles, splits = _splits(pictures, drift)
+    thirds = _thirds(pictures, drift)
     before, after = rates_of["float_correct"], rates_of["quantized_correct"]
     return StudyCell(
         *pictures.table.cells[pictures.row],
@@ -116,10 +118,11 @@ def _cell(pictures: _Pictures, rates_of: Mapping[str, Rate]) -> StudyCell:
         float_accuracy=before if before.n else None,
         accuracy=after if after.n else None,
         drift=pictures.estimate(drift),
-        splits=splits,
-        terciles=terciles,
+        splits=_splits(pictures, drift, thirds),
+        terciles=_terciles(pictures.values(_PROPERTIES[_CONFIDENCE])),
         simulation=_simulation(pictures, rates_of),
         faithful=_faithful(pictures),
+        thirds=thirds,
     )
 
 
@@ -133,22 +136,45 @@ def _faithful(pictures: _Pictures) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def _splits(pictures: _Pictures, drift: Values) -> tuple[tuple[float, float] | None, tuple[DriftSplit, ...]]:
-    """Return the bounds of the thirds by confidence, and the drift of each part that has pictures."""
-    flipped, sure, right = map(pictures.values, ("flipped", "float_probability", "float_correct"))
-    known = sure[~np.isnan(sure)]
-    low, high = (float(bound) for bound in np.quantile(known, (1 / 3, 2 / 3))) if known.size else (np.nan, np.nan)
-    parts: dict[tuple[str, str], npt.NDArray[np.bool_]] = {
-        ("flipped", "flipped"): flipped == 1,
-        ("flipped", "kept"): flipped == 0,
-        ("confidence", "low"): sure <= low,
-        ("confidence", "middle"): (sure > low) & (sure <= high),
-        ("confidence", "high"): sure > high,
-        ("correct", "correct"): right == 1,
-        ("correct", "wrong"): right == 0,
-    }
-    splits = (DriftSplit(*name, pictures.estimate(drift[part])) for name, part in parts.items() if part.any())
-    return (low, high) if known.size else None, tuple(splits)
+def _thirds(pictures: _Pictures, drift: Values) -> tuple[PropertyThird, ...]:
+    """Return the thirds by each property that is known of the pictures, those that have any."""
+    flipped, found = pictures.values("flipped"), []
+    for by, column in _PROPERTIES.items():
+        values = pictures.values(column) if column in pictures.table.columns else np.full(drift.shape, np.nan)
+        if (bounds := _terciles(values)) is None:
+            continue
+        low, high = bounds
+        groups = {"low": (None, low), "middle": (low, high), "high": (high, None)}
+        parts = np.array([values <= low, (values > low) & (values <= high), values > high])
+        flips = rates(np.broadcast_to(flipped, parts.shape), parts)
+        for (group, ends), part, changed in zip(groups.items(), parts, flips, strict=True):
+            if part.any():
+                drifts = pictures.estimate(drift[part])
+                found.append(PropertyThird(by, group, *ends, int(part.sum()), drifts, changed))
+    return tuple(found)
+
+
+def _terciles(values: Values) -> tuple[float, float] | None:
+    """Return the two values that part the known ones into thirds; None where there is none."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    low, high = np.quantile(known, (1 / 3, 2 / 3)).tolist()
+    return low, high
+
+
+def _splits(pictures: _Pictures, drift: Values, thirds: Sequence[PropertyThird]) -> tuple[DriftSplit, ...]:
+    """Return the drift of each part that has pictures."""
+    flipped, right = pictures.values("flipped"), pictures.values("float_correct")
+
+    def parts(by: str, groups: Mapping[str, npt.NDArray[np.bool_]]) -> list[DriftSplit]:
+        return [DriftSplit(by, name, pictures.estimate(drift[part])) for name, part in groups.items() if part.any()]
+
+    return (
+        *parts("flipped", {"flipped": flipped == 1, "kept": flipped == 0}),
+        *(DriftSplit(third.by, third.group, third.drift) for third in thirds if third.by == _CONFIDENCE),
+        *parts("correct", {"correct": right == 1, "wrong": right == 0}),
+    )
 
 
 def _simulation(pictures: _Pictures, rates_of: Mapping[str, Rate]) -> SimulationCheck | None:

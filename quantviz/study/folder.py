@@ -20,7 +20,7 @@ from quantviz.study.results import Results
 from quantviz.study.specs.plan import Piece, StudyPlan
 from quantviz.study.specs.progress import StudyProgress
 from quantviz.study.specs.row import StudyRow
-from quantviz.study.tables import BROKEN, read_notes, read_table, write_rows, write_tables
+from quantviz.study.tables import BROKEN, read_notes, read_table, with_columns, write_rows, write_tables
 from quantviz.study.watching import ELSEWHERE
 
 _PLAN, _PIECES, _RESULTS, _LOCK, _PROGRESS = "plan.json", "pieces", "results.parquet", "lock", "progress.json"
@@ -195,7 +195,8 @@ class StudyFolder:
         Raises:
             StoreError: a piece cannot be read; or as ``commit``.
         """
-        tables = (self._table(piece) for piece in plan.pieces)
+        # Pieces of before there were properties have none; a study begun then is finished without theirs.
+        tables = (with_columns(self._table(piece), plan.property_columns) for piece in plan.pieces)
         notes = {"plan": self._digest(plan)}
         self._write(self.path / _RESULTS, lambda path: write_tables(path, tables, notes))
 

@@ -237,7 +237,8 @@ def _compared(
     results: Results, plan: StudyPlan, again: Results, chosen: Sequence[int], tolerance: float
 ) -> list[ColumnCheck]:
     """Compare every column of the rows that were computed again, under ``plan``, with those of the same pictures."""
-    cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns, plan.faithful_columns)
+    known = [name for name in plan.property_columns if name in results.columns]  # studies of before lack them
+    cells, columns = plan.cells, schema_of(plan.truth_columns, plan.simulation_columns, plan.faithful_columns, known)
     checks = []
     for name, kind in ((column.name, str(column.type)) for column in columns):
         if name == "index":  # counts the pictures of this study and of that one

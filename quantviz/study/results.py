@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from quantviz.study.tables import read_table
+from quantviz.study.specs.plan import PROPERTY_COLUMNS
+from quantviz.study.tables import read_columns, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,8 @@ class Results:
 
     Args:
         path: of results.parquet.
-        columns: those to read, or None for all; model, setting and protocol always are.
+        columns: those to read, or None for all; model, setting and protocol always are. Of ``PROPERTY_COLUMNS`` those
+            that the file has are read.
 
     Raises:
         tables.BROKEN: the file is damaged, or a number in it is none that a study has.
@@ -31,6 +33,9 @@ class Results:
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         keys = ("model", "setting", "protocol")
         wanted = None if columns is None else [*keys, *(name for name in columns if name not in keys)]
+        if wanted is not None and not {*PROPERTY_COLUMNS}.isdisjoint(wanted):
+            there = read_columns(path)
+            wanted = [name for name in wanted if name in there or name not in PROPERTY_COLUMNS]
         self._table = table = read_table(path, wanted)
         _check_numbers(table)
         self._parts: dict[tuple[str, str, str], pa.Table] = {}
@@ -40,6 +45,11 @@ class Results:
                 of_setting = of_model.filter(pc.field("setting") == setting)
                 for protocol in pc.unique(of_setting["protocol"]).to_pylist():
                     self._parts[model, setting, protocol] = of_setting.filter(pc.field("protocol") == protocol)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that were read."""
+        return tuple(self._table.column_names)
 
     def frame(self) -> pd.DataFrame:
         """Return all rows and columns as a data frame; numbers, flags and classes that do not exist are missing."""
@@ -81,7 +91,13 @@ class Results:
         return {text: len(places) for text, places in pictures.items()}
 
 
-_RANGES = {"_sim": (0.0, 1.0), "_cc": (-1.0, 1.0), "_kld": (0.0, np.inf), "_probability": (0.0, 1.0)}
+_RANGES = {
+    "_sim": (0.0, 1.0),
+    "_cc": (-1.0, 1.0),
+    "_kld": (0.0, np.inf),
+    "_probability": (0.0, 1.0),
+    **dict.fromkeys(PROPERTY_COLUMNS, (0.0, 1.0)),
+}
 _SLACK = 1e-6
 
 

@@ -24,7 +24,7 @@ from quantviz.study.wide import dataset_wide
 MARGINS: Final[Mapping[str, float]] = {"sim": 0.05, "cc": 0.05, "kld": 0.1}
 """The largest mean change of agreement with a reference that is taken not to matter; see ``margin`` for others."""
 
-SUMMARY_VERSION = 4
+SUMMARY_VERSION = 5
 """Raised whenever a change of the code changes a number or a field of a summary: older cache entries are not read."""
 
 _MOST_REASONS = 20
@@ -97,6 +97,8 @@ def report_summary(study_summary: StudySummary) -> dict[str, Any]:
         for name in ("flips", "float_accuracy", "accuracy"):
             if entry[name] is not None:
                 entry[name]["value"] = getattr(cell, name).value
+        for row, third in zip(entry["thirds"], cell.thirds, strict=True):
+            row["flips"]["value"] = third.flips.value
         if cell.simulation is not None:
             entry["simulation"]["flips"]["value"] = cell.simulation.flips.value
         if cell.wide is not None:
@@ -220,6 +222,11 @@ def _lines(cell: StudyCell) -> Iterator[tuple[str, str, Estimate | Rate]]:
     yield from (("top1", name, rate) for name, rate in rates.items() if rate is not None)
     yield "drift", "all", cell.drift
     yield from (("drift", f"{split.by}_{split.group}", split.drift) for split in cell.splits)
+    known = {(split.by, split.group) for split in cell.splits}
+    for third in cell.thirds:
+        if (third.by, third.group) not in known:
+            yield "drift", f"{third.by}_{third.group}", third.drift
+        yield "top1", f"flips_{third.by}_{third.group}", third.flips
     if cell.simulation is not None:
         for metric, estimate in cell.simulation.scores.items():
             yield "simulated_v_deployed", metric, estimate

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from quantviz.study.folder import StudyFolder
-from quantviz.study.specs.plan import COMPARISONS, STUDY_METRICS
+from quantviz.study.specs.plan import COMPARISONS, PROPERTY_COLUMNS, STUDY_METRICS
 from quantviz.study.specs.table import StudyTable
 
 SCORE_COLUMNS = tuple(f"{comparison}_{metric}" for comparison in COMPARISONS for metric in STUDY_METRICS)
@@ -26,9 +26,9 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
 
     Args:
         study: its folder.
-        columns: of ``NUMBER_COLUMNS`` and ``REASON_COLUMNS``, of the plan's ``simulation_columns`` and
-            ``faithful_columns``, and in a study with
-            ground truth of its ``truth_columns`` and ``"truth_error"``, which is a flag here; None for all.
+        columns: of ``NUMBER_COLUMNS``, ``REASON_COLUMNS`` and ``PROPERTY_COLUMNS``, of the plan's
+            ``simulation_columns`` and ``faithful_columns``, and in a study with ground truth of its ``truth_columns``
+            and ``"truth_error"``, which is a flag here; None for all. Properties are NaN where the study lacks them.
 
     Raises:
         UsageError: there is no study, or it is not finished.
@@ -38,12 +38,15 @@ def study_table(study: Path, columns: Sequence[str] | None = None) -> StudyTable
     plan = folder.finished_plan()
     if columns is None:
         truth = () if plan.truth is None else (*plan.truth_columns, "truth_error")
-        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *plan.simulation_columns, *plan.faithful_columns, *truth)
+        optional = (*plan.simulation_columns, *plan.faithful_columns, *PROPERTY_COLUMNS)
+        columns = (*NUMBER_COLUMNS, *REASON_COLUMNS, *optional, *truth)
     results = folder.rows(("index", *columns))
     arrays = {name: np.full((len(plan.cells), len(plan.images)), np.nan) for name in columns}
     for row, cell in enumerate(plan.cells):
         places = results.numbers(*cell, "index").astype(np.intp)
         for name, values in arrays.items():
+            if name in PROPERTY_COLUMNS and name not in results.columns:
+                continue
             is_reason = name in REASON_COLUMNS or name in _ERRORS
             values[row, places] = results.filled(*cell, name) if is_reason else results.numbers(*cell, name)
     for values in arrays.values():

@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from quantviz.specs import limits, utf8
-from quantviz.study.specs.plan import FAITHFUL_COLUMNS, SIMULATION_COLUMNS
+from quantviz.study.specs.plan import FAITHFUL_COLUMNS, PROPERTY_COLUMNS, SIMULATION_COLUMNS
 from quantviz.study.specs.row import StudyRow
 
 _KINDS = {
@@ -21,12 +21,13 @@ _KINDS = {
     "bool | None": pa.bool_(),
     "str": pa.string(),
 }
-_TRUTH, _TRUTH_ERROR, _SIMULATION, _FAITHFUL = "truth", "truth_error", "simulation", "faithful"
+_TRUTH_ERROR = "truth_error"
+_GROUPS = ("simulation", "faithful", "properties", "truth")  # attributes of a row that hold columns, in their order
 SCHEMA = pa.schema(
     [
         pa.field(entry.name, _KINDS[str(entry.type)], "None" in str(entry.type))
         for entry in fields(StudyRow)
-        if entry.name not in (_TRUTH, _TRUTH_ERROR, _SIMULATION, _FAITHFUL)
+        if entry.name not in (*_GROUPS, _TRUTH_ERROR)
     ]
 )
 """One column an attribute of ``StudyRow``; some studies have further ones, see ``schema_of``."""
@@ -38,16 +39,22 @@ _GROUP = 16_384
 _SETTINGS = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True, "version": "2.6"}
 
 
-def schema_of(truth: Sequence[str], simulation: Sequence[str] = (), faithful: Sequence[str] = ()) -> pa.Schema:
+def schema_of(
+    truth: Sequence[str],
+    simulation: Sequence[str] = (),
+    faithful: Sequence[str] = (),
+    properties: Sequence[str] = (),
+) -> pa.Schema:
     """Return the columns of a study.
 
     Args:
         truth: its columns of agreement with ground truth; where there are any, ``truth_error`` follows them.
         simulation: its columns that compare the simulated with the deployed network, before those.
         faithful: its columns of faithfulness, between the two.
+        properties: its columns on the pictures themselves, after these.
     """
-    kinds = [pa.bool_() if name.endswith("_flipped") else pa.float64() for name in (*simulation, *faithful)]
-    further = [pa.field(name, kind) for name, kind in zip((*simulation, *faithful), kinds, strict=True)]
+    names = (*simulation, *faithful, *properties)
+    further = [pa.field(name, pa.bool_() if name.endswith("_flipped") else pa.float64()) for name in names]
     if truth:
         further += [*(pa.field(name, pa.float64()) for name in truth), pa.field(_TRUTH_ERROR, pa.string(), False)]
     return pa.schema([*SCHEMA, *further]) if further else SCHEMA
@@ -55,9 +62,9 @@ def schema_of(truth: Sequence[str], simulation: Sequence[str] = (), faithful: Se
 
 def write_rows(path: Path, rows: Sequence[StudyRow], notes: Mapping[str, str]) -> None:
     """Write one row group of rows, with notes in the file's metadata; the columns are those of the first row."""
-    groups = [tuple(group) for group in (rows[0].truth, rows[0].simulation, rows[0].faithful)] if rows else [(), (), ()]
-    schema, own = schema_of(*groups), {name for group in groups for name in group}
-    further = [{**row.truth, **row.simulation, **row.faithful} for row in rows]
+    groups = {name: tuple(getattr(rows[0], name)) if rows else () for name in _GROUPS}
+    schema, own = schema_of(**groups), {name for group in groups.values() for name in group}
+    further = [{**row.truth, **row.simulation, **row.faithful, **row.properties} for row in rows]
     columns = [
         [values[name] for values in further] if name in own else [_written(getattr(row, name)) for row in rows]
         for name in schema.names
@@ -96,12 +103,37 @@ def read_notes(path: Path) -> tuple[dict[str, str], int]:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         names = schema.names[len(SCHEMA) :]
-        simulation = [name for name in SIMULATION_COLUMNS if name in names]
-        faithful = [name for name in FAITHFUL_COLUMNS if name in names]
-        if not schema.equals(schema_of(names[len(simulation) + len(faithful) : -1], simulation, faithful)):
+        optional = SIMULATION_COLUMNS, FAITHFUL_COLUMNS, PROPERTY_COLUMNS
+        known = [[name for name in group if name in names] for group in optional]
+        if not schema.equals(schema_of(names[sum(map(len, known)) : -1], *known)):
             raise ValueError("its columns are not those of a study")
         notes = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         return notes, file.metadata.num_rows
+
+
+def with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return a table with further columns of numbers before those of the ground truth, without any number.
+
+    Args:
+        table: of a study's rows.
+        names: the columns of ``PROPERTY_COLUMNS`` that it should have; those that it has stay.
+    """
+    if not (lacking := [name for name in names if name not in table.column_names]):
+        return table
+    start = len(SCHEMA)
+    start += sum(name in (*SIMULATION_COLUMNS, *FAITHFUL_COLUMNS, *names) for name in table.column_names[start:])
+    for place, name in enumerate(lacking, start):
+        table = table.add_column(place, pa.field(name, pa.float64()), pa.nulls(table.num_rows, pa.float64()))
+    return table
+
+
+def read_columns(path: Path) -> tuple[str, ...]:
+    """Return the names of a file's columns.
+
+    Raises:
+        BROKEN: it is no Parquet file.
+    """
+    return tuple(pq.read_schema(path).names)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

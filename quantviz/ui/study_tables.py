@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from quantviz.report.faithful import faithful_tables
+from quantviz.report.properties import property_tables
 from quantviz.report.tables import (
     Column,
     ReportTable,
@@ -40,7 +41,7 @@ def show_tables(opened: Opened) -> None:
     st.caption("Means over the pictures and parts of them, with 95 % intervals in brackets.")
     with st.expander("The tables of the report"):
         protocol = segments("Protocol", summary.plan.protocols, "summed")
-        for table in (*study_tables(summary), *faithful_tables(summary)):
+        for table in (*study_tables(summary), *property_tables(summary), *faithful_tables(summary)):
             if table.name not in ("tests", DEPLOYED):
                 show_table(table, protocol)
     _downloads(opened)

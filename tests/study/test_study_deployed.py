@@ -100,7 +100,7 @@ def test_the_deployed_protocol_runs_where_integer_kernels_do_and_nowhere_else(st
     assert len(rows) == len(CELLS) * 4
     assert {(row["setting"], row["protocol"]) for row in rows} == {cell[1:] for cell in CELLS}
     assert [variant.label for variant in plan.deployed] == ["W8A8"]
-    assert set(pq.read_schema(study / "results.parquet").names) == {*SCHEMA.names, *SIMULATION_COLUMNS}
+    assert set(pq.read_schema(study / "results.parquet").names) == {*SCHEMA.names, *SIMULATION_COLUMNS, "brightness"}
 
 
 def test_its_rows_are_what_a_comparison_with_deployed_int8_says(study, asked, store):
@@ -131,9 +131,10 @@ def test_its_rows_are_what_a_comparison_with_deployed_int8_says(study, asked, st
 def test_the_other_protocols_are_as_without_it(study, asked, store, tmp_path):
     sweep(replace(asked, protocols=("calibrated",)), tmp_path / "plain", store)
     plain = rows_of(tmp_path / "plain")
-    assert pq.read_schema(tmp_path / "plain" / "results.parquet").names == SCHEMA.names
+    names = [*SCHEMA.names, "brightness"]
+    assert pq.read_schema(tmp_path / "plain" / "results.parquet").names == names
     mine = [row for row in rows_of(study) if row["protocol"] == "calibrated"]
-    assert [{name: row[name] for name in SCHEMA.names} for row in mine] == plain
+    assert [{name: row[name] for name in names} for row in mine] == plain
     plan = StudyFolder(tmp_path / "plain").plan()
     assert KERNELS not in plan.versions
     assert "onnxruntime" not in plan.versions

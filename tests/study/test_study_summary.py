@@ -171,6 +171,34 @@ def test_rows_say_how_maps_agree_with_the_ground_truth(study, pictures, truth, t
     assert names == {name for name, metric in scores.METRICS.items() if "boxes" in metric.truths}
 
 
+def test_rows_have_the_properties_of_what_the_network_sees(study, pictures, truth):
+    rows, plan = rows_of(study), study_table(study).plan
+    preprocessing = plan.models[0].weights.preprocessing
+    for row in rows:
+        path = plan.images[row["index"]].path
+        if path == BROKEN:
+            assert (row["brightness"], row["object_share"]) == (None, None)
+            continue
+        crop = images.crop(images.load(pictures / path).rgb, preprocessing).astype(np.float64)
+        red, green, blue = (crop[..., channel] for channel in range(3))
+        assert row["brightness"] == pytest.approx((0.299 * red + 0.587 * green + 0.114 * blue).mean() / 255, abs=1e-12)
+        file = {"n07920052/cup.png": "cup.csv", "others/flower.png": "flower.csv"}.get(path)
+        assert (row["object_share"] is None) == (file is None)
+        if file is not None:
+            boxes = truth_source(truth / file, "boxes").read(images.load(pictures / path), preprocessing).boxes
+            inside = np.zeros(crop.shape[:2], bool)
+            for y, x in np.ndindex(inside.shape):
+                inside[y, x] = any(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1 for x0, y0, x1, y1 in boxes)
+            assert row["object_share"] == inside.mean()
+    assert {row["brightness"] for row in rows if row["setting"] == "W6A6"} == {row["brightness"] for row in rows}
+    thirds = [third for third in summary(study).cells[0].thirds if third.by != "confidence"]
+    counts = [(third.by, third.group, third.pictures) for third in thirds]
+    assert counts == [
+        *(("brightness", group, count) for group, count in (("low", 2), ("middle", 1), ("high", 2))),
+        *(("object_share", group, 1) for group in ("low", "high")),
+    ]
+
+
 def test_ground_truth_that_cannot_be_used_is_told_and_leaves_the_picture_its_other_numbers(study):
     table = study_table(study)
     plan = table.plan
@@ -254,6 +282,8 @@ def test_masks_and_maps_are_scored_on_the_pixels_of_the_crop(tmp_path):
     (of_mask,), (of_map,) = rows_of(tmp_path / "mask"), rows_of(tmp_path / "map")
     assert 0.3 < of_mask["float_v_truth_energy_pointing"] <= 1  # the cat's face is in the band, 100 of 240 pixels wide
     assert of_mask["float_v_truth_mae"] is not None
+    assert of_mask["object_share"] == pytest.approx(100 / 240 * (256 / 224), abs=0.01)
+    assert "object_share" not in of_map
     assert of_map["float_v_truth_cc"] > 0.1
     assert of_map["quantized_v_truth_kld"] > 0
 

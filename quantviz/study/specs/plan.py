@@ -31,6 +31,11 @@ FAITHFUL_METRICS: Final = ("deletion", "insertion", "road")
 FAITHFUL_COLUMNS: Final = tuple(f"{side}_{metric}" for side in ("float", "quantized") for metric in FAITHFUL_METRICS)
 """The columns of a study whose maps' faithfulness is measured."""
 
+BRIGHTNESS: Final = "brightness"
+OBJECT_SHARE: Final = "object_share"
+PROPERTY_COLUMNS: Final = (BRIGHTNESS, OBJECT_SHARE)
+"""The columns on the pictures themselves; studies of before lack them."""
+
 IMAGENET_CLASSES: Final = 1000
 
 ONNX: Final = "onnx"
@@ -238,6 +243,11 @@ class StudyPlan:
     def faithful_columns(self) -> tuple[str, ...]:
         """``FAITHFUL_COLUMNS``, or () in a study without them."""
         return FAITHFUL_COLUMNS if self.faithful else ()
+
+    @property
+    def property_columns(self) -> tuple[str, ...]:
+        """Those of ``PROPERTY_COLUMNS`` that a sweep writes: an object's size where the ground truth bounds objects."""
+        return PROPERTY_COLUMNS if self.truth and self.truth.kind in ("boxes", "mask") else (BRIGHTNESS,)
 
     @property
     def variants(self) -> tuple[AnyVariant, ...]:

@@ -39,6 +39,9 @@ class StudyRow:
             None under the other protocols, which have no deployed network.
         faithful: column of ``StudyPlan.faithful_columns`` -> how faithful each network's own map is to it, as
             ``cam.faithfulness`` scores it; None without a map.
+        properties: column of ``StudyPlan.property_columns`` -> a property of the picture as the network sees it, in
+            [0, 1]: the mean luma of the crop (Rec. 601), and the share of the crop's pixels inside the ground truth's
+            boxes or mask; None without a picture, and without a ground truth that can be used; {} in older studies.
     """
 
     index: int
@@ -74,3 +77,4 @@ class StudyRow:
     truth_error: str = ""
     simulation: Mapping[str, float | bool | None] = field(default_factory=dict)
     faithful: Mapping[str, float | None] = field(default_factory=dict)
+    properties: Mapping[str, float | None] = field(default_factory=dict)

@@ -101,6 +101,34 @@ class DriftSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class PropertyThird:
+    """What quantization does to a third of the pictures by one of their properties.
+
+    The thirds are parted by the 1/3 and the 2/3 quantile of the property over the pictures of the cell that have it
+    (linear between values); equal values stay together, so that thirds may differ in size and the middle one be absent.
+
+    Attributes:
+        by: ``"brightness"`` (mean luma of the crop that the network sees, Rec. 601, in [0, 1]), ``"object_share"``
+            (share of the crop's pixels inside the ground truth's boxes or mask), or ``"confidence"`` (the float top-1
+            probability).
+        group: ``"low"``, ``"middle"`` or ``"high"``.
+        above: all values are above it; None of the low third.
+        up_to: no value is above it; None of the high third.
+        pictures: that are in it.
+        drift: 1 - CC of the quantized and the float map.
+        flips: pictures whose top-1 class changed.
+    """
+
+    by: str
+    group: str
+    above: float | None
+    up_to: float | None
+    pictures: int
+    drift: Estimate
+    flips: Rate
+
+
+@dataclass(frozen=True, slots=True)
 class SimulationCheck:
     """How the simulated network agrees with the deployed one that it stands for.
 
@@ -236,6 +264,8 @@ class StudyCell:
         wide: what the whole data set shows; None of chosen pictures.
         faithful: metric of ``FAITHFUL_METRICS`` -> ``"float"``, ``"quantized"`` and ``"change"`` (quantized less float,
             of the pictures that have both) -> its mean; {} where it was not measured.
+        thirds: drift and changed classes by thirds of each property that is known of the pictures; older studies know
+            the confidence alone.
     """
 
     model: str
@@ -256,6 +286,7 @@ class StudyCell:
     simulation: SimulationCheck | None = None
     wide: DatasetWide | None = None
     faithful: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    thirds: tuple[PropertyThird, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from quantviz.study.planning import SweepRequest
 from quantviz.study.specs.plan import FAITHFUL_METRICS, Piece, StudyImage, StudyPlan
 from quantviz.study.specs.row import StudyRow
 from quantviz.study.sweep.networks import AtLayer, networks_of_piece
+from quantviz.study.sweep.properties import picture_properties
 from quantviz.study.sweep.truths import Truths, planned_bytes
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Picture:
         input: (1, 3, h, w) float32.
         salient: its saliency (h, w), on the pixels of the input.
         truth: the user's ground truth on the same pixels; or a sentence on why it cannot be used; or None.
+        properties: as in ``StudyRow``.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Picture:
     input: npt.NDArray[np.float32]
     salient: Heatmap
     truth: GroundTruth | str | None = None
+    properties: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +125,8 @@ class RowMaker:
         salient = saliency.predictor(SPECTRAL_RESIDUAL).predict(crop)
         height, width = sample.rgb.shape[:2]
         truth = self.truths.read(sample, self.preprocessing)
-        return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient, truth)
+        found = picture_properties(self.plan.property_columns, crop, truth)
+        return Picture(sample.id, (height, width), images.normalize(crop, self.preprocessing), salient, truth, found)
 
     def rows(self, index: int, picture: Picture | str) -> list[StudyRow]:
         """Return a picture's rows, one for each variant.
@@ -201,6 +205,8 @@ class RowMaker:
                 columns["simulation"] |= self._simulation(picture, variant, quantized, begun.compared)
         columns["faithful"] = begun.faithful | self._faithful("quantized", picture, network, quantized)
         columns["truth"] = begun.of_float | self.truths.scores("quantized", heatmap, begun.truth)
+        unknown = dict.fromkeys(self.plan.property_columns)
+        columns["properties"] = unknown if isinstance(picture, str) else picture.properties
         columns["truth_error"] = begun.truth if isinstance(begun.truth, str) else ""
         scheme = variant.bits if isinstance(variant, FileVariant) else scheme_name(variant.quant)
         known = (begun.index, image.sha256, self.model, variant.label, scheme, variant.protocol)
