@@ -311,3 +311,11 @@ def test_figures_for_paper_refuse_what_the_study_does_not_have(study, found):
         figures.accuracy_chart(found.cells, "loss")
     with pytest.raises(UsageError, match="Form 'gif' is unknown"):
         drift_print(figures.drift_chart(found.cells), found.plan, "gif")
+
+
+def test_every_table_has_a_section_of_the_page(tmp_path):
+    plan = synthetic_plan(30, models=("vgg16",), bits=("8",), faithful=True)
+    whole = summary(synthetic_study(tmp_path / "study", plan))
+    page, names = study_html(whole, [], "").decode(), [table.name for table in all_tables(whole)]
+    assert {"properties", "faithfulness"} <= {*names}
+    assert all(f'<section id="{name}"><h2>' in page and f'<a href="#{name}">' in page for name in names)
