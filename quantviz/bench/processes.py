@@ -17,14 +17,14 @@ from quantviz import images
 from quantviz.bench.memory import peak
 from quantviz.bench.paths import UNTRAINED
 from quantviz.bench.specs import SpeedTarget
-from quantviz.specs import Progress, QuantSpec, no_progress
+from quantviz.specs import Phase, Progress, QuantSpec, no_progress
 from quantviz.store import TensorStore
 from quantviz.study.planning import SweepRequest
 from quantviz.study.sweep.executor import Executor
 from quantviz.study.sweep.run import sweep
 
-PICTURES: Final = 64
-"""Pictures of the sweep."""
+PICTURES: Final = 256
+"""Pictures of the sweep; workers take some dozens of them to start."""
 
 LARGEST: Final = ("vgg16", (8, 16, 6, 4))
 """The model with the most weights, and the bit-widths that a worker computes beside its float map."""
@@ -33,6 +33,7 @@ _SWEPT = "mobilenet_v2"
 Backend = Literal["torch", "onnxruntime"]
 
 _BACKENDS: Final[tuple[Backend, ...]] = ("torch", "onnxruntime")
+_HALF = 0.5
 _CROP = 160  # pixels
 _BUNDLED = ("chelsea", "coffee", "rocket", "china", "flower")
 # The least that a comparison in a new process needs: torch, the network with its weights, and two passes of it.
@@ -105,7 +106,7 @@ def start_ratio(rounds: int) -> float:
 
 
 def sweep_seconds(backend: Backend, workers: int, pictures: int = PICTURES) -> float:
-    """Return the time of a picture of a sweep at W8A8, in seconds, once the first one is done.
+    """Return the time of a picture of a sweep at W8A8, in seconds, over its second half, when all workers are at work.
 
     Args:
         backend: of both networks.
@@ -122,9 +123,15 @@ def sweep_seconds(backend: Backend, workers: int, pictures: int = PICTURES) -> f
         request = SweepRequest(
             dataset, (_SWEPT,), (QuantSpec(),), {_SWEPT: UNTRAINED}, batch=max(1, pictures // 16), backend=backend
         )
-        found = sweep(request, Path(folder, "study"), store, executor=Executor(workers=workers))
-    assert found.rate is not None
-    return 1 / found.rate
+        moments: list[tuple[float, float]] = []
+
+        def note(_message: str, part: float | None = None, _phase: Phase = Phase.WORKING) -> None:
+            if part is not None and part >= _HALF:
+                moments.append((part, time.perf_counter()))
+
+        sweep(request, Path(folder, "study"), store, note, executor=Executor(workers=workers))
+    (part, began), (whole, ended) = moments[0], moments[-1]
+    return (ended - began) / (pictures * (whole - part))
 
 
 def _seconds(*command: str) -> float:

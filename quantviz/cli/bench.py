@@ -26,7 +26,7 @@ from quantviz.specs import UsageError
 @click.option(
     "--processes",
     is_flag=True,
-    help="Also measure whole processes: a command's start, a worker's memory, a sweep of 64 pictures on one and two "
+    help="Also measure whole processes: a command's start, a worker's memory, a sweep on one and two "
     "workers; some minutes more.",
 )
 @json_option
