@@ -102,10 +102,11 @@ class StudyFolder:
 
     def silence(self) -> None:
         """Take back what this process has said by ``tell``: its sweep has ended."""
-        told = self.progress()
-        if told is None or (told.pid, told.host) != process.this()[:2]:
+        told, part = self.progress(), self.path / f"{_PROGRESS}{_UNFINISHED}"
+        if told is not None and (told.pid, told.host) != process.this()[:2]:
             return
-        for left in (self.path / _PROGRESS, self.path / f"{_PROGRESS}{_UNFINISHED}"):
+        # Where nothing was told, the first telling may have been cut off; another sweep's would be made again.
+        for left in (part,) if told is None else (self.path / _PROGRESS, part):
             with contextlib.suppress(OSError):
                 left.unlink()
 

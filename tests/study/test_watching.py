@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 from study_support import synthetic_plan, synthetic_study
 
+from quantviz.study import process
 from quantviz.study.folder import StudyFolder
 from quantviz.study.specs.progress import StudyProgress
 from quantviz.study.sweep.jobs import job
@@ -99,3 +100,22 @@ def test_a_killed_sweep_of_the_command_line_is_shown_with_the_reason(tmp_path):
     ended = job(path)
     assert ended.state is JobState.STOPPED
     assert ended.message == "Its process was killed or the machine went down; start it again to go on."
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_a_telling_that_was_cut_off_left_is_taken_back(tmp_path, monkeypatch, before):
+    pid, host, started = process.this()
+    folder, told = StudyFolder(tmp_path), replace(PROGRESS, pid=pid, host=host, process_started=started)
+    for _ in range(before):
+        folder.tell(told)
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            folder.tell(told)
+    assert len(os.listdir(tmp_path)) == 1 + before
+    folder.silence()
+    assert os.listdir(tmp_path) == []
