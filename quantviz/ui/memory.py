@@ -15,6 +15,7 @@ from typing import Final
 
 _EVERY: Final = 20.0  # seconds
 _MANY: Final = 50  # modules, once as many have been imported they are set aside
+_ANEW: Final = 45  # times of ``_EVERY`` after which they are in any case: what is gone since then is found then
 
 
 def trimmer() -> Callable[[], None] | None:
@@ -31,8 +32,9 @@ def set_aside() -> None:
     """Let what is in memory now, most of it modules, be looked at by no later search for garbage.
 
     Streamlit searches all of it at the end of every run of a page: a third of a second, in which nothing else runs and
-    the page's last parts do not leave.
+    the page's last parts do not leave. What was set aside before and is of no use any more goes now.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
@@ -44,9 +46,10 @@ def keep_trimmed() -> None:
         return
 
     def work() -> None:
-        waiting, known = threading.Event(), len(sys.modules)
+        waiting, known, rounds = threading.Event(), len(sys.modules), 0
         while not waiting.wait(_EVERY):
-            if len(sys.modules) > known + _MANY:
+            rounds += 1
+            if len(sys.modules) > known + _MANY or rounds % _ANEW == 0:
                 known = len(sys.modules)
                 set_aside()
             trim()

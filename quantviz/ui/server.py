@@ -67,12 +67,14 @@ def send_at_once() -> None:
     An answer is written in two parts, and by default (Nagle's algorithm) the second waits until the browser has told
     that the first has come, which it does 40 ms later: for each of sixty scripts of a page, and for whatever a page
     shows. asyncio turns that off for sockets that say they are of TCP, as Streamlit's listening one does not. The
-    connections that it accepts have its setting.
+    connections that it accepts have its setting. Another Streamlit may open it in another way, and is then left alone.
     """
-    bind = starlette_server._bind_socket
+    bind = getattr(starlette_server, "_bind_socket", None)
+    if bind is None:
+        return
 
     def bound(address: str, port: int, backlog: int) -> socket.socket:
-        listening = bind(address, port, backlog)
+        listening: socket.socket = bind(address, port, backlog)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
 
