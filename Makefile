@@ -13,9 +13,9 @@ setup: $(VENV)/.installed  ## install the locked runtime dependencies and the qu
 
 # Over a hundred tests start a new interpreter, which is not to compile quantviz again.
 QUICKER := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
-# One of three processes gets the page's tests, which wait for the browser half of their time: on two cores three are faster
-# than two (measured), with one thread each. tests/conftest.py says which tests stay together; in its order, as by their
-# number the slow files would come last.
+# One of three processes gets the page's tests, which wait for the browser half of their time. Runs of three on two cores took
+# 595 to 722 s, one of two 644 s on another day: they are not told apart yet. tests/conftest.py says which tests stay together;
+# in its order, as by their number the slow files would come last.
 test: $(VENV)/.installed-dev  ## run every test
 	$(QUICKER) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
